@@ -1,0 +1,1 @@
+//! How a VM is started: arguments, guest image, portable bundle.

@@ -1,0 +1,1 @@
+//! What CUDA promises, asked of any libcuda.so.1.

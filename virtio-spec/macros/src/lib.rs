@@ -1,0 +1,1 @@
+//! The attribute macro and the emitters of the call table.

@@ -1,0 +1,2 @@
+//! The developer chores.
+fn main() {}

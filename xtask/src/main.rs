@@ -1,2 +1,41 @@
-//! The developer chores.
-fn main() {}
+//! The developer's chores: `cargo xtask demo`, `test`, `bundle` and so on.
+//!
+//! One subcommand is one file; each starts at its `run`.
+
+mod guest_module;
+mod output;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's chores", max_term_width = 110)]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Compile the guest's kernel module for Debian's kernels, and say where it is
+    GuestModule(guest_module::Arguments),
+    /// Compile the guest's kernel module with W=1 and sparse; a warning is a failure
+    CheckModule(guest_module::Arguments),
+}
+
+fn main() -> ExitCode {
+    output::init();
+    let result = match Arguments::parse().chore {
+        Chore::GuestModule(arguments) => guest_module::build(&arguments),
+        Chore::CheckModule(arguments) => guest_module::check(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::say(format_args!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! The functions that the suite calls, with the signatures of CUDA's documentation.
+
+use std::ffi::{c_char, c_void};
+
+use anyhow::{Context, Result};
+use cudarc::driver::sys;
+use libloading::Library;
+
+use super::code::{Code, SYMBOL_MISSING};
+
+/// Any of CUDA's opaque handles.
+pub(crate) type Handle = usize;
+/// A device's ordinal handle.
+pub(crate) type Device = i32;
+/// A device address.
+type Ptr = u64;
+/// A function that the driver calls for a stream.
+pub(crate) type HostFunction = unsafe extern "C" fn(*mut c_void);
+/// A callback that the driver calls for a stream, with the stream and its status.
+pub(crate) type StreamCallback = unsafe extern "C" fn(Handle, i32, *mut c_void);
+/// Dynamic shared memory for a block size.
+pub(crate) type OccupancySize = unsafe extern "C" fn(i32) -> usize;
+
+/// `CUctxCreateParams`, which is younger than the type crate's CUDA version on some drivers.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct CtxCreateParams {
+    /// `execAffinityParams`.
+    pub(crate) affinity: *mut c_void,
+    /// `numExecAffinityParams`.
+    pub(crate) affinity_count: i32,
+    /// `cigParams`.
+    pub(crate) cig: *mut c_void,
+}
+
+/// The name under which the loader is asked for the library.
+pub(crate) fn library_name() -> &'static str {
+    "libcuda.so.1"
+}
+
+macro_rules! api {
+    ($($symbol:ident($($argument:ident: $kind:ty),* $(,)?);)*) => {
+        /// The functions of the library under test; one that is absent answers "symbol missing".
+        #[allow(non_snake_case, reason = "CUDA's own names")]
+        #[derive(Debug)]
+        pub(crate) struct Driver {
+            library: Library,
+            $($symbol: Option<unsafe extern "C" fn($($kind),*) -> i32>,)*
+        }
+
+        #[allow(non_snake_case, clippy::too_many_arguments, dead_code, reason = "CUDA's own names and shapes")]
+        impl Driver {
+            /// Opens the library and looks up every function.
+            pub(crate) fn open() -> Result<Self> {
+                // SAFETY: what the library's constructors do is part of what is tested.
+                let library = unsafe { Library::new(library_name()) }.context("the CUDA driver library")?;
+                $(
+                    // SAFETY: the signature is the documented one of this symbol.
+                    let $symbol = unsafe { library.get(concat!(stringify!($symbol), "\0").as_bytes()) }
+                        .ok()
+                        .map(|symbol: libloading::Symbol<'_, unsafe extern "C" fn($($kind),*) -> i32>| *symbol);
+                )*
+                Ok(Self { library, $($symbol,)* })
+            }
+
+            /// The library itself.
+            pub(crate) fn library(&self) -> &Library {
+                &self.library
+            }
+
+            $(
+                /// The driver function of this name.
+                pub(crate) fn $symbol(&self, $($argument: $kind),*) -> Code {
+                    match self.$symbol {
+                        // SAFETY: the signature is the documented one. What the driver does with the
+                        // values is what the case, in a process of its own, wants to know.
+                        Some(function) => Code(unsafe { function($($argument),*) }),
+                        None => SYMBOL_MISSING,
+                    }
+                }
+            )*
+        }
+    };
+}
+
+api! {
+    // Initialization, versions, errors
+    cuInit(flags: u32);
+    cuDriverGetVersion(version: *mut i32);
+    cuGetErrorName(code: i32, text: *mut *const c_char);
+    cuGetErrorString(code: i32, text: *mut *const c_char);
+    cuGetProcAddress(symbol: *const c_char, function: *mut usize, version: i32, flags: u64);
+    cuGetProcAddress_v2(symbol: *const c_char, function: *mut usize, version: i32, flags: u64, status: *mut u32);
+    cuGetExportTable(table: *mut *const c_void, id: *const sys::CUuuid);
+    // Devices
+    cuDeviceGet(device: *mut Device, ordinal: i32);
+    cuDeviceGetCount(count: *mut i32);
+    cuDeviceGetName(name: *mut c_char, length: i32, device: Device);
+    cuDeviceGetUuid(uuid: *mut sys::CUuuid, device: Device);
+    cuDeviceGetUuid_v2(uuid: *mut sys::CUuuid, device: Device);
+    cuDeviceTotalMem_v2(bytes: *mut usize, device: Device);
+    cuDeviceGetAttribute(value: *mut i32, attribute: i32, device: Device);
+    cuDeviceComputeCapability(major: *mut i32, minor: *mut i32, device: Device);
+    cuDeviceGetProperties(properties: *mut sys::CUdevprop, device: Device);
+    cuDeviceGetPCIBusId(text: *mut c_char, length: i32, device: Device);
+    cuDeviceGetByPCIBusId(device: *mut Device, text: *const c_char);
+    cuDeviceCanAccessPeer(can: *mut i32, device: Device, peer: Device);
+    // Contexts
+    cuDevicePrimaryCtxRetain(context: *mut Handle, device: Device);
+    cuDevicePrimaryCtxRelease_v2(device: Device);
+    cuDevicePrimaryCtxReset_v2(device: Device);
+    cuDevicePrimaryCtxSetFlags_v2(device: Device, flags: u32);
+    cuDevicePrimaryCtxGetState(device: Device, flags: *mut u32, active: *mut i32);
+    cuCtxCreate_v2(context: *mut Handle, flags: u32, device: Device);
+    cuCtxCreate_v3(context: *mut Handle, affinity: *mut c_void, count: i32, flags: u32, device: Device);
+    cuCtxCreate_v4(context: *mut Handle, parameters: *mut CtxCreateParams, flags: u32, device: Device);
+    cuCtxDestroy_v2(context: Handle);
+    cuCtxPushCurrent_v2(context: Handle);
+    cuCtxPopCurrent_v2(context: *mut Handle);
+    cuCtxSetCurrent(context: Handle);
+    cuCtxGetCurrent(context: *mut Handle);
+    cuCtxGetDevice(device: *mut Device);
+    cuCtxGetDevice_v2(device: *mut Device, context: Handle);
+    cuCtxGetFlags(flags: *mut u32);
+    cuCtxSetFlags(flags: u32);
+    cuCtxGetId(context: Handle, id: *mut u64);
+    cuCtxSynchronize();
+    cuCtxSynchronize_v2(context: Handle);
+    cuCtxSetLimit(limit: i32, value: usize);
+    cuCtxGetLimit(value: *mut usize, limit: i32);
+    cuCtxGetCacheConfig(config: *mut i32);
+    cuCtxSetCacheConfig(config: i32);
+    cuCtxGetApiVersion(context: Handle, version: *mut u32);
+    cuCtxGetStreamPriorityRange(least: *mut i32, greatest: *mut i32);
+    cuCtxRecordEvent(context: Handle, event: Handle);
+    cuCtxWaitEvent(context: Handle, event: Handle);
+    // Memory
+    cuMemGetInfo_v2(free: *mut usize, total: *mut usize);
+    cuMemAlloc_v2(pointer: *mut Ptr, bytes: usize);
+    cuMemAllocPitch_v2(pointer: *mut Ptr, pitch: *mut usize, width: usize, height: usize, element: u32);
+    cuMemFree_v2(pointer: Ptr);
+    cuMemGetAddressRange_v2(base: *mut Ptr, bytes: *mut usize, pointer: Ptr);
+    cuMemAllocHost_v2(pointer: *mut *mut c_void, bytes: usize);
+    cuMemHostAlloc(pointer: *mut *mut c_void, bytes: usize, flags: u32);
+    cuMemFreeHost(pointer: *mut c_void);
+    cuMemHostGetDevicePointer_v2(pointer: *mut Ptr, host: *mut c_void, flags: u32);
+    cuMemHostGetFlags(flags: *mut u32, host: *mut c_void);
+    cuMemHostRegister_v2(pointer: *mut c_void, bytes: usize, flags: u32);
+    cuMemHostUnregister(pointer: *mut c_void);
+    cuPointerGetAttribute(data: *mut c_void, attribute: i32, pointer: Ptr);
+    cuPointerGetAttributes(count: u32, attributes: *mut i32, data: *mut *mut c_void, pointer: Ptr);
+    cuPointerSetAttribute(data: *const c_void, attribute: i32, pointer: Ptr);
+    // Copies
+    cuMemcpy(target: Ptr, source: Ptr, bytes: usize);
+    cuMemcpyAsync(target: Ptr, source: Ptr, bytes: usize, stream: Handle);
+    cuMemcpyHtoD_v2(target: Ptr, source: *const c_void, bytes: usize);
+    cuMemcpyDtoH_v2(target: *mut c_void, source: Ptr, bytes: usize);
+    cuMemcpyDtoD_v2(target: Ptr, source: Ptr, bytes: usize);
+    cuMemcpyHtoDAsync_v2(target: Ptr, source: *const c_void, bytes: usize, stream: Handle);
+    cuMemcpyDtoHAsync_v2(target: *mut c_void, source: Ptr, bytes: usize, stream: Handle);
+    cuMemcpyDtoDAsync_v2(target: Ptr, source: Ptr, bytes: usize, stream: Handle);
+    cuMemcpy2D_v2(copy: *const sys::CUDA_MEMCPY2D_st);
+    cuMemcpy2DUnaligned_v2(copy: *const sys::CUDA_MEMCPY2D_st);
+    cuMemcpy2DAsync_v2(copy: *const sys::CUDA_MEMCPY2D_st, stream: Handle);
+    cuMemcpy3D_v2(copy: *const sys::CUDA_MEMCPY3D_st);
+    cuMemcpy3DAsync_v2(copy: *const sys::CUDA_MEMCPY3D_st, stream: Handle);
+    cuMemcpyPeer(target: Ptr, target_context: Handle, source: Ptr, source_context: Handle, bytes: usize);
+    cuMemsetD8_v2(target: Ptr, value: u8, count: usize);
+    cuMemsetD16_v2(target: Ptr, value: u16, count: usize);
+    cuMemsetD32_v2(target: Ptr, value: u32, count: usize);
+    cuMemsetD8Async(target: Ptr, value: u8, count: usize, stream: Handle);
+    cuMemsetD16Async(target: Ptr, value: u16, count: usize, stream: Handle);
+    cuMemsetD32Async(target: Ptr, value: u32, count: usize, stream: Handle);
+    cuMemsetD2D8_v2(target: Ptr, pitch: usize, value: u8, width: usize, height: usize);
+    cuMemsetD2D16_v2(target: Ptr, pitch: usize, value: u16, width: usize, height: usize);
+    cuMemsetD2D32_v2(target: Ptr, pitch: usize, value: u32, width: usize, height: usize);
+    cuMemsetD2D32Async(target: Ptr, pitch: usize, value: u32, width: usize, height: usize, stream: Handle);
+    // Per-thread default stream forms
+    cuMemcpyHtoD_v2_ptds(target: Ptr, source: *const c_void, bytes: usize);
+    cuMemcpyDtoH_v2_ptds(target: *mut c_void, source: Ptr, bytes: usize);
+    cuMemcpyHtoDAsync_v2_ptsz(target: Ptr, source: *const c_void, bytes: usize, stream: Handle);
+    cuMemsetD32Async_ptsz(target: Ptr, value: u32, count: usize, stream: Handle);
+    cuStreamSynchronize_ptsz(stream: Handle);
+    cuStreamQuery_ptsz(stream: Handle);
+    cuStreamGetFlags_ptsz(stream: Handle, flags: *mut u32);
+    cuStreamGetId_ptsz(stream: Handle, id: *mut u64);
+    cuEventRecord_ptsz(event: Handle, stream: Handle);
+    cuLaunchKernel_ptsz(
+        function: Handle, gx: u32, gy: u32, gz: u32, bx: u32, by: u32, bz: u32, shared: u32, stream: Handle,
+        parameters: *mut *mut c_void, extra: *mut *mut c_void,
+    );
+    // Modules, libraries, linking
+    cuModuleLoad(module: *mut Handle, path: *const c_char);
+    cuModuleLoadData(module: *mut Handle, image: *const c_void);
+    cuModuleLoadDataEx(
+        module: *mut Handle, image: *const c_void, count: u32, options: *mut i32, values: *mut *mut c_void,
+    );
+    cuModuleLoadFatBinary(module: *mut Handle, image: *const c_void);
+    cuModuleUnload(module: Handle);
+    cuModuleGetLoadingMode(mode: *mut i32);
+    cuModuleGetFunction(function: *mut Handle, module: Handle, name: *const c_char);
+    cuModuleGetFunctionCount(count: *mut u32, module: Handle);
+    cuModuleEnumerateFunctions(functions: *mut Handle, count: u32, module: Handle);
+    cuModuleGetGlobal_v2(pointer: *mut Ptr, bytes: *mut usize, module: Handle, name: *const c_char);
+    cuLinkCreate_v2(count: u32, options: *mut i32, values: *mut *mut c_void, state: *mut Handle);
+    cuLinkAddData_v2(
+        state: Handle, kind: i32, data: *mut c_void, bytes: usize, name: *const c_char, count: u32,
+        options: *mut i32, values: *mut *mut c_void,
+    );
+    cuLinkAddFile_v2(
+        state: Handle, kind: i32, path: *const c_char, count: u32, options: *mut i32, values: *mut *mut c_void,
+    );
+    cuLinkComplete(state: Handle, image: *mut *mut c_void, bytes: *mut usize);
+    cuLinkDestroy(state: Handle);
+    cuLibraryLoadData(
+        library: *mut Handle, image: *const c_void, jit_options: *mut i32, jit_values: *mut *mut c_void,
+        jit_count: u32, options: *mut i32, values: *mut *mut c_void, count: u32,
+    );
+    cuLibraryLoadFromFile(
+        library: *mut Handle, path: *const c_char, jit_options: *mut i32, jit_values: *mut *mut c_void,
+        jit_count: u32, options: *mut i32, values: *mut *mut c_void, count: u32,
+    );
+    cuLibraryUnload(library: Handle);
+    cuLibraryGetKernel(kernel: *mut Handle, library: Handle, name: *const c_char);
+    cuLibraryGetKernelCount(count: *mut u32, library: Handle);
+    cuLibraryEnumerateKernels(kernels: *mut Handle, count: u32, library: Handle);
+    cuLibraryGetModule(module: *mut Handle, library: Handle);
+    cuLibraryGetGlobal(pointer: *mut Ptr, bytes: *mut usize, library: Handle, name: *const c_char);
+    cuKernelGetFunction(function: *mut Handle, kernel: Handle);
+    cuKernelGetLibrary(library: *mut Handle, kernel: Handle);
+    cuKernelGetName(name: *mut *const c_char, kernel: Handle);
+    cuKernelGetAttribute(value: *mut i32, attribute: i32, kernel: Handle, device: Device);
+    cuKernelSetAttribute(attribute: i32, value: i32, kernel: Handle, device: Device);
+    cuKernelGetParamInfo(kernel: Handle, index: usize, offset: *mut usize, bytes: *mut usize);
+    // Functions and launches
+    cuFuncGetAttribute(value: *mut i32, attribute: i32, function: Handle);
+    cuFuncSetAttribute(function: Handle, attribute: i32, value: i32);
+    cuFuncSetCacheConfig(function: Handle, config: i32);
+    cuFuncGetModule(module: *mut Handle, function: Handle);
+    cuFuncGetName(name: *mut *const c_char, function: Handle);
+    cuFuncGetParamInfo(function: Handle, index: usize, offset: *mut usize, bytes: *mut usize);
+    cuFuncIsLoaded(state: *mut i32, function: Handle);
+    cuFuncLoad(function: Handle);
+    cuLaunchKernel(
+        function: Handle, gx: u32, gy: u32, gz: u32, bx: u32, by: u32, bz: u32, shared: u32, stream: Handle,
+        parameters: *mut *mut c_void, extra: *mut *mut c_void,
+    );
+    cuLaunchKernelEx(
+        config: *const sys::CUlaunchConfig_st, function: Handle, parameters: *mut *mut c_void,
+        extra: *mut *mut c_void,
+    );
+    cuLaunchCooperativeKernel(
+        function: Handle, gx: u32, gy: u32, gz: u32, bx: u32, by: u32, bz: u32, shared: u32, stream: Handle,
+        parameters: *mut *mut c_void,
+    );
+    cuLaunchHostFunc(stream: Handle, function: HostFunction, data: *mut c_void);
+    // Streams
+    cuStreamCreate(stream: *mut Handle, flags: u32);
+    cuStreamCreateWithPriority(stream: *mut Handle, flags: u32, priority: i32);
+    cuStreamDestroy_v2(stream: Handle);
+    cuStreamGetPriority(stream: Handle, priority: *mut i32);
+    cuStreamGetFlags(stream: Handle, flags: *mut u32);
+    cuStreamGetId(stream: Handle, id: *mut u64);
+    cuStreamGetCtx(stream: Handle, context: *mut Handle);
+    cuStreamGetDevice(stream: Handle, device: *mut Device);
+    cuStreamWaitEvent(stream: Handle, event: Handle, flags: u32);
+    cuStreamAddCallback(stream: Handle, callback: StreamCallback, data: *mut c_void, flags: u32);
+    cuStreamQuery(stream: Handle);
+    cuStreamSynchronize(stream: Handle);
+    cuStreamIsCapturing(stream: Handle, status: *mut i32);
+    // Events
+    cuEventCreate(event: *mut Handle, flags: u32);
+    cuEventDestroy_v2(event: Handle);
+    cuEventRecord(event: Handle, stream: Handle);
+    cuEventRecordWithFlags(event: Handle, stream: Handle, flags: u32);
+    cuEventQuery(event: Handle);
+    cuEventSynchronize(event: Handle);
+    cuEventElapsedTime(milliseconds: *mut f32, start: Handle, end: Handle);
+    cuEventElapsedTime_v2(milliseconds: *mut f32, start: Handle, end: Handle);
+    // Occupancy
+    cuOccupancyMaxActiveBlocksPerMultiprocessor(blocks: *mut i32, function: Handle, size: i32, shared: usize);
+    cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
+        blocks: *mut i32, function: Handle, size: i32, shared: usize, flags: u32,
+    );
+    cuOccupancyMaxPotentialBlockSize(
+        grid: *mut i32, block: *mut i32, function: Handle, dynamic: Option<OccupancySize>, shared: usize, limit: i32,
+    );
+    cuOccupancyAvailableDynamicSMemPerBlock(bytes: *mut usize, function: Handle, blocks: i32, size: i32);
+}

@@ -1,1 +1,0 @@
-//! What CUDA promises, asked of any libcuda.so.1.

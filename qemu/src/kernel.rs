@@ -76,15 +76,18 @@ impl Kernel {
                 suites: self.suites(),
                 packages: &[&package],
                 only: Some(&["linux-image-", "linux-binary-", "linux-modules-"]),
-                files: &["./boot/vmlinuz-*", "*/kernel/drivers/virtio/*", "*/modules.builtin"],
+                files: &["*/vmlinuz*", "*/kernel/drivers/virtio/*"],
             },
         )
         .context("the kernel's package has to match its headers' (after an update of Debian: remove target/debian)")?;
-        let vmlinuz = root.path.join("boot").join(format!("vmlinuz-{release}"));
-        if !vmlinuz.exists() {
-            bail!("package {package} has no {}", vmlinuz.display());
-        }
-        let modules = root.path.join("usr/lib/modules").join(&release).join("kernel");
+        let modules = root.path.join("usr/lib/modules").join(&release);
+        // Kernels 7 are packaged beside their modules.
+        let places = [root.path.join("boot").join(format!("vmlinuz-{release}")), modules.join("vmlinuz")];
+        let vmlinuz = places
+            .into_iter()
+            .find(|place| place.exists())
+            .with_context(|| format!("no kernel image in {package} or what it needs"))?;
+        let modules = modules.join("kernel");
         Ok(Image { kernel: self, release, vmlinuz, modules })
     }
 }

@@ -32,8 +32,8 @@ pub struct Built {
     pub log: String,
 }
 
-/// Debian's sparse is older than this keyword, which kernels 7 use in their headers.
-const SPARSE_FLAGS: &str = "CF=-D__typeof_unqual__=__typeof__";
+/// Debian's sparse (0.6.4) lacks two things that the headers of kernels 7 use; it reads this before every file.
+const FOR_SPARSE: &str = "#define __typeof_unqual__ __typeof__\n#define __builtin_strlen(s) (sizeof(s) - 1)\n";
 
 /// Compiles the module in `source` for `kernel`. The sources are copied, so that they stay free of objects; unchanged
 /// files are not compiled again.
@@ -45,7 +45,7 @@ pub fn build(places: &Places, kernel: Kernel, source: &Path, strictness: Strictn
 
     let (directory, options): (_, &[&str]) = match strictness {
         Strictness::Plain => ("build/plain", &[]),
-        Strictness::Checked => ("build/checked", &["W=1", "C=2", "CHECK=sparse", SPARSE_FLAGS]),
+        Strictness::Checked => ("build/checked", &["W=1", "C=2", "CHECK=sparse", "CF=-include /build/for-sparse.h"]),
     };
     let inside = root.path.join(directory);
     if strictness == Strictness::Checked && inside.exists() {
@@ -102,8 +102,10 @@ fn in_root(root: &Path) -> Command {
     command
 }
 
-/// Debian's newer header packages lack the script with which the kernel's Makefile asks whether sparse works.
+/// What sparse needs beyond its package. Debian's newer header packages lack the script with which the kernel's Makefile asks whether sparse works.
 fn allow_sparse(root: &Path, release: &str) -> Result<()> {
+    let early = root.join("build/for-sparse.h");
+    fs::write(&early, FOR_SPARSE).with_context(|| format!("write {}", early.display()))?;
     let common = release.strip_suffix("amd64").context("not an amd64 kernel")?;
     let script = root.join(format!("usr/src/linux-headers-{common}common/scripts/checker-valid.sh"));
     if !script.exists() {

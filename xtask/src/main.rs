@@ -2,7 +2,10 @@
 //!
 //! One subcommand is one file; each starts at its `run`.
 
+mod backend;
+mod boot;
 mod guest_module;
+mod machine;
 mod output;
 mod workspace;
 
@@ -19,6 +22,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
+    /// Boot a guest and run a command in it as an unprivileged user
+    Boot(boot::Arguments),
     /// Compile the guest's kernel module for Debian's kernels, and say where it is
     GuestModule(guest_module::Arguments),
     /// Compile the guest's kernel module with W=1 and sparse; a warning is a failure
@@ -28,6 +33,7 @@ enum Chore {
 fn main() -> ExitCode {
     output::init();
     let result = match Arguments::parse().chore {
+        Chore::Boot(arguments) => boot::run(&arguments),
         Chore::GuestModule(arguments) => guest_module::build(&arguments),
         Chore::CheckModule(arguments) => guest_module::check(&arguments),
     };

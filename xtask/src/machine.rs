@@ -1,0 +1,101 @@
+//! A guest from start to end: initial RAM disk, backend, QEMU, report.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use qemu::{Accelerator, Config, Qemu, Report, Vm, image};
+
+use crate::backend::{Backend, Socket};
+
+/// What boots.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    /// The emulator.
+    pub qemu: Qemu,
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// The initial RAM disk without a job.
+    pub initrd: Vec<u8>,
+    /// Where logs go.
+    pub logs: PathBuf,
+    /// Guest memory in MiB.
+    pub memory_mib: u32,
+}
+
+/// How a job went.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// The job's exit status.
+    pub status: i32,
+    /// From QEMU's start to the job's.
+    pub boot: Duration,
+    /// From QEMU's start to its end.
+    pub total: Duration,
+    /// What the job printed.
+    pub lines: Vec<String>,
+}
+
+impl Machine {
+    /// Boots, runs `script` as the unprivileged user and waits for the end. With a backend the guest has the device.
+    pub(crate) fn run(
+        &self,
+        backend: Option<&Backend>,
+        script: &str,
+        limit: Duration,
+        mut each: impl FnMut(&Report),
+    ) -> Result<Outcome> {
+        fs::create_dir_all(&self.logs)?;
+        // A Unix socket's path is short by law; the workspace's may be long.
+        let sockets = tempfile::tempdir().context("make a directory for sockets")?;
+        let device = sockets.path().join("device");
+        let _backend = backend
+            .map(|backend| backend.start(Socket::VhostUser(&device), &self.logs.join("backend.log")))
+            .transpose()?;
+
+        let initrd = sockets.path().join("initrd");
+        fs::write(&initrd, [self.initrd.as_slice(), &image::job(script, backend.is_some())].concat())?;
+        let config = Config {
+            accelerator: Accelerator::of_this_machine(),
+            memory_mib: self.memory_mib,
+            processors: 2,
+            kernel: self.kernel.clone(),
+            initrd,
+            console: self.logs.join("console.log"),
+            monitor: sockets.path().join("monitor"),
+            device: backend.map(|_| device),
+            restart_on_reset: false,
+        };
+        let mut vm = Vm::start(&self.qemu, &config)?;
+        let mut boot = None;
+        let mut lines = Vec::new();
+        let begin = Instant::now();
+        let status = vm.run_to_exit(begin + limit, |report| {
+            each(report);
+            match report {
+                Report::Job(line) => lines.push(line.clone()),
+                Report::Guest(line) if line.starts_with("job starts") => boot = Some(begin.elapsed()),
+                Report::Guest(_) | Report::Exit(_) => {}
+            }
+        });
+        let total = vm.elapsed();
+        drop(vm);
+        let status = status.with_context(|| format!("logs are in {}", self.logs.display()))?;
+        fs::write(self.logs.join("report.log"), lines.join("\n"))?;
+        Ok(Outcome { status, boot: boot.unwrap_or(total), total, lines })
+    }
+}
+
+/// Shown where a person asks how guest code is executed.
+pub(crate) fn accelerator() -> &'static str {
+    match Accelerator::of_this_machine() {
+        Accelerator::Kvm => "KVM",
+        Accelerator::Tcg => "TCG (no KVM here)",
+    }
+}
+
+/// The logs directory of one guest run.
+pub(crate) fn logs(under: &Path, name: &str) -> PathBuf {
+    under.join("logs").join(name)
+}

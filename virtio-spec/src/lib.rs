@@ -10,18 +10,21 @@
 //! 4. [`session`]: session memory, lanes, and the headers of requests and responses;
 //! 5. [`requests`]: the requests that hand-written code on both sides builds and reads;
 //! 6. [`handle`]: the one space of object handles;
-//! 7. `calls`: the table of CUDA calls, one row for each function;
-//! 8. `codec`: how the parameters of a generated call are laid out in a request;
+//! 7. [`calls`]: the table of CUDA calls, one row for each function;
+//! 8. [`codec`]: how the parameters of a generated call are laid out in a request;
 //! 9. [`window`]: the addresses that both sides keep free;
 //! 10. [`uapi`] and [`local`]: how a process reaches the device, through the guest's driver or a host's socket;
 //! 11. [`limits`]: every bound, with its reason;
-//! 12. `cuda`: CUDA's own C types.
+//! 12. [`cuda`]: CUDA's own C types.
 #![forbid(unsafe_code)]
 
 #[cfg(not(all(target_endian = "little", target_pointer_width = "64")))]
 compile_error!("the wire format is that of 64-bit little-endian machines, the only ones supported");
 
+pub mod calls;
+pub mod codec;
 pub mod control;
+pub mod cuda;
 pub mod device;
 pub mod handle;
 pub mod info;

@@ -1,0 +1,60 @@
+//! Batched memory operations, tensor maps and multicast.
+
+#![allow(clippy::too_many_arguments, reason = "CUDA's own signatures")]
+
+use virtio_spec_macros::calls;
+
+/// Batched memory operations, tensor maps and multicast.
+#[calls(group = 0x19)]
+pub trait Batches {
+    #[call(op = 0x01, since = 12060, unsupported, ptsz)]
+    fn cuMemBatchDecompressAsync();
+    #[call(op = 0x02, since = 12080, unsupported, ptsz)]
+    fn cuMemcpy3DBatchAsync();
+    #[call(op = 0x03, since = 13000, unsupported, ptsz)]
+    fn cuMemcpy3DBatchAsync_v2();
+    #[call(op = 0x04, since = 12080, unsupported, ptsz)]
+    fn cuMemcpyBatchAsync();
+    #[call(op = 0x05, since = 13000, unsupported, ptsz)]
+    fn cuMemcpyBatchAsync_v2();
+    #[call(op = 0x06, since = 12010, unsupported)]
+    fn cuMulticastAddDevice();
+    #[call(op = 0x07, since = 12010, unsupported)]
+    fn cuMulticastBindAddr();
+    #[call(op = 0x08, since = 12010, unsupported)]
+    fn cuMulticastBindMem();
+    #[call(op = 0x09, since = 12010, unsupported)]
+    fn cuMulticastCreate();
+    #[call(op = 0x0a, since = 12010, unsupported)]
+    fn cuMulticastGetGranularity();
+    #[call(op = 0x0b, since = 12010, unsupported)]
+    fn cuMulticastUnbind();
+    #[call(op = 0x0c, since = 8000, unsupported, ptsz)]
+    fn cuStreamBatchMemOp();
+    #[call(op = 0x0d, since = 11070, unsupported, ptsz)]
+    fn cuStreamBatchMemOp_v2();
+    #[call(op = 0x0e, since = 8000, unsupported, ptsz)]
+    fn cuStreamWaitValue32();
+    #[call(op = 0x0f, since = 11070, unsupported, ptsz)]
+    fn cuStreamWaitValue32_v2();
+    #[call(op = 0x10, since = 9000, unsupported, ptsz)]
+    fn cuStreamWaitValue64();
+    #[call(op = 0x11, since = 11070, unsupported, ptsz)]
+    fn cuStreamWaitValue64_v2();
+    #[call(op = 0x12, since = 8000, unsupported, ptsz)]
+    fn cuStreamWriteValue32();
+    #[call(op = 0x13, since = 11070, unsupported, ptsz)]
+    fn cuStreamWriteValue32_v2();
+    #[call(op = 0x14, since = 9000, unsupported, ptsz)]
+    fn cuStreamWriteValue64();
+    #[call(op = 0x15, since = 11070, unsupported, ptsz)]
+    fn cuStreamWriteValue64_v2();
+    #[call(op = 0x16, since = 12000, unsupported)]
+    fn cuTensorMapEncodeIm2col();
+    #[call(op = 0x17, since = 12080, unsupported)]
+    fn cuTensorMapEncodeIm2colWide();
+    #[call(op = 0x18, since = 12000, unsupported)]
+    fn cuTensorMapEncodeTiled();
+    #[call(op = 0x19, since = 12000, unsupported)]
+    fn cuTensorMapReplaceAddress();
+}

@@ -4,14 +4,12 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::PathBuf;
 
+use virtio_spec::device::{Config as Configuration, QUEUE_COUNT, QUEUE_SIZE, VIRTIO_ID};
+
 use crate::install::DEVICE;
 
-/// The virtio device ID (see the specification); stock QEMU refuses an ID that its table does not name.
-const VIRTIO_ID: u32 = 38;
-/// `controlq` and `eventq`.
-const QUEUES: u32 = 2;
-const QUEUE_SIZE: u32 = 256;
-const CONFIGURATION_SIZE: u32 = 64;
+/// Bytes of the configuration space.
+const CONFIGURATION_SIZE: usize = size_of::<Configuration>();
 
 /// How guest code is executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +29,11 @@ impl Accelerator {
             .lines()
             .filter(|line| line.starts_with("flags"))
             .any(|line| line.split_whitespace().any(|flag| flag == "vmx" || flag == "svm"));
-        if supported && File::options().read(true).write(true).open("/dev/kvm").is_ok() { Self::Kvm } else { Self::Tcg }
+        if supported && File::options().read(true).write(true).open("/dev/kvm").is_ok() {
+            Self::Kvm
+        } else {
+            Self::Tcg
+        }
     }
 }
 
@@ -91,7 +93,7 @@ impl Config {
             add(
                 "-device",
                 format!(
-                    "{DEVICE},chardev=compute,virtio-id={VIRTIO_ID},num_vqs={QUEUES},vq_size={QUEUE_SIZE},\
+                    "{DEVICE},chardev=compute,virtio-id={VIRTIO_ID},num_vqs={QUEUE_COUNT},vq_size={QUEUE_SIZE},\
                      config_size={CONFIGURATION_SIZE}"
                 ),
             );

@@ -18,8 +18,15 @@ const INIT: &str = include_str!("../guest/init");
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
 /// The C library's parts and the compiler's support library: what Rust and C programs need.
-const NEEDED: &[&str] =
-    &["libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libresolv.so.2", "libgcc_s.so.1"];
+const NEEDED: &[&str] = &[
+    "libc.so.6",
+    "libm.so.6",
+    "libdl.so.2",
+    "libpthread.so.0",
+    "librt.so.1",
+    "libresolv.so.2",
+    "libgcc_s.so.1",
+];
 
 const PASSWD: &str = "root:x:0:0:root:/:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n";
 const GROUP: &str = "root:x:0:\nrender:x:105:user\nuser:x:1000:\n";
@@ -48,7 +55,10 @@ pub fn job(script: &str, needs_device: bool) -> Vec<u8> {
 pub fn build(places: &Places, kernel: &Image, contents: &Contents) -> Result<Vec<u8>> {
     let userland = userland(places, kernel.kernel)?;
     let mut archive = Archive::new();
-    for path in ["dev", "proc", "sys", "tmp", "run", "etc", "lib64", "usr", "usr/bin", "usr/lib", LIBRARIES, "usr/sbin"] {
+    for path in [
+        "dev", "proc", "sys", "tmp", "run", "etc", "lib64", "usr", "usr/bin", "usr/lib", LIBRARIES,
+        "usr/sbin",
+    ] {
         archive.directory(path);
     }
     for (path, target) in [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib")] {
@@ -61,7 +71,11 @@ pub fn build(places: &Places, kernel: &Image, contents: &Contents) -> Result<Vec
         archive.link(&format!("usr/bin/{applet}"), "busybox");
     }
     for library in NEEDED {
-        add_file(&mut archive, &userland.path.join(LIBRARIES).join(library), &format!("{LIBRARIES}/{library}"))?;
+        add_file(
+            &mut archive,
+            &userland.path.join(LIBRARIES).join(library),
+            &format!("{LIBRARIES}/{library}"),
+        )?;
     }
     let loader = "ld-linux-x86-64.so.2";
     add_file(&mut archive, &userland.path.join(LIBRARIES).join(loader), &format!("{LIBRARIES}/{loader}"))?;
@@ -93,7 +107,8 @@ fn userland(places: &Places, kernel: Kernel) -> Result<Root> {
 }
 
 fn applets(busybox: &Path) -> Result<Vec<String>> {
-    let output = Command::new(busybox).arg("--list").stdin(Stdio::null()).output().context("run busybox --list")?;
+    let output =
+        Command::new(busybox).arg("--list").stdin(Stdio::null()).output().context("run busybox --list")?;
     let list = String::from_utf8(output.stdout)?;
     Ok(list.lines().filter(|applet| *applet != "busybox").map(str::to_owned).collect())
 }

@@ -33,7 +33,8 @@ pub struct Built {
 }
 
 /// Debian's sparse (0.6.4) lacks two things that the headers of kernels 7 use; it reads this before every file.
-const FOR_SPARSE: &str = "#define __typeof_unqual__ __typeof__\n#define __builtin_strlen(s) (sizeof(s) - 1)\n";
+const FOR_SPARSE: &str =
+    "#define __typeof_unqual__ __typeof__\n#define __builtin_strlen(s) (sizeof(s) - 1)\n";
 
 /// Compiles the module in `source` for `kernel`. The sources are copied, so that they stay free of objects; unchanged
 /// files are not compiled again.
@@ -45,7 +46,9 @@ pub fn build(places: &Places, kernel: Kernel, source: &Path, strictness: Strictn
 
     let (directory, options): (_, &[&str]) = match strictness {
         Strictness::Plain => ("build/plain", &[]),
-        Strictness::Checked => ("build/checked", &["W=1", "C=2", "CHECK=sparse", "CF=-include /build/for-sparse.h"]),
+        Strictness::Checked => {
+            ("build/checked", &["W=1", "C=2", "CHECK=sparse", "CF=-include /build/for-sparse.h"])
+        }
     };
     let inside = root.path.join(directory);
     if strictness == Strictness::Checked && inside.exists() {
@@ -65,7 +68,8 @@ pub fn build(places: &Places, kernel: Kernel, source: &Path, strictness: Strictn
         .arg("modules")
         .output()
         .context("run unshare (package util-linux)")?;
-    let log = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let log =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if !output.status.success() {
         bail!("the module does not compile for {release}:\n{log}");
     }

@@ -69,7 +69,10 @@ impl Vm {
         let report = child.stdout.take().context("QEMU has no output")?;
         let monitor = awaited.accept(|| match child.try_wait()? {
             Some(status) => {
-                bail!("QEMU ended at once ({status}): {}", fs::read_to_string(&messages).unwrap_or_default().trim())
+                bail!(
+                    "QEMU ended at once ({status}): {}",
+                    fs::read_to_string(&messages).unwrap_or_default().trim()
+                )
             }
             None => Ok(()),
         });
@@ -100,7 +103,11 @@ impl Vm {
             Ok(line) => Ok(Some(Report::parse(line))),
             Err(RecvTimeoutError::Disconnected) => Ok(None),
             Err(RecvTimeoutError::Timeout) => {
-                bail!("the guest has not ended after {:.0} s; {}", self.elapsed().as_secs_f32(), self.last_words())
+                bail!(
+                    "the guest has not ended after {:.0} s; {}",
+                    self.elapsed().as_secs_f32(),
+                    self.last_words()
+                )
             }
         }
     }

@@ -74,7 +74,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Report::Guest(line) => log::info!("guest: {line}"),
         Report::Exit(status) => log::info!("guest: the command ended with {status}"),
     })?;
-    log::info!("booted in {:.1} s, ended after {:.1} s", outcome.boot.as_secs_f32(), outcome.total.as_secs_f32());
+    log::info!(
+        "booted in {:.1} s, ended after {:.1} s",
+        outcome.boot.as_secs_f32(),
+        outcome.total.as_secs_f32()
+    );
     if outcome.status != 0 {
         bail!("the command failed with status {} (logs: {})", outcome.status, machine.logs.display());
     }

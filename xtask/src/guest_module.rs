@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
-use qemu::Kernel;
+use anyhow::{Context, Result};
 use qemu::module::{self, Strictness};
+use qemu::{Kernel, Places};
 
 use crate::output::say;
 use crate::workspace;
@@ -15,7 +15,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     kernel: Vec<Kernel>,
     /// Directory of the module's sources
-    #[arg(long, default_value = "guest-driver")]
+    #[arg(long, default_value = SOURCE)]
     source: PathBuf,
 }
 
@@ -27,6 +27,20 @@ pub(crate) fn build(arguments: &Arguments) -> Result<()> {
 /// The same, with every warning that the kernel's build and sparse know.
 pub(crate) fn check(arguments: &Arguments) -> Result<()> {
     each(arguments, Strictness::Checked)
+}
+
+/// The driver's sources, in the workspace.
+const SOURCE: &str = "guest-driver";
+
+/// The driver, compiled for `kernel`.
+pub(crate) fn driver(places: &Places, kernel: Kernel) -> Result<PathBuf> {
+    let built = module::build(places, kernel, &places.workspace().join(SOURCE), Strictness::Plain)?;
+    built.modules.into_iter().next().context("a build makes a module")
+}
+
+/// Checks the driver's sources against `kernel`'s headers.
+pub(crate) fn check_one(places: &Places, kernel: Kernel) -> Result<()> {
+    module::build(places, kernel, &places.workspace().join(SOURCE), Strictness::Checked).map(drop)
 }
 
 fn each(arguments: &Arguments, strictness: Strictness) -> Result<()> {

@@ -5,9 +5,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use qemu::{Accelerator, Config, Qemu, Report, Vm, image};
+use qemu::image::{self, Contents};
+use qemu::{Accelerator, Config, Kernel, Places, Qemu, Report, Vm};
 
+use crate::artifacts::Artifacts;
 use crate::backend::{Backend, Socket};
+use crate::guest_module;
+
+/// What a test guest has; the suite's largest cases fit.
+pub(crate) const MEMORY_MIB: u32 = 3072;
 
 /// What boots.
 #[derive(Debug)]
@@ -38,6 +44,33 @@ pub(crate) struct Outcome {
 }
 
 impl Machine {
+    /// A guest with everything that the workspace has for one: the driver, the CUDA library, the suite, the demonstration.
+    pub(crate) fn of_workspace(
+        places: &Places,
+        artifacts: &Artifacts,
+        qemu: &Qemu,
+        kernel: Kernel,
+    ) -> Result<Self> {
+        let image = kernel.image(places)?;
+        let module = guest_module::driver(places, kernel)?;
+        let library = |name: &str| format!("/usr/lib/x86_64-linux-gnu/{name}");
+        let contents = Contents {
+            module: Some(module),
+            files: vec![
+                (artifacts.shim(), library("libcuda.so.1")),
+                (artifacts.conformance(), "/usr/bin/conformance".into()),
+                (artifacts.demo(), "/usr/bin/demo".into()),
+            ],
+        };
+        Ok(Self {
+            initrd: image::build(places, &image, &contents)?,
+            kernel: image.vmlinuz,
+            logs: logs(&places.guest(), &format!("guest-{}", kernel.name())),
+            memory_mib: MEMORY_MIB,
+            qemu: qemu.clone(),
+        })
+    }
+
     /// Boots, runs `script` as the unprivileged user and waits for the end. With a backend the guest has the device.
     pub(crate) fn run(
         &self,

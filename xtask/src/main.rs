@@ -2,11 +2,18 @@
 //!
 //! One subcommand is one file; each starts at its `run`.
 
+mod artifacts;
 mod backend;
 mod boot;
+mod counts;
+mod demo;
 mod guest_module;
 mod machine;
 mod output;
+mod prerequisites;
+mod process;
+mod steps;
+mod test;
 mod workspace;
 
 use std::process::ExitCode;
@@ -22,6 +29,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
+    /// Run an unmodified CUDA program in a guest (with the host's GPU where there is one)
+    Demo(demo::Arguments),
+    /// Run all tests, or a part of them
+    Test(test::Arguments),
     /// Boot a guest and run a command in it as an unprivileged user
     Boot(boot::Arguments),
     /// Compile the guest's kernel module for Debian's kernels, and say where it is
@@ -33,12 +44,15 @@ enum Chore {
 fn main() -> ExitCode {
     output::init();
     let result = match Arguments::parse().chore {
+        Chore::Demo(arguments) => demo::run(&arguments),
+        Chore::Test(arguments) => test::run(&arguments),
         Chore::Boot(arguments) => boot::run(&arguments),
         Chore::GuestModule(arguments) => guest_module::build(&arguments),
         Chore::CheckModule(arguments) => guest_module::check(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<steps::AlreadyTold>() => ExitCode::FAILURE,
         Err(error) => {
             output::say(format_args!("error: {error:#}"));
             ExitCode::FAILURE

@@ -54,7 +54,9 @@ impl Apt {
         let mirror = Mirror::of_this_machine()?;
         let sources: String = suites
             .iter()
-            .map(|suite| format!("deb [signed-by={}] {} {suite} main\n", mirror.keyring.display(), mirror.uri))
+            .map(|suite| {
+                format!("deb [signed-by={}] {} {suite} main\n", mirror.keyring.display(), mirror.uri)
+            })
             .collect();
         fs::write(self.directory.join("sources.list"), sources)?;
         fs::write(self.directory.join("status"), "")?;
@@ -123,7 +125,11 @@ impl Apt {
         self.apt_get(&["--error-on=any", "update"]).with_context(|| {
             format!("fetch Debian's package lists for {} (network and keyring needed)", self.default_release)
         })?;
-        log::info!("package lists of {} fetched in {:.1} s", self.default_release, begin.elapsed().as_secs_f32());
+        log::info!(
+            "package lists of {} fetched in {:.1} s",
+            self.default_release,
+            begin.elapsed().as_secs_f32()
+        );
         Ok(())
     }
 
@@ -175,7 +181,11 @@ fn parse_simulated(line: &str) -> Option<Package> {
     let inside = rest.split_once('(')?.1.split_once(')')?.0;
     let version = inside.split_whitespace().next()?;
     let architecture = inside.rsplit_once('[')?.1.strip_suffix(']')?;
-    Some(Package { name: name.to_owned(), version: version.to_owned(), architecture: architecture.to_owned() })
+    Some(Package {
+        name: name.to_owned(),
+        version: version.to_owned(),
+        architecture: architecture.to_owned(),
+    })
 }
 
 #[cfg(test)]

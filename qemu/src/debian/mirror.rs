@@ -118,8 +118,8 @@ mod tests {
     #[test]
     fn a_one_line_entry_is_read_with_and_without_options() {
         let plain = parse_line("deb http://mirror.example/debian/ trixie main contrib").expect("plain");
-        let signed =
-            parse_line("deb [arch=amd64 signed-by=/k.gpg] http://mirror.example/debian sid main").expect("signed");
+        let signed = parse_line("deb [arch=amd64 signed-by=/k.gpg] http://mirror.example/debian sid main")
+            .expect("signed");
 
         assert_eq!(plain.keyring, Path::new(DEFAULT_KEYRING));
         assert_eq!(signed.keyring, Path::new("/k.gpg"));
@@ -136,6 +136,9 @@ mod tests {
         ] {
             assert_eq!(parse_line(line), None, "{line}");
         }
-        assert_eq!(parse_stanza("Types: deb\nURIs: http://x/debian\nSuites: sid\nComponents: main\nEnabled: no"), None);
+        assert_eq!(
+            parse_stanza("Types: deb\nURIs: http://x/debian\nSuites: sid\nComponents: main\nEnabled: no"),
+            None
+        );
     }
 }

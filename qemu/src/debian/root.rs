@@ -70,7 +70,12 @@ impl Root {
         }
         let manifest: String = packages.iter().map(describe).collect();
         fs::write(&stamp, format!("{}\n{manifest}", recipe.fingerprint()))?;
-        log::info!("{}: {} packages unpacked in {:.1} s", recipe.name, packages.len(), begin.elapsed().as_secs_f32());
+        log::info!(
+            "{}: {} packages unpacked in {:.1} s",
+            recipe.name,
+            packages.len(),
+            begin.elapsed().as_secs_f32()
+        );
         Ok(Self { path, manifest })
     }
 }
@@ -101,7 +106,8 @@ fn unpack(package: &Path, root: &Path, patterns: &[&str]) -> Result<()> {
         .context("run dpkg-deb (package dpkg)")?;
     let stream = source.stdout.take().context("dpkg-deb has no output")?;
     let mut tar = Command::new("tar");
-    tar.args(["--extract", "--file=-", "--keep-directory-symlink", "--no-same-owner", "--directory"]).arg(root);
+    tar.args(["--extract", "--file=-", "--keep-directory-symlink", "--no-same-owner", "--directory"])
+        .arg(root);
     if !patterns.is_empty() {
         tar.arg("--wildcards").args(patterns);
     }
@@ -110,7 +116,9 @@ fn unpack(package: &Path, root: &Path, patterns: &[&str]) -> Result<()> {
     let messages = String::from_utf8_lossy(&unpacked.stderr);
     // A pattern that matches nothing in this package is no error: it is meant for another one of the set.
     let only_unmatched = !patterns.is_empty()
-        && messages.lines().all(|line| line.contains("Not found in archive") || line.contains("previous errors"));
+        && messages
+            .lines()
+            .all(|line| line.contains("Not found in archive") || line.contains("previous errors"));
     if !read.success() || !(unpacked.status.success() || only_unmatched) {
         bail!("unpack {}: {messages}", package.display());
     }

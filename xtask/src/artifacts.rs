@@ -1,0 +1,114 @@
+//! What the workspace builds for a guest and for the backend's machine, put side by side as when installed.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use qemu::Places;
+
+use crate::process;
+
+/// Packages whose programs and libraries are staged.
+const PACKAGES: &[&str] = &["vhost-user-compute", "soft-gpu", "guest-shim", "conformance"];
+
+/// The staged files.
+#[derive(Debug, Clone)]
+pub(crate) struct Artifacts {
+    /// The directory with `bin` and `lib`.
+    pub directory: PathBuf,
+}
+
+impl Artifacts {
+    /// In a directory that has been staged before.
+    pub(crate) fn at(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into() }
+    }
+
+    /// The backend.
+    pub(crate) fn backend(&self) -> PathBuf {
+        self.directory.join("bin/vhost-user-compute")
+    }
+
+    /// The conformance suite.
+    pub(crate) fn conformance(&self) -> PathBuf {
+        self.directory.join("bin/conformance")
+    }
+
+    /// The demonstration program.
+    pub(crate) fn demo(&self) -> PathBuf {
+        self.directory.join("bin/demo")
+    }
+
+    /// The guest's CUDA library.
+    pub(crate) fn shim(&self) -> PathBuf {
+        self.directory.join("lib/libcuda.so.1")
+    }
+
+    /// The CUDA driver in software, where the backend looks for it.
+    pub(crate) fn soft_gpu(&self) -> PathBuf {
+        self.directory.join("lib/vcompute/libsoft_gpu.so")
+    }
+
+    /// Builds everything (release) and stages it.
+    pub(crate) fn build(places: &Places) -> Result<Self> {
+        let mut command = cargo(places);
+        command.args(["build", "--release", "--locked"]);
+        for package in PACKAGES {
+            command.args(["--package", package]);
+        }
+        let log = places.guest().join("logs/build.log");
+        let shown = |line: &str| line.contains("Finished") || line.starts_with("error");
+        process::run(&mut command, &log, Duration::from_secs(1800), shown)?.expect_success("cargo build")?;
+
+        let staged = Self::at(places.workspace().join("target/stage"));
+        for directory in ["bin", "lib", "lib/vcompute"] {
+            fs::create_dir_all(staged.directory.join(directory))?;
+        }
+        let built = target_directory(places).join("release");
+        stage(&built.join("vhost-user-compute"), &staged.backend())?;
+        stage(&built.join("conformance"), &staged.conformance())?;
+        stage(&built.join("libcuda.so"), &staged.shim())?;
+        stage(&built.join("libsoft_gpu.so"), &staged.soft_gpu())?;
+        staged.compile_demo(&places.workspace().join("qemu/guest/demo.c"))?;
+        Ok(staged)
+    }
+
+    /// The demonstration is an ordinary C program, linked with an ordinary `-lcuda`.
+    fn compile_demo(&self, source: &Path) -> Result<()> {
+        let mut command = Command::new("cc");
+        command
+            .args(["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-o"])
+            .arg(self.demo())
+            .arg(source)
+            .arg(self.shim());
+        let log = self.directory.join("demo.log");
+        process::run(&mut command, &log, Duration::from_secs(120), |_| false)?.expect_success("cc")
+    }
+}
+
+/// The cargo that runs this program, at the workspace's top.
+pub(crate) fn cargo(places: &Places) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(places.workspace()).env("CARGO_TERM_COLOR", "never");
+    command
+}
+
+/// Where cargo builds.
+pub(crate) fn target_directory(places: &Places) -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| places.workspace().join("target"), PathBuf::from)
+}
+
+/// Copies without debugging information, which would only make guests' RAM disks large.
+fn stage(from: &Path, to: &Path) -> Result<()> {
+    let log = to.with_extension("strip.log");
+    let mut command = Command::new("strip");
+    command.arg("--strip-unneeded").arg("-o").arg(to).arg(from);
+    process::run(&mut command, &log, Duration::from_secs(60), |_| false)?
+        .expect_success("strip")
+        .with_context(|| format!("stage {}", from.display()))?;
+    fs::remove_file(log)?;
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! Programs that the chores call. As root, missing ones are installed; otherwise the packages are named.
+
+use std::env;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// A program, and the Debian package that has it.
+const NEEDED: &[(&str, &str)] = &[
+    ("cc", "gcc"),
+    ("strip", "binutils"),
+    ("tar", "tar"),
+    ("xz", "xz-utils"),
+    ("unshare", "util-linux"),
+    ("dpkg-deb", "dpkg"),
+    ("apt-get", "apt"),
+];
+
+/// Makes sure that all of them are there.
+pub(crate) fn ensure() -> Result<()> {
+    let missing: Vec<_> =
+        NEEDED.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    if !is_root() || !is_there("apt-get") {
+        bail!("missing programs; install these packages: {list}");
+    }
+    log::info!("installing {list} …");
+    for arguments in [["update"].as_slice(), &["install", "--yes", "--no-install-recommends"]] {
+        let mut command = Command::new("apt-get");
+        command.arg("--quiet").args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+        if arguments.first() == Some(&"install") {
+            command.args(&missing);
+        }
+        let output = command.output().context("run apt-get")?;
+        if !output.status.success() {
+            bail!("apt-get could not install {list}:\n{}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+    Ok(())
+}
+
+fn is_there(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|directory| directory.join(program).is_file())
+}
+
+fn is_root() -> bool {
+    Path::new("/proc/self").metadata().is_ok_and(|own| own.uid() == 0)
+}

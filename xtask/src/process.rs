@@ -1,0 +1,152 @@
+//! Runs a program, keeps what it prints in a log, and shows that it is alive.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, PipeReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// A line is shown this often even when nothing noteworthy is printed.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// What a program printed, and how it ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Standard output and error, line by line.
+    pub lines: Vec<String>,
+    /// The same in a file.
+    pub log: PathBuf,
+}
+
+impl Finished {
+    /// All lines.
+    pub(crate) fn lines(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.lines.iter().map(String::as_str)
+    }
+
+    /// An error with the end of the log, unless the program succeeded.
+    pub(crate) fn expect_success(&self, what: &str) -> Result<()> {
+        if self.status.success() {
+            return Ok(());
+        }
+        bail!("{what} failed ({}):\n{}\n(all of it: {})", self.status, self.tail(60), self.log.display())
+    }
+
+    fn tail(&self, count: usize) -> String {
+        self.lines.iter().skip(self.lines.len().saturating_sub(count)).cloned().collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Runs `command` to its end, at most `limit`. Lines for which `show` holds are shown as they come.
+pub(crate) fn run(
+    command: &mut Command,
+    log: &Path,
+    limit: Duration,
+    show: impl Fn(&str) -> bool,
+) -> Result<Finished> {
+    if let Some(directory) = log.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    let mut kept = File::create(log).with_context(|| format!("create {}", log.display()))?;
+    let (reader, writer) = std::io::pipe()?;
+    let program = command.get_program().display().to_string();
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        .spawn()
+        .with_context(|| format!("start {program}"))?;
+    // The command holds the pipe's other end too; without this the end would never be seen.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = EndOnDrop(child);
+
+    let begin = Instant::now();
+    let received = read_lines(reader);
+    let mut lines: Vec<String> = Vec::new();
+    let mut shown = Instant::now();
+    loop {
+        let wait = HEARTBEAT.saturating_sub(shown.elapsed()).max(Duration::from_millis(1));
+        match received.recv_timeout(wait.min(limit.saturating_sub(begin.elapsed()))) {
+            Ok(line) => {
+                writeln!(kept, "{line}")?;
+                if show(&line) {
+                    log::info!("  {}", line.trim_end());
+                    shown = Instant::now();
+                }
+                lines.push(line);
+            }
+            Err(RecvTimeoutError::Timeout) if begin.elapsed() >= limit => {
+                bail!("{program} has not ended after {} s (log: {})", limit.as_secs(), log.display())
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                let last = lines.last().map_or("nothing printed yet", |line| line.trim());
+                let last: String = last.chars().take(100).collect();
+                log::info!("  … {:.0} s: {last}", begin.elapsed().as_secs_f32());
+                shown = Instant::now();
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    let status = child.0.wait()?;
+    Ok(Finished { status, lines, log: log.to_owned() })
+}
+
+struct EndOnDrop(Child);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn read_lines(reader: PipeReader) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut reader = BufReader::new(reader);
+        let mut bytes = Vec::new();
+        while reader.read_until(b'\n', &mut bytes).is_ok_and(|count| count > 0) {
+            let line = String::from_utf8_lossy(&bytes).trim_end_matches(['\r', '\n']).to_owned();
+            if sender.send(line).is_err() {
+                break;
+            }
+            bytes.clear();
+        }
+    });
+    receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, limit: Duration) -> Result<Finished> {
+        let directory = tempfile::tempdir()?;
+        run(Command::new("sh").args(["-c", script]), &directory.path().join("log"), limit, |_| false)
+    }
+
+    #[test]
+    fn both_outputs_and_the_status_are_kept() {
+        let finished = shell("echo out; echo err >&2; exit 3", Duration::from_secs(20)).expect("run");
+
+        assert_eq!(finished.status.code(), Some(3));
+        assert_eq!(finished.lines().collect::<Vec<_>>(), ["out", "err"]);
+        assert!(finished.expect_success("sh").is_err());
+    }
+
+    #[test]
+    fn a_program_that_does_not_end_is_ended() {
+        let begin = Instant::now();
+
+        let result = shell("exec sleep 60", Duration::from_millis(100));
+
+        assert!(result.is_err());
+        assert!(begin.elapsed() < Duration::from_secs(30));
+    }
+}

@@ -1,0 +1,79 @@
+//! `test`: everything that must hold, and one line with the sum.
+//!
+//! Read [`host`] (what needs no VM), then [`guest`] (the same suite in guests).
+
+mod guest;
+mod host;
+
+use anyhow::Result;
+use qemu::{Kernel, Places};
+
+use crate::artifacts::Artifacts;
+use crate::prerequisites;
+use crate::steps::Steps;
+use crate::workspace;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+#[derive(clap::Subcommand)]
+enum Part {
+    /// Formatting, lints, documentation, unit and protocol tests, models, and the suite without a VM
+    Host,
+    /// The suite in guests of every kernel
+    Guest(GuestArguments),
+}
+
+#[derive(clap::Args, Default)]
+struct GuestArguments {
+    /// Only this kernel: 6.1, 6.12 or 7
+    #[arg(long)]
+    kernel: Vec<Kernel>,
+    /// The backend's driver: soft, auto or a path
+    #[arg(long, default_value = "soft")]
+    driver: String,
+    /// Only the suite's cases whose names contain this
+    #[arg(long)]
+    filter: Vec<String>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let places = workspace::places()?;
+    prerequisites::ensure()?;
+    let mut steps = Steps::default();
+    match &arguments.part {
+        None => {
+            host::sources(&places, &mut steps);
+            if let Some(artifacts) = build(&places, &mut steps) {
+                host::programs(&places, &artifacts, &mut steps);
+                let everything = GuestArguments { driver: "soft".into(), ..GuestArguments::default() };
+                guest::run(&places, &artifacts, &everything, &mut steps);
+            }
+        }
+        Some(Part::Host) => {
+            host::sources(&places, &mut steps);
+            if let Some(artifacts) = build(&places, &mut steps) {
+                host::programs(&places, &artifacts, &mut steps);
+            }
+        }
+        Some(Part::Guest(arguments)) => {
+            if let Some(artifacts) = build(&places, &mut steps) {
+                guest::run(&places, &artifacts, arguments, &mut steps);
+            }
+        }
+    }
+    steps.finish()
+}
+
+/// Builds what the later steps run; nothing of them makes sense without.
+fn build(places: &Places, steps: &mut Steps) -> Option<Artifacts> {
+    let mut artifacts = None;
+    steps.step("build (release)", || {
+        artifacts = Some(Artifacts::build(places)?);
+        Ok(crate::counts::Counts::one(true))
+    });
+    artifacts
+}

@@ -1,0 +1,237 @@
+//! What the supervisor is started with, checked.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use virtio_spec::limits;
+
+use crate::{args::Args, logging};
+
+/// The name by which the host's CUDA driver is found.
+const HOST_DRIVER: &str = "libcuda.so.1";
+
+/// The software driver's file name.
+const SOFT_DRIVER: &str = "libsoft_gpu.so";
+
+/// Everything that the supervisor needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// QEMU's socket.
+    pub(crate) socket_path: Option<PathBuf>,
+    /// The local socket.
+    pub(crate) local_socket: Option<PathBuf>,
+    /// CUDA drivers in order of preference; the first that loads and has a device is taken.
+    pub(crate) drivers: Vec<String>,
+    /// Value of `CUDA_VISIBLE_DEVICES` in workers.
+    pub(crate) gpus: Option<String>,
+    /// Log filter of all processes.
+    pub(crate) log: String,
+    /// Bounds below those of the specification.
+    pub(crate) limits: Limits,
+}
+
+/// Bounds that the operator can set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub(crate) struct Limits {
+    /// Sessions of the VM at once.
+    pub(crate) max_sessions: u32,
+    /// Sessions of one user of the local socket at once.
+    pub(crate) max_sessions_per_user: u32,
+    /// Connections of one user of the local socket at once: processes that only ask what devices there are keep one
+    /// for a moment.
+    pub(crate) max_connections_per_user: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_sessions: limits::MAX_SESSIONS,
+            max_sessions_per_user: limits::MAX_SESSIONS / 4,
+            max_connections_per_user: limits::MAX_SESSIONS,
+        }
+    }
+}
+
+/// The TOML file: the options' names as keys.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct File {
+    socket_path: Option<PathBuf>,
+    local_socket: Option<PathBuf>,
+    driver: Option<String>,
+    gpu: Option<String>,
+    log: Option<String>,
+    #[serde(default)]
+    limits: Limits,
+}
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("the configuration file {0} cannot be read")]
+    Read(PathBuf, #[source] std::io::Error),
+    #[error("the configuration file {0} is not what is expected")]
+    Parse(PathBuf, #[source] Box<toml::de::Error>),
+    #[error("nothing to listen on: give --socket-path, --local-socket or both")]
+    NoSocket,
+    #[error("--gpu expects ordinals or UUIDs separated by commas, found {0:?}")]
+    Gpu(String),
+    #[error(
+        "the software driver {SOFT_DRIVER} is neither beside {0} nor in ../lib/vcompute; build or install it"
+    )]
+    NoSoftDriver(PathBuf),
+    #[error("the path of this executable is unknown")]
+    Executable(#[source] std::io::Error),
+    #[error("limits.{name} is {value}; it must be from 1 to {most}")]
+    Limit { name: &'static str, value: u32, most: u32 },
+}
+
+impl TryFrom<Args> for Config {
+    type Error = ConfigError;
+
+    fn try_from(args: Args) -> Result<Self, ConfigError> {
+        let file = match &args.config {
+            Some(path) => read(path)?,
+            None => File::default(),
+        };
+        let executable = std::env::current_exe().map_err(ConfigError::Executable)?;
+        Self::merge(args, file, &executable)
+    }
+}
+
+impl Config {
+    fn merge(args: Args, file: File, executable: &Path) -> Result<Self, ConfigError> {
+        let socket_path = args.socket_path.or(file.socket_path);
+        let local_socket = args.local_socket.or(file.local_socket);
+        if socket_path.is_none() && local_socket.is_none() {
+            return Err(ConfigError::NoSocket);
+        }
+        let gpus = args.gpu.or(file.gpu);
+        if let Some(list) = gpus.as_ref().filter(|list| !is_gpu_list(list)) {
+            return Err(ConfigError::Gpu(list.clone()));
+        }
+        check_limits(&file.limits)?;
+        Ok(Self {
+            socket_path,
+            local_socket,
+            drivers: drivers(args.driver.or(file.driver).as_deref().unwrap_or("auto"), executable)?,
+            gpus,
+            log: args.log.or(file.log).unwrap_or_else(|| logging::DEFAULT_FILTER.to_owned()),
+            limits: file.limits,
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<File, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read(path.to_owned(), error))?;
+    toml::from_str(&text).map_err(|error| ConfigError::Parse(path.to_owned(), Box::new(error)))
+}
+
+/// Which libraries to try, in order.
+fn drivers(wanted: &str, executable: &Path) -> Result<Vec<String>, ConfigError> {
+    let soft = soft_driver(executable);
+    let missing = || ConfigError::NoSoftDriver(executable.to_owned());
+    match wanted {
+        "soft" => Ok(vec![soft.ok_or_else(missing)?]),
+        "auto" => Ok(std::iter::once(HOST_DRIVER.to_owned()).chain(soft).collect()),
+        path => Ok(vec![path.to_owned()]),
+    }
+}
+
+/// Where the software driver lies: beside the executable (a build tree), or where a package puts it.
+fn soft_driver(executable: &Path) -> Option<String> {
+    let folder = executable.parent()?;
+    [folder.join(SOFT_DRIVER), folder.join("../lib/vcompute").join(SOFT_DRIVER)]
+        .into_iter()
+        .find(|path| path.is_file())
+        .and_then(|path| path.into_os_string().into_string().ok())
+}
+
+fn is_gpu_list(list: &str) -> bool {
+    list.split(',').all(|gpu| {
+        !gpu.is_empty()
+            && gpu.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'/')
+    })
+}
+
+fn check_limits(wanted: &Limits) -> Result<(), ConfigError> {
+    let most = limits::MAX_SESSIONS;
+    for (name, value) in [
+        ("max-sessions", wanted.max_sessions),
+        ("max-sessions-per-user", wanted.max_sessions_per_user),
+        ("max-connections-per-user", wanted.max_connections_per_user),
+    ] {
+        if value == 0 || value > most {
+            return Err(ConfigError::Limit { name, value, most });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args() -> Args {
+        Args {
+            socket_path: Some("/run/vm.sock".into()),
+            driver: Some("/opt/libcuda.so".into()),
+            ..Args::default()
+        }
+    }
+
+    fn merge(args: Args, file: &str) -> Result<Config, ConfigError> {
+        let file = toml::from_str(file).expect("the test's file parses");
+        Config::merge(args, file, Path::new("/usr/bin/vhost-user-compute"))
+    }
+
+    #[test]
+    fn command_line_takes_precedence_over_the_file() {
+        let config =
+            merge(args(), "socket-path = '/other'\ngpu = '0,1'\n[limits]\nmax-sessions = 3").unwrap();
+        assert_eq!(config.socket_path.as_deref(), Some(Path::new("/run/vm.sock")));
+        assert_eq!(config.gpus.as_deref(), Some("0,1"));
+        assert_eq!(config.limits.max_sessions, 3);
+        assert_eq!(config.drivers, ["/opt/libcuda.so"]);
+    }
+
+    #[test]
+    fn nothing_to_listen_on_is_refused() {
+        assert!(matches!(merge(Args::default(), ""), Err(ConfigError::NoSocket)));
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        assert!(toml::from_str::<File>("sockets = 3").is_err());
+        assert!(toml::from_str::<File>("[limits]\nmax-session = 3").is_err());
+    }
+
+    #[test]
+    fn gpu_lists_are_ordinals_or_uuids() {
+        assert!(is_gpu_list("0"));
+        assert!(is_gpu_list("GPU-8932f937-d72c-4106-c12f-20bd9faed9f6,1"));
+        assert!(is_gpu_list("MIG-GPU-8932f937/1/0"));
+        assert!(!is_gpu_list(""));
+        assert!(!is_gpu_list("0,,1"));
+        assert!(!is_gpu_list("0;rm"));
+    }
+
+    #[test]
+    fn limits_stay_within_the_specification() {
+        for file in ["[limits]\nmax-sessions = 0", "[limits]\nmax-sessions-per-user = 100000"] {
+            assert!(matches!(merge(args(), file), Err(ConfigError::Limit { .. })), "{file}");
+        }
+    }
+
+    #[test]
+    fn software_driver_is_found_beside_the_executable() {
+        let folder = tempfile::tempdir().unwrap();
+        let executable = folder.path().join("vhost-user-compute");
+        assert!(matches!(drivers("soft", &executable), Err(ConfigError::NoSoftDriver(_))));
+        assert_eq!(drivers("auto", &executable).unwrap(), [HOST_DRIVER]);
+        std::fs::write(folder.path().join(SOFT_DRIVER), b"").unwrap();
+        assert_eq!(drivers("soft", &executable).unwrap().len(), 1);
+        assert_eq!(drivers("auto", &executable).unwrap().len(), 2);
+    }
+}

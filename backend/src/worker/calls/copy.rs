@@ -1,0 +1,231 @@
+//! Linear, 2D and 3D copies between device memory, regions, staging and the request itself.
+//!
+//! Unsafe code: calls of the driver, addresses inside session memory.
+
+use std::ffi::c_void;
+
+use virtio_spec::{
+    codec::Scalar,
+    cuda::{CUDA_MEMCPY3D, CUdeviceptr, CUmemorytype, CUresult, CUstream},
+    handle::Kind,
+    requests::{Copy, Place, Side, copy_flags},
+};
+
+use super::{Invocation, host_memory::pointer, ok};
+
+/// One side of a copy, checked.
+#[derive(Clone, Copy)]
+enum Memory {
+    Device(CUdeviceptr),
+    Host(*mut c_void),
+}
+
+/// Bytes from the first to the last byte that a side covers.
+fn extent(copy: &Copy, side: &Side) -> Option<u64> {
+    let rows = copy.depth.checked_sub(1)?.checked_mul(side.slice_height)?.checked_add(copy.height.checked_sub(1)?)?;
+    rows.checked_mul(side.pitch)?.checked_add(copy.width)
+}
+
+pub(super) fn run(call: &mut Invocation<'_>) -> Result<(), CUresult> {
+    let copy: Copy = call.structure()?;
+    if copy.flags & !copy_flags::ALL != 0 {
+        return Err(CUresult::ERROR_INVALID_VALUE);
+    }
+    let bytes = copy.width.checked_mul(copy.height).and_then(|area| area.checked_mul(copy.depth));
+    let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok()).ok_or(CUresult::ERROR_INVALID_VALUE)?;
+    let inline = if copy.source.place == Place::Inline as u32 { call.bytes(bytes)? } else { &[] };
+    call.end_of_parameters()?;
+    call.set_current()?;
+    if bytes == 0 {
+        return Ok(());
+    }
+    let mut result = Vec::new();
+    let source = match Place::from_u32(copy.source.place) {
+        Some(Place::Inline) => Memory::Host(inline.as_ptr().cast_mut().cast()),
+        _ => resolve(call, &copy, &copy.source, false)?,
+    };
+    let destination = match Place::from_u32(copy.destination.place) {
+        Some(Place::Inline) => {
+            result = call.room::<u8>(bytes as u64)?;
+            Memory::Host(result.as_mut_ptr().cast())
+        }
+        _ => resolve(call, &copy, &copy.destination, true)?,
+    };
+    let asynchronous = copy.flags & copy_flags::ASYNC != 0;
+    let stream: CUstream = Scalar::from_u64(call.handle(Kind::Stream, copy.stream)?);
+    if copy.height == 1 && copy.depth == 1 {
+        linear(call, destination, source, bytes, asynchronous.then_some(stream))?;
+    } else {
+        let packed = |side: &Side| if side.place == Place::Inline as u32 { (copy.width, copy.height) } else { (side.pitch, side.slice_height) };
+        let description = describe(&copy, destination, packed(&copy.destination), source, packed(&copy.source))?;
+        volume(call, &description, asynchronous.then_some(stream))?;
+    }
+    if asynchronous && (copy.flags & copy_flags::WAIT != 0 || !result.is_empty()) {
+        let synchronize = call.driver().streams.cuStreamSynchronize.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
+        // SAFETY: a stream of the session, or one of CUDA's own.
+        ok(call.in_driver(|| unsafe { synchronize(stream) }))?;
+    }
+    if result.is_empty() { Ok(()) } else { call.put_bytes(&result) }
+}
+
+/// Checks a side and finds its address in this process.
+fn resolve(call: &Invocation<'_>, copy: &Copy, side: &Side, written: bool) -> Result<Memory, CUresult> {
+    let invalid = CUresult::ERROR_INVALID_VALUE;
+    let extent = extent(copy, side).ok_or(invalid)?;
+    match Place::from_u32(side.place).ok_or(invalid)? {
+        Place::Device => Ok(Memory::Device(Scalar::from_u64(side.address))),
+        Place::Region => {
+            let flags = call.session().regions.lookup(side.address, extent).ok_or(invalid)?;
+            if written && flags.read_only() {
+                return Err(invalid);
+            }
+            Ok(Memory::Host(pointer(side.address)))
+        }
+        Place::Staging => {
+            if copy.flags & copy_flags::ASYNC != 0 && copy.flags & copy_flags::WAIT == 0 {
+                return Err(invalid);
+            }
+            Ok(Memory::Host(staging(call, side.address, extent)?))
+        }
+        Place::Inline => Err(invalid),
+    }
+}
+
+/// The address of a part of the lane's staging.
+pub(super) fn staging(call: &Invocation<'_>, offset: u64, length: u64) -> Result<*mut c_void, CUresult> {
+    let session = call.session();
+    let end = offset.checked_add(length).ok_or(CUresult::ERROR_INVALID_VALUE)?;
+    if end > session.layout.staging_bytes() {
+        return Err(CUresult::ERROR_INVALID_VALUE);
+    }
+    let start = session.layout.staging(call.lane()).saturating_add(offset);
+    let start = usize::try_from(start).map_err(|_| CUresult::ERROR_INVALID_VALUE)?;
+    // SAFETY: the layout was checked against the length of session memory, and the range against the layout.
+    Ok(unsafe { session.memory.base().as_ptr().add(start) }.cast())
+}
+
+fn linear(
+    call: &Invocation<'_>,
+    destination: Memory,
+    source: Memory,
+    bytes: usize,
+    stream: Option<CUstream>,
+) -> Result<(), CUresult> {
+    let copies = &call.driver().copies;
+    let per_thread = call.per_thread();
+    macro_rules! pick {
+        ($plain:ident, $per_thread:ident) => {
+            if per_thread { copies.$per_thread } else { copies.$plain }.ok_or(CUresult::ERROR_NOT_SUPPORTED)?
+        };
+    }
+    // SAFETY (all arms): host addresses were checked to lie in memory of the session for `bytes`; CUDA checks device
+    // addresses; the stream is the session's or one of CUDA's own.
+    let result = match (destination, source, stream) {
+        (Memory::Device(to), Memory::Host(from), None) => {
+            let copy = pick!(cuMemcpyHtoD_v2, cuMemcpyHtoD_v2_ptds);
+            // SAFETY: as above.
+            call.in_driver(|| unsafe { copy(to, from, bytes) })
+        }
+        (Memory::Device(to), Memory::Host(from), Some(stream)) => {
+            let copy = pick!(cuMemcpyHtoDAsync_v2, cuMemcpyHtoDAsync_v2_ptsz);
+            // SAFETY: as above.
+            call.in_driver(|| unsafe { copy(to, from, bytes, stream) })
+        }
+        (Memory::Host(to), Memory::Device(from), None) => {
+            let copy = pick!(cuMemcpyDtoH_v2, cuMemcpyDtoH_v2_ptds);
+            // SAFETY: as above.
+            call.in_driver(|| unsafe { copy(to, from, bytes) })
+        }
+        (Memory::Host(to), Memory::Device(from), Some(stream)) => {
+            let copy = pick!(cuMemcpyDtoHAsync_v2, cuMemcpyDtoHAsync_v2_ptsz);
+            // SAFETY: as above.
+            call.in_driver(|| unsafe { copy(to, from, bytes, stream) })
+        }
+        (Memory::Device(to), Memory::Device(from), None) => {
+            let copy = pick!(cuMemcpyDtoD_v2, cuMemcpyDtoD_v2_ptds);
+            // SAFETY: as above.
+            call.in_driver(|| unsafe { copy(to, from, bytes) })
+        }
+        (Memory::Device(to), Memory::Device(from), Some(stream)) => {
+            let copy = pick!(cuMemcpyDtoDAsync_v2, cuMemcpyDtoDAsync_v2_ptsz);
+            // SAFETY: as above.
+            call.in_driver(|| unsafe { copy(to, from, bytes, stream) })
+        }
+        (Memory::Host(to), Memory::Host(from), None) => {
+            let copy = pick!(cuMemcpy, cuMemcpy_ptds);
+            // SAFETY: as above; under unified addressing a host address is a CUdeviceptr too.
+            call.in_driver(|| unsafe { copy(unified(to), unified(from), bytes) })
+        }
+        (Memory::Host(to), Memory::Host(from), Some(stream)) => {
+            let copy = pick!(cuMemcpyAsync, cuMemcpyAsync_ptsz);
+            // SAFETY: as above.
+            call.in_driver(|| unsafe { copy(unified(to), unified(from), bytes, stream) })
+        }
+    };
+    ok(result)
+}
+
+fn unified(address: *mut c_void) -> CUdeviceptr {
+    Scalar::from_u64(address.expose_provenance() as u64)
+}
+
+fn describe(
+    copy: &Copy,
+    destination: Memory,
+    (destination_pitch, destination_height): (u64, u64),
+    source: Memory,
+    (source_pitch, source_height): (u64, u64),
+) -> Result<CUDA_MEMCPY3D, CUresult> {
+    let size = |value: u64| usize::try_from(value).map_err(|_| CUresult::ERROR_INVALID_VALUE);
+    let mut description = CUDA_MEMCPY3D {
+        WidthInBytes: size(copy.width)?,
+        Height: size(copy.height)?,
+        Depth: size(copy.depth)?,
+        srcPitch: size(source_pitch)?,
+        srcHeight: size(source_height)?,
+        dstPitch: size(destination_pitch)?,
+        dstHeight: size(destination_height)?,
+        ..CUDA_MEMCPY3D::default()
+    };
+    match source {
+        Memory::Device(address) => {
+            description.srcMemoryType = CUmemorytype::DEVICE;
+            description.srcDevice = address;
+        }
+        Memory::Host(address) => {
+            description.srcMemoryType = CUmemorytype::HOST;
+            description.srcHost = address;
+        }
+    }
+    match destination {
+        Memory::Device(address) => {
+            description.dstMemoryType = CUmemorytype::DEVICE;
+            description.dstDevice = address;
+        }
+        Memory::Host(address) => {
+            description.dstMemoryType = CUmemorytype::HOST;
+            description.dstHost = address;
+        }
+    }
+    Ok(description)
+}
+
+fn volume(
+    call: &Invocation<'_>,
+    description: &CUDA_MEMCPY3D,
+    stream: Option<CUstream>,
+) -> Result<(), CUresult> {
+    let copies = &call.driver().copies;
+    let result = if let Some(stream) = stream {
+        let copy = if call.per_thread() { copies.cuMemcpy3DAsync_v2_ptsz } else { copies.cuMemcpy3DAsync_v2 };
+        let copy = copy.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
+        // SAFETY: both sides were checked for the extent that the description covers.
+        call.in_driver(|| unsafe { copy(description, stream) })
+    } else {
+        let copy = if call.per_thread() { copies.cuMemcpy3D_v2_ptds } else { copies.cuMemcpy3D_v2 };
+        let copy = copy.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
+        // SAFETY: both sides were checked for the extent that the description covers.
+        call.in_driver(|| unsafe { copy(description) })
+    };
+    ok(result)
+}

@@ -1,0 +1,175 @@
+//! The session's handles: what the guest minted, and the driver's object behind each.
+//!
+//! A handle is checked for kind, index and generation; a wrong one is a CUDA error for that call. Objects depend on
+//! others (a function on its module, everything on its context), and removing an object removes what depends on it, so
+//! that a stale handle never reaches the driver.
+
+use std::sync::{PoisonError, RwLock};
+
+use virtio_spec::{
+    cuda::CUresult,
+    handle::{Handle, Kind},
+    limits,
+};
+
+/// What stands behind a handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Object {
+    /// The driver's handle.
+    pub(crate) raw: u64,
+    /// Handle of the object that it belongs to (module, library, kernel), 0 if none.
+    pub(crate) parent: u64,
+    /// Handle of the context that it belongs to, 0 if none.
+    pub(crate) context: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Slot {
+    handle: u64,
+    object: Object,
+}
+
+/// Kinds of handles; the tables are indexed by kind.
+const KINDS: usize = 16;
+
+/// The tables of one session.
+pub(crate) struct Handles {
+    tables: [RwLock<Vec<Option<Slot>>>; KINDS],
+}
+
+impl Handles {
+    pub(crate) fn new() -> Self {
+        Self { tables: std::array::from_fn(|_| RwLock::new(Vec::new())) }
+    }
+
+    fn table(&self, kind: Kind) -> &RwLock<Vec<Option<Slot>>> {
+        // Kinds are numbered from 1 to 14.
+        self.tables.get(kind as usize).unwrap_or(&self.tables[0])
+    }
+
+    /// The object behind a handle of this kind.
+    pub(crate) fn get(&self, kind: Kind, value: u64) -> Result<Object, CUresult> {
+        let handle = Handle::from_u64(value).filter(|handle| handle.kind == kind);
+        let index = handle.ok_or(CUresult::ERROR_INVALID_HANDLE)?.index as usize;
+        let table = self.table(kind).read().unwrap_or_else(PoisonError::into_inner);
+        match table.get(index) {
+            Some(Some(slot)) if slot.handle == value => Ok(slot.object),
+            _ => Err(CUresult::ERROR_INVALID_HANDLE),
+        }
+    }
+
+    /// Whether the guest may give this handle to a new object of this kind.
+    pub(crate) fn check_free(&self, kind: Kind, value: u64) -> Result<(), CUresult> {
+        let handle = Handle::from_u64(value).filter(|handle| handle.kind == kind);
+        let index = handle.ok_or(CUresult::ERROR_INVALID_HANDLE)?.index;
+        if index >= limits::MAX_HANDLES {
+            return Err(CUresult::ERROR_OUT_OF_MEMORY);
+        }
+        let table = self.table(kind).read().unwrap_or_else(PoisonError::into_inner);
+        match table.get(index as usize) {
+            Some(Some(_)) => Err(CUresult::ERROR_INVALID_HANDLE),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives a handle an object.
+    pub(crate) fn insert(&self, kind: Kind, value: u64, object: Object) -> Result<(), CUresult> {
+        self.check_free(kind, value)?;
+        let index = Handle::from_u64(value).ok_or(CUresult::ERROR_INVALID_HANDLE)?.index as usize;
+        let mut table = self.table(kind).write().unwrap_or_else(PoisonError::into_inner);
+        if table.len() <= index {
+            table.resize(index.saturating_add(1), None);
+        }
+        let slot = table.get_mut(index).ok_or(CUresult::ERROR_INVALID_HANDLE)?;
+        *slot = Some(Slot { handle: value, object });
+        Ok(())
+    }
+
+    /// Takes a handle, and what belongs to its object, out of the tables.
+    pub(crate) fn remove(&self, kind: Kind, value: u64) {
+        if self.get(kind, value).is_err() {
+            return;
+        }
+        let Some(handle) = Handle::from_u64(value) else { return };
+        let mut table = self.table(kind).write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = table.get_mut(handle.index as usize) {
+            *slot = None;
+        }
+        drop(table);
+        match kind {
+            Kind::Module | Kind::Library | Kind::Kernel => {
+                for dependent in [Kind::Function, Kind::Kernel, Kind::Module] {
+                    self.remove_where(dependent, |object| object.parent == value);
+                }
+            }
+            Kind::Context => self.remove_of_context(value),
+            _ => {}
+        }
+    }
+
+    /// Takes everything that belongs to a context out of the tables; libraries and their kernels belong to none.
+    pub(crate) fn remove_of_context(&self, context: u64) {
+        for kind in [Kind::Module, Kind::Function, Kind::Stream, Kind::Event, Kind::Link] {
+            self.remove_where(kind, |object| object.context == context);
+        }
+    }
+
+    fn remove_where(&self, kind: Kind, belongs: impl Fn(&Object) -> bool) {
+        let mut removed = Vec::new();
+        {
+            let table = self.table(kind).read().unwrap_or_else(PoisonError::into_inner);
+            removed.extend(table.iter().flatten().filter(|slot| belongs(&slot.object)).map(|slot| slot.handle));
+        }
+        for handle in removed {
+            self.remove(kind, handle);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn handle(kind: Kind, generation: u32, index: u32) -> u64 {
+        Handle { kind, generation, index }.to_u64()
+    }
+
+    #[test]
+    fn a_stale_generation_is_refused() {
+        let handles = Handles::new();
+        let (old, new) = (handle(Kind::Stream, 1, 7), handle(Kind::Stream, 2, 7));
+        handles.insert(Kind::Stream, old, Object { raw: 10, parent: 0, context: 0 }).unwrap();
+        handles.remove(Kind::Stream, old);
+        handles.insert(Kind::Stream, new, Object { raw: 11, parent: 0, context: 0 }).unwrap();
+        assert_eq!(handles.get(Kind::Stream, old), Err(CUresult::ERROR_INVALID_HANDLE));
+        assert_eq!(handles.get(Kind::Stream, new).map(|object| object.raw), Ok(11));
+        assert_eq!(handles.get(Kind::Event, new), Err(CUresult::ERROR_INVALID_HANDLE));
+    }
+
+    #[test]
+    fn a_taken_handle_is_refused_and_a_huge_index_too() {
+        let handles = Handles::new();
+        let taken = handle(Kind::Event, 1, 1);
+        handles.insert(Kind::Event, taken, Object { raw: 1, parent: 0, context: 0 }).unwrap();
+        let again = handles.insert(Kind::Event, taken, Object { raw: 2, parent: 0, context: 0 });
+        assert_eq!(again, Err(CUresult::ERROR_INVALID_HANDLE));
+        let huge = handle(Kind::Event, 1, limits::MAX_HANDLES);
+        assert_eq!(handles.check_free(Kind::Event, huge), Err(CUresult::ERROR_OUT_OF_MEMORY));
+    }
+
+    #[test]
+    fn functions_go_with_their_module_and_all_with_the_context() {
+        let handles = Handles::new();
+        let context = handle(Kind::Context, 1, 1);
+        let (module, function) = (handle(Kind::Module, 1, 1), handle(Kind::Function, 1, 1));
+        let stream = handle(Kind::Stream, 1, 1);
+        handles.insert(Kind::Context, context, Object { raw: 1, parent: 0, context: 0 }).unwrap();
+        handles.insert(Kind::Module, module, Object { raw: 2, parent: 0, context }).unwrap();
+        handles.insert(Kind::Function, function, Object { raw: 3, parent: module, context }).unwrap();
+        handles.insert(Kind::Stream, stream, Object { raw: 4, parent: 0, context }).unwrap();
+        handles.remove(Kind::Module, module);
+        assert!(handles.get(Kind::Function, function).is_err());
+        handles.remove(Kind::Context, context);
+        assert!(handles.get(Kind::Stream, stream).is_err());
+    }
+}

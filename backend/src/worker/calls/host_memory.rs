@@ -1,0 +1,47 @@
+//! Making regions of the guest process known to CUDA, so that copies are DMA from and to its pages.
+//!
+//! Unsafe code: calls of the driver.
+
+use virtio_spec::{
+    cuda::{CUdeviceptr, CUresult},
+    requests::{HostRegister, HostRegistered, HostUnregister},
+};
+
+use super::{Invocation, ok};
+
+pub(super) fn register(call: &mut Invocation<'_>) -> Result<(), CUresult> {
+    let request: HostRegister = call.structure()?;
+    call.end_of_parameters()?;
+    let length = usize::try_from(request.length).map_err(|_| CUresult::ERROR_INVALID_VALUE)?;
+    if length == 0 || call.session().regions.lookup(request.address, request.length).is_none() {
+        return Err(CUresult::ERROR_INVALID_VALUE);
+    }
+    call.set_current()?;
+    let memory = &call.driver().memory;
+    let register = memory.cuMemHostRegister_v2.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
+    let address = pointer(request.address);
+    // SAFETY: the range lies inside a region that stays mapped until UNMAP, which the guest's driver sends afterwards.
+    ok(call.in_driver(|| unsafe { register(address, length, request.flags) }))?;
+    let mut device_pointer = CUdeviceptr::default();
+    if let Some(get) = memory.cuMemHostGetDevicePointer_v2 {
+        // SAFETY: registered just now; room for one pointer.
+        if unsafe { get(&raw mut device_pointer, address, 0) } != CUresult::SUCCESS {
+            device_pointer = CUdeviceptr::default();
+        }
+    }
+    call.put(&HostRegistered { device_pointer: virtio_spec::codec::Scalar::to_u64(device_pointer) })
+}
+
+pub(super) fn unregister(call: &mut Invocation<'_>) -> Result<(), CUresult> {
+    let request: HostUnregister = call.structure()?;
+    call.end_of_parameters()?;
+    call.set_current()?;
+    let unregister = call.driver().memory.cuMemHostUnregister.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
+    // SAFETY: CUDA knows which addresses are registered and refuses others.
+    ok(call.in_driver(|| unsafe { unregister(pointer(request.address)) }))
+}
+
+/// An address of the guest process, which is the same in this process.
+pub(super) fn pointer(address: u64) -> *mut std::ffi::c_void {
+    std::ptr::with_exposed_provenance_mut(usize::try_from(address).unwrap_or(usize::MAX))
+}

@@ -1,0 +1,362 @@
+//! The calls of a session: decoding, checking, calling the host's driver, encoding.
+//!
+//! Read [`Invocation`] first: one request on its way through. Generated calls are in [`generated`]; hand-written ones
+//! in `copy`, `image`, `function`, `launch`, `context`, `host_memory` and `link`, each named after its request in
+//! [`virtio_spec::requests`].
+//!
+//! A guest can be wrong or hostile: what it sent was copied once before it comes here, and every number, length and
+//! handle is checked before use. A wrong one is a CUDA error of that call.
+
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+mod context;
+mod copy;
+mod function;
+mod generated;
+pub(crate) mod handles;
+mod host_memory;
+mod image;
+mod launch;
+mod link;
+
+use std::{
+    collections::HashMap,
+    ffi::CString,
+    sync::{Arc, Mutex, atomic::{AtomicBool, Ordering}},
+};
+
+use virtio_spec::{
+    codec,
+    cuda::{CUcontext, CUresult, CUstream},
+    handle::Kind,
+    limits,
+    requests::opcode,
+    session::{Layout, RequestHeader, request_flags},
+};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+
+use self::{
+    handles::{Handles, Object},
+    image::Image,
+    link::Link,
+};
+use super::{
+    driver::Driver,
+    memory::{Regions, SessionMemory},
+};
+
+/// What all lanes of a session share.
+pub(crate) struct Session {
+    pub(crate) memory: Arc<SessionMemory>,
+    pub(crate) layout: Layout,
+    pub(crate) regions: Arc<Regions>,
+    pub(crate) driver: Arc<Driver>,
+    pub(crate) handles: Handles,
+    pub(crate) images: Mutex<HashMap<u64, Image>>,
+    pub(crate) links: Mutex<HashMap<u64, Link>>,
+    initialised: std::sync::OnceLock<CUresult>,
+}
+
+impl Session {
+    pub(crate) fn new(
+        memory: Arc<SessionMemory>,
+        layout: Layout,
+        regions: Arc<Regions>,
+        driver: Arc<Driver>,
+    ) -> Self {
+        Self {
+            memory,
+            layout,
+            regions,
+            driver,
+            handles: Handles::new(),
+            images: Mutex::new(HashMap::new()),
+            links: Mutex::new(HashMap::new()),
+            initialised: std::sync::OnceLock::new(),
+        }
+    }
+
+    /// Calls `cuInit` before the first request of the session.
+    fn initialise(&self) -> Result<(), CUresult> {
+        let result = *self.initialised.get_or_init(|| {
+            // SAFETY: cuInit has no preconditions.
+            self.driver.devices.cuInit.map_or(CUresult::ERROR_NOT_SUPPORTED, |init| unsafe { init(0) })
+        });
+        ok(result)
+    }
+}
+
+/// `CUDA_SUCCESS` as `Ok`.
+pub(crate) fn ok(result: CUresult) -> Result<(), CUresult> {
+    if result == CUresult::SUCCESS { Ok(()) } else { Err(result) }
+}
+
+/// Whether an error leaves the context, and so the session, unusable.
+pub(crate) fn is_sticky(result: CUresult) -> bool {
+    matches!(
+        result,
+        CUresult::ERROR_ECC_UNCORRECTABLE
+            | CUresult::ERROR_NVLINK_UNCORRECTABLE
+            | CUresult::ERROR_ILLEGAL_ADDRESS
+            | CUresult::ERROR_LAUNCH_TIMEOUT
+            | CUresult::ERROR_ASSERT
+            | CUresult::ERROR_HARDWARE_STACK_ERROR
+            | CUresult::ERROR_ILLEGAL_INSTRUCTION
+            | CUresult::ERROR_MISALIGNED_ADDRESS
+            | CUresult::ERROR_INVALID_ADDRESS_SPACE
+            | CUresult::ERROR_INVALID_PC
+            | CUresult::ERROR_LAUNCH_FAILED
+    )
+}
+
+/// What a lane's host thread keeps between requests.
+pub(crate) struct LaneState {
+    /// Number of the lane.
+    pub(crate) lane: u32,
+    /// The context that is current in this host thread, as the guest's handle and the driver's.
+    current: (u64, CUcontext),
+    /// Set while the thread is inside the driver, for the lanes that wait for it.
+    pub(crate) in_driver: Arc<AtomicBool>,
+}
+
+impl LaneState {
+    pub(crate) fn new(lane: u32, in_driver: Arc<AtomicBool>) -> Self {
+        Self { lane, current: (0, CUcontext::default()), in_driver }
+    }
+}
+
+/// One request on its way through: its parameters are read in order, its results written in order.
+pub(crate) struct Invocation<'a> {
+    session: &'a Session,
+    lane: &'a mut LaneState,
+    header: RequestHeader,
+    parameters: &'a [u8],
+    results: &'a mut Vec<u8>,
+    /// Bytes that the response may have.
+    room: usize,
+}
+
+impl<'a> Invocation<'a> {
+    pub(crate) fn new(
+        session: &'a Session,
+        lane: &'a mut LaneState,
+        header: RequestHeader,
+        parameters: &'a [u8],
+        results: &'a mut Vec<u8>,
+        room: usize,
+    ) -> Self {
+        Self { session, lane, header, parameters, results, room }
+    }
+
+    /// Runs the request. Results are meaningful for `CUDA_SUCCESS`, and for loads and links also on failure.
+    pub(crate) fn run(mut self) -> CUresult {
+        self.dispatch().err().unwrap_or(CUresult::SUCCESS)
+    }
+
+    fn dispatch(&mut self) -> Result<(), CUresult> {
+        self.session.initialise()?;
+        match self.header.opcode {
+            opcode::COPY => copy::run(self),
+            opcode::IMAGE_CHUNK => image::chunk(self),
+            opcode::LOAD => image::load(self),
+            opcode::GET_FUNCTION => function::get(self),
+            opcode::LAUNCH => launch::run(self),
+            opcode::HOST_REGISTER => host_memory::register(self),
+            opcode::HOST_UNREGISTER => host_memory::unregister(self),
+            opcode::PRIMARY_CONTEXT => context::primary(self),
+            opcode::CONTEXT_CREATE => context::create(self),
+            opcode::LINK_CREATE => link::create(self),
+            opcode::LINK_ADD => link::add(self),
+            opcode::LINK_COMPLETE => link::complete(self),
+            opcode::LINK_READ => link::read(self),
+            other => generated::dispatch(other, self).unwrap_or(Err(CUresult::ERROR_NOT_SUPPORTED)),
+        }
+    }
+
+    /// The host's driver.
+    pub(crate) fn driver(&self) -> &'a Driver {
+        &self.session.driver
+    }
+
+    /// The session.
+    pub(crate) fn session(&self) -> &'a Session {
+        self.session
+    }
+
+    /// The call came through a per-thread entry.
+    pub(crate) fn per_thread(&self) -> bool {
+        self.header.flags & request_flags::PER_THREAD_STREAM != 0
+    }
+
+    /// Handle of the guest thread's current context.
+    pub(crate) fn context(&self) -> u64 {
+        self.header.context
+    }
+
+    /// Makes the guest thread's context current in this host thread.
+    pub(crate) fn set_current(&mut self) -> Result<(), CUresult> {
+        let handle = self.header.context;
+        if handle == 0 {
+            return Err(CUresult::ERROR_INVALID_CONTEXT);
+        }
+        let Ok(object) = self.session.handles.get(Kind::Context, handle) else {
+            self.lane.current = (0, CUcontext::default());
+            return Err(CUresult::ERROR_CONTEXT_IS_DESTROYED);
+        };
+        let raw: CUcontext = codec::Scalar::from_u64(object.raw);
+        if self.lane.current != (handle, raw) {
+            let set = self.driver().contexts.cuCtxSetCurrent.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
+            // SAFETY: the context is in the session's table, so it is alive.
+            ok(unsafe { set(raw) })?;
+            self.lane.current = (handle, raw);
+        }
+        Ok(())
+    }
+
+    /// Forgets which context is current: the driver may have changed it.
+    pub(crate) fn forget_current(&mut self) {
+        self.lane.current = (0, CUcontext::default());
+    }
+
+    /// Runs a call of the driver; meanwhile lanes do not wait long for this one.
+    pub(crate) fn in_driver<R>(&self, call: impl FnOnce() -> R) -> R {
+        self.lane.in_driver.store(true, Ordering::Relaxed);
+        let result = call();
+        self.lane.in_driver.store(false, Ordering::Relaxed);
+        result
+    }
+
+    /// Number of the lane that carries the request.
+    pub(crate) fn lane(&self) -> u32 {
+        self.lane.lane
+    }
+
+    // Parameters, in order.
+
+    /// The next `length` bytes and their padding.
+    pub(crate) fn bytes(&mut self, length: usize) -> Result<&'a [u8], CUresult> {
+        let padded = length.checked_next_multiple_of(8).ok_or(CUresult::ERROR_INVALID_VALUE)?;
+        let (head, rest) = self.parameters.split_at_checked(padded).ok_or(CUresult::ERROR_INVALID_VALUE)?;
+        self.parameters = rest;
+        head.get(..length).ok_or(CUresult::ERROR_INVALID_VALUE)
+    }
+
+    /// The next structure.
+    pub(crate) fn structure<T: FromBytes>(&mut self) -> Result<T, CUresult> {
+        let bytes = self.bytes(size_of::<T>())?;
+        T::read_from_bytes(bytes).map_err(|_| CUresult::ERROR_INVALID_VALUE)
+    }
+
+    /// The next number.
+    pub(crate) fn scalar(&mut self) -> Result<u64, CUresult> {
+        self.structure()
+    }
+
+    /// The next `count` elements.
+    pub(crate) fn values<T: FromBytes>(&mut self, count: u64) -> Result<Vec<T>, CUresult> {
+        let count = usize::try_from(count).map_err(|_| CUresult::ERROR_INVALID_VALUE)?;
+        let length = count.checked_mul(size_of::<T>()).ok_or(CUresult::ERROR_INVALID_VALUE)?;
+        let bytes = self.bytes(length)?;
+        let values = bytes.chunks_exact(size_of::<T>()).map(T::read_from_bytes);
+        values.collect::<Result<_, _>>().map_err(|_| CUresult::ERROR_INVALID_VALUE)
+    }
+
+    /// The next name: its length, then its bytes.
+    pub(crate) fn text(&mut self) -> Result<CString, CUresult> {
+        let length = self.scalar()?;
+        self.text_of(length)
+    }
+
+    /// The next name, of this many bytes with its NUL.
+    pub(crate) fn text_of(&mut self, length: u64) -> Result<CString, CUresult> {
+        let length = usize::try_from(length).map_err(|_| CUresult::ERROR_INVALID_VALUE)?;
+        if length > limits::MAX_NAME_BYTES as usize {
+            return Err(CUresult::ERROR_INVALID_VALUE);
+        }
+        let bytes = self.bytes(length)?;
+        CString::from_vec_with_nul(bytes.to_vec()).map_err(|_| CUresult::ERROR_INVALID_VALUE)
+    }
+
+    /// Refuses a request that is longer than its call needs.
+    pub(crate) fn end_of_parameters(&self) -> Result<(), CUresult> {
+        if self.parameters.is_empty() { Ok(()) } else { Err(CUresult::ERROR_INVALID_VALUE) }
+    }
+
+    // Handles.
+
+    /// The driver's object behind a handle. Null and the named streams stand for themselves; a function may be a kernel.
+    pub(crate) fn handle(&self, kind: Kind, value: u64) -> Result<u64, CUresult> {
+        match kind {
+            Kind::Stream if value == 0 && self.per_thread() => Ok(CUstream::PER_THREAD.0),
+            Kind::Stream if value <= CUstream::PER_THREAD.0 => Ok(value),
+            Kind::Function => {
+                let function = self.session.handles.get(Kind::Function, value);
+                let object = function.or_else(|_| self.session.handles.get(Kind::Kernel, value))?;
+                Ok(object.raw)
+            }
+            Kind::Context => {
+                let object = self.session.handles.get(kind, value).map_err(|_| CUresult::ERROR_INVALID_CONTEXT);
+                Ok(object?.raw)
+            }
+            _ => Ok(self.session.handles.get(kind, value)?.raw),
+        }
+    }
+
+    /// Whether the guest may mint this handle.
+    pub(crate) fn check_free(&self, kind: Kind, value: u64) -> Result<(), CUresult> {
+        self.session.handles.check_free(kind, value)
+    }
+
+    /// Puts the driver's new object behind a minted handle.
+    pub(crate) fn insert(&self, kind: Kind, value: u64, raw: u64) -> Result<(), CUresult> {
+        self.insert_child(kind, value, raw, 0)
+    }
+
+    /// The same for an object that belongs to another one.
+    pub(crate) fn insert_child(&self, kind: Kind, value: u64, raw: u64, parent: u64) -> Result<(), CUresult> {
+        self.session.handles.insert(kind, value, Object { raw, parent, context: self.header.context })
+    }
+
+    /// Takes a destroyed handle out.
+    pub(crate) fn remove(&self, kind: Kind, value: u64) {
+        self.session.handles.remove(kind, value);
+    }
+
+    // Results, in order.
+
+    /// Room for `count` elements that the driver will write, within what a response may hold.
+    pub(crate) fn room<T: FromZeros>(&self, count: u64) -> Result<Vec<T>, CUresult> {
+        let count = usize::try_from(count).map_err(|_| CUresult::ERROR_INVALID_VALUE)?;
+        let length = count.checked_mul(size_of::<T>()).ok_or(CUresult::ERROR_INVALID_VALUE)?;
+        if length > self.room_left() {
+            return Err(CUresult::ERROR_INVALID_VALUE);
+        }
+        T::new_vec_zeroed(count).map_err(|_| CUresult::ERROR_OUT_OF_MEMORY)
+    }
+
+    /// Bytes that the response still has room for.
+    pub(crate) fn room_left(&self) -> usize {
+        self.room.saturating_sub(self.results.len())
+    }
+
+    /// Adds bytes and their padding to the response.
+    pub(crate) fn put_bytes(&mut self, bytes: &[u8]) -> Result<(), CUresult> {
+        let padded = bytes.len().checked_next_multiple_of(8).ok_or(CUresult::ERROR_INVALID_VALUE)?;
+        if padded > self.room_left() {
+            return Err(CUresult::ERROR_INVALID_VALUE);
+        }
+        self.results.extend_from_slice(bytes);
+        self.results.resize(self.results.len().next_multiple_of(8), 0);
+        Ok(())
+    }
+
+    /// Adds a value to the response.
+    pub(crate) fn put<T: IntoBytes + Immutable>(&mut self, value: &T) -> Result<(), CUresult> {
+        self.put_bytes(value.as_bytes())
+    }
+
+    /// Adds elements to the response.
+    pub(crate) fn put_values<T: IntoBytes + Immutable>(&mut self, values: &[T]) -> Result<(), CUresult> {
+        self.put_bytes(values.as_bytes())
+    }
+}

@@ -11,6 +11,7 @@ mod memory;
 mod module;
 mod result;
 mod structures;
+mod text;
 
 pub use self::{context::*, device::*, memory::*, module::*, result::*, structures::*};
 

@@ -15,65 +15,65 @@ pub trait Interop {
     fn cuDeviceGetNvSciSyncAttributes();
     #[call(op = 0x04, since = 0, unsupported)]
     fn cuEGLApiInit();
-    #[call(op = 0x05, since = 0, unsupported)]
+    #[call(op = 0x05, since = 7000, unsupported)]
     fn cuEGLStreamConsumerAcquireFrame();
-    #[call(op = 0x06, since = 0, unsupported)]
+    #[call(op = 0x06, since = 7000, unsupported)]
     fn cuEGLStreamConsumerConnect();
-    #[call(op = 0x07, since = 0, unsupported)]
+    #[call(op = 0x07, since = 8000, unsupported)]
     fn cuEGLStreamConsumerConnectWithFlags();
-    #[call(op = 0x08, since = 0, unsupported)]
+    #[call(op = 0x08, since = 7000, unsupported)]
     fn cuEGLStreamConsumerDisconnect();
-    #[call(op = 0x09, since = 0, unsupported)]
+    #[call(op = 0x09, since = 7000, unsupported)]
     fn cuEGLStreamConsumerReleaseFrame();
-    #[call(op = 0x0a, since = 0, unsupported)]
+    #[call(op = 0x0a, since = 7000, unsupported)]
     fn cuEGLStreamProducerConnect();
-    #[call(op = 0x0b, since = 0, unsupported)]
+    #[call(op = 0x0b, since = 7000, unsupported)]
     fn cuEGLStreamProducerDisconnect();
-    #[call(op = 0x0c, since = 0, unsupported)]
+    #[call(op = 0x0c, since = 7000, unsupported)]
     fn cuEGLStreamProducerPresentFrame();
-    #[call(op = 0x0d, since = 0, unsupported)]
+    #[call(op = 0x0d, since = 7000, unsupported)]
     fn cuEGLStreamProducerReturnFrame();
     #[call(op = 0x0e, since = 10000, unsupported)]
     fn cuExternalMemoryGetMappedBuffer();
     #[call(op = 0x0f, since = 10000, unsupported)]
     fn cuExternalMemoryGetMappedMipmappedArray();
-    #[call(op = 0x10, since = 0, unsupported)]
+    #[call(op = 0x10, since = 2000, unsupported)]
     fn cuGLCtxCreate();
-    #[call(op = 0x11, since = 0, unsupported)]
+    #[call(op = 0x11, since = 3020, unsupported)]
     fn cuGLCtxCreate_v2();
-    #[call(op = 0x12, since = 0, unsupported)]
+    #[call(op = 0x12, since = 4010, unsupported)]
     fn cuGLGetDevices();
-    #[call(op = 0x13, since = 0, unsupported)]
+    #[call(op = 0x13, since = 6050, unsupported)]
     fn cuGLGetDevices_v2();
-    #[call(op = 0x14, since = 0, unsupported)]
+    #[call(op = 0x14, since = 2000, unsupported)]
     fn cuGLInit();
-    #[call(op = 0x15, since = 0, unsupported)]
+    #[call(op = 0x15, since = 2000, unsupported)]
     fn cuGLMapBufferObject();
-    #[call(op = 0x16, since = 0, unsupported, ptds)]
+    #[call(op = 0x16, since = 3020, unsupported, ptds)]
     fn cuGLMapBufferObject_v2();
-    #[call(op = 0x17, since = 0, unsupported)]
+    #[call(op = 0x17, since = 2030, unsupported)]
     fn cuGLMapBufferObjectAsync();
-    #[call(op = 0x18, since = 0, unsupported, ptsz)]
+    #[call(op = 0x18, since = 3020, unsupported, ptsz)]
     fn cuGLMapBufferObjectAsync_v2();
-    #[call(op = 0x19, since = 0, unsupported)]
+    #[call(op = 0x19, since = 2000, unsupported)]
     fn cuGLRegisterBufferObject();
-    #[call(op = 0x1a, since = 0, unsupported)]
+    #[call(op = 0x1a, since = 2030, unsupported)]
     fn cuGLSetBufferObjectMapFlags();
-    #[call(op = 0x1b, since = 0, unsupported)]
+    #[call(op = 0x1b, since = 2000, unsupported)]
     fn cuGLUnmapBufferObject();
-    #[call(op = 0x1c, since = 0, unsupported)]
+    #[call(op = 0x1c, since = 2030, unsupported)]
     fn cuGLUnmapBufferObjectAsync();
-    #[call(op = 0x1d, since = 0, unsupported)]
+    #[call(op = 0x1d, since = 2000, unsupported)]
     fn cuGLUnregisterBufferObject();
-    #[call(op = 0x1e, since = 0, unsupported)]
+    #[call(op = 0x1e, since = 7000, unsupported)]
     fn cuGraphicsEGLRegisterImage();
-    #[call(op = 0x1f, since = 0, unsupported)]
+    #[call(op = 0x1f, since = 3000, unsupported)]
     fn cuGraphicsGLRegisterBuffer();
-    #[call(op = 0x20, since = 0, unsupported)]
+    #[call(op = 0x20, since = 3000, unsupported)]
     fn cuGraphicsGLRegisterImage();
     #[call(op = 0x21, since = 3000, unsupported, ptsz)]
     fn cuGraphicsMapResources();
-    #[call(op = 0x22, since = 0, unsupported)]
+    #[call(op = 0x22, since = 7000, unsupported)]
     fn cuGraphicsResourceGetMappedEglFrame();
     #[call(op = 0x23, since = 5000, unsupported)]
     fn cuGraphicsResourceGetMappedMipmappedArray();
@@ -91,9 +91,9 @@ pub trait Interop {
     fn cuGraphicsUnmapResources();
     #[call(op = 0x2a, since = 3000, unsupported)]
     fn cuGraphicsUnregisterResource();
-    #[call(op = 0x2b, since = 0, unsupported)]
+    #[call(op = 0x2b, since = 3010, unsupported)]
     fn cuGraphicsVDPAURegisterOutputSurface();
-    #[call(op = 0x2c, since = 0, unsupported)]
+    #[call(op = 0x2c, since = 3010, unsupported)]
     fn cuGraphicsVDPAURegisterVideoSurface();
     #[call(op = 0x2d, since = 10000, unsupported)]
     fn cuImportExternalMemory();
@@ -101,11 +101,11 @@ pub trait Interop {
     fn cuImportExternalSemaphore();
     #[call(op = 0x2f, since = 10000, unsupported, ptsz)]
     fn cuSignalExternalSemaphoresAsync();
-    #[call(op = 0x30, since = 0, unsupported)]
+    #[call(op = 0x30, since = 3010, unsupported)]
     fn cuVDPAUCtxCreate();
-    #[call(op = 0x31, since = 0, unsupported)]
+    #[call(op = 0x31, since = 3020, unsupported)]
     fn cuVDPAUCtxCreate_v2();
-    #[call(op = 0x32, since = 0, unsupported)]
+    #[call(op = 0x32, since = 3010, unsupported)]
     fn cuVDPAUGetDevice();
     #[call(op = 0x33, since = 10000, unsupported, ptsz)]
     fn cuWaitExternalSemaphoresAsync();

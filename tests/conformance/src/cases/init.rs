@@ -49,10 +49,11 @@ fn everything_else_before_init_is_refused() -> CaseResult {
     cu.cuCtxCreate_v2(&mut handle, 0, 0).is(refused)?;
     cu.cuStreamCreate(&mut handle, 0).is(refused)?;
     cu.cuEventCreate(&mut handle, 0).is(refused)?;
-    ensure!(handle == 99, "a refused call wrote a handle");
+    // A driver may clear the place, but must not hand out anything.
+    ensure!(handle == 99 || handle == 0, "a refused call wrote the handle {handle:#x}");
     let mut pointer = 99;
     cu.cuMemAlloc_v2(&mut pointer, 16).is(refused)?;
-    ensure!(pointer == 99, "a refused call wrote a pointer");
+    ensure!(pointer == 99 || pointer == 0, "a refused call wrote the pointer {pointer:#x}");
     cu.cuMemFree_v2(0x1000).is(refused)?;
     cu.cuCtxSynchronize().is(refused)?;
     cu.cuStreamSynchronize(0).is(refused)?;

@@ -2,3 +2,5 @@
 
 /// Element-wise kernels, and the smallest ones.
 pub(crate) const BASIC: &str = include_str!("../kernels/basic.ptx");
+/// Kernels about launches themselves: coordinates, parameters, shared memory, waiting.
+pub(crate) const LAUNCH: &str = include_str!("../kernels/launch.ptx");

@@ -1,0 +1,494 @@
+//! Copies and fills of linear memory in every direction.
+
+use std::ffi::c_void;
+
+use anyhow::{Result, ensure};
+
+use crate::driver::Code;
+use crate::gpu::{Gpu, host, slow_factor};
+use crate::outcome::{CaseResult, pass};
+use crate::registry::area;
+
+area!("copies":
+    round_trips_of_many_sizes,
+    zero_bytes_are_nothing,
+    unaligned_offsets_touch_only_their_range,
+    device_to_device,
+    device_to_device_async,
+    any_direction_by_address,
+    any_direction_by_address_async,
+    pageable_source_may_change_after_async,
+    pinned_async_both_ways,
+    async_from_and_to_every_kind_of_host_memory,
+    read_only_source,
+    a_large_copy,
+    many_small_async_copies_keep_their_order,
+    out_of_range_is_refused,
+    freed_memory_is_refused,
+    null_host_pointers_are_refused,
+    bad_streams_are_refused,
+    copies_between_contexts,
+    fill_of_each_width,
+    fill_of_zero_elements_is_nothing,
+    misaligned_fills_are_refused,
+    fill_out_of_range_is_refused,
+    fill_async_on_a_stream,
+    fill_of_pinned_memory,
+    fill_of_rows,
+);
+
+/// Bytes that differ at every place and for every seed.
+pub(crate) fn pattern(count: usize, seed: u32) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
+    let mut bytes = Vec::with_capacity(count);
+    while bytes.len() < count {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(count);
+    bytes
+}
+
+/// The address of host memory as a number.
+fn address<T>(pointer: *const T) -> Result<u64> {
+    Ok(u64::try_from(pointer.expose_provenance())?)
+}
+
+/// The sizes at which drivers change their way of copying.
+const SIZES: &[usize] = &[
+    1,
+    2,
+    3,
+    4,
+    7,
+    8,
+    63,
+    64,
+    65,
+    255,
+    4095,
+    4096,
+    4097,
+    65535,
+    65536,
+    65537,
+    1 << 20,
+    (1 << 20) + 1,
+    5_000_011,
+];
+
+fn round_trips_of_many_sizes() -> CaseResult {
+    let gpu = Gpu::new()?;
+    for (seed, bytes) in (0u32..).zip(SIZES) {
+        let source = pattern(*bytes, seed);
+        let device = gpu.alloc(*bytes)?;
+        gpu.write(device, &source)?;
+        let mut back = vec![0xEEu8; bytes + 64];
+        gpu.cu.cuMemcpyDtoH_v2(back.as_mut_ptr().cast(), device, *bytes).ok()?;
+        ensure!(back[..*bytes] == source[..], "{bytes} bytes changed on the way");
+        ensure!(
+            back[*bytes..].iter().all(|byte| *byte == 0xEE),
+            "a copy of {bytes} bytes wrote past its end"
+        );
+        gpu.cu.cuMemFree_v2(device).ok()?;
+    }
+    pass()
+}
+
+fn zero_bytes_are_nothing() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let device = gpu.upload(&[7u8; 16])?;
+    let mut local = [3u8; 16];
+    gpu.cu.cuMemcpyHtoD_v2(device, local.as_ptr().cast(), 0).ok()?;
+    gpu.cu.cuMemcpyDtoH_v2(local.as_mut_ptr().cast(), device, 0).ok()?;
+    gpu.cu.cuMemcpyDtoD_v2(device, device + 8, 0).ok()?;
+    gpu.cu.cuMemcpyHtoDAsync_v2(device, local.as_ptr().cast(), 0, 0).ok()?;
+    gpu.cu.cuCtxSynchronize().ok()?;
+    ensure!(
+        local == [3; 16] && gpu.read::<u8>(device, 16)? == [7; 16],
+        "a copy of nothing changed something"
+    );
+    pass()
+}
+
+fn unaligned_offsets_touch_only_their_range() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let size = 20_000usize;
+    let source = pattern(size, 3);
+    let device = gpu.alloc(size)?;
+    for (from, to, bytes) in
+        [(1usize, 3usize, 5usize), (13, 1, 4096), (7, 4095, 8193), (3, 9, 1), (1, 2, 12_345)]
+    {
+        gpu.cu.cuMemsetD8_v2(device, 0xCC, size).ok()?;
+        let target = device + u64::try_from(to)?;
+        gpu.cu.cuMemcpyHtoD_v2(target, source[from..].as_ptr().cast(), bytes).ok()?;
+        let back: Vec<u8> = gpu.read(device, size)?;
+        ensure!(
+            back[to..to + bytes] == source[from..from + bytes],
+            "{bytes} bytes from {from} to {to} changed"
+        );
+        ensure!(back[..to].iter().all(|byte| *byte == 0xCC), "{bytes} bytes to {to} wrote before the start");
+        ensure!(
+            back[to + bytes..].iter().all(|byte| *byte == 0xCC),
+            "{bytes} bytes to {to} wrote past the end"
+        );
+        let mut part = vec![0x11u8; bytes + 2];
+        gpu.cu.cuMemcpyDtoH_v2(part[1..].as_mut_ptr().cast(), target, bytes).ok()?;
+        ensure!(part[1..=bytes] == source[from..from + bytes], "{bytes} bytes from {to} back changed");
+        ensure!(
+            part.first() == Some(&0x11) && part.last() == Some(&0x11),
+            "a copy back wrote beyond its range"
+        );
+    }
+    pass()
+}
+
+fn device_to_device() -> CaseResult {
+    let gpu = Gpu::new()?;
+    for bytes in [1usize, 3, 4096, (1 << 20) + 1] {
+        let source = pattern(bytes, 9);
+        let (first, second) = (gpu.upload(&source)?, gpu.upload(&vec![0u8; bytes + 1])?);
+        gpu.cu.cuMemcpyDtoD_v2(second, first, bytes).ok()?;
+        let back: Vec<u8> = gpu.read(second, bytes + 1)?;
+        ensure!(back[..bytes] == source[..] && back[bytes] == 0, "{bytes} bytes changed on the way");
+        ensure!(gpu.read::<u8>(first, bytes)? == source, "the source changed");
+    }
+    pass()
+}
+
+fn device_to_device_async() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let stream = gpu.stream(1)?;
+    let source = pattern(300_001, 4);
+    let (first, second) = (gpu.upload(&source)?, gpu.alloc(300_001)?);
+    gpu.cu.cuMemcpyDtoDAsync_v2(second, first, 300_001, stream).ok()?;
+    gpu.cu.cuMemsetD8Async(first, 0, 300_001, stream).ok()?;
+    gpu.cu.cuStreamSynchronize(stream).ok()?;
+    ensure!(gpu.read::<u8>(second, 300_001)? == source, "the copy is not what the source was");
+    ensure!(gpu.read::<u8>(first, 300_001)? == vec![0; 300_001], "the fill after the copy is lost");
+    pass()
+}
+
+fn any_direction_by_address() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let bytes = 70_000usize;
+    let source = pattern(bytes, 5);
+    let (first, second) = (gpu.alloc(bytes)?, gpu.alloc(bytes)?);
+    let pinned = gpu.pinned(bytes, 0)?;
+    let mut plain = vec![0u8; bytes];
+    gpu.cu.cuMemcpy(first, address(source.as_ptr())?, bytes).ok()?;
+    gpu.cu.cuMemcpy(second, first, bytes).ok()?;
+    gpu.cu.cuMemcpy(address(pinned)?, second, bytes).ok()?;
+    gpu.cu.cuMemcpy(address(plain.as_mut_ptr())?, address(pinned)?, bytes).ok()?;
+    ensure!(plain == source, "the bytes changed on the way");
+    pass()
+}
+
+fn any_direction_by_address_async() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let bytes = 70_000usize;
+    let stream = gpu.stream(0)?;
+    let source = pattern(bytes, 6);
+    let (first, second) = (gpu.alloc(bytes)?, gpu.alloc(bytes)?);
+    let pinned = gpu.pinned(bytes, 0)?;
+    gpu.cu.cuMemcpyAsync(first, address(source.as_ptr())?, bytes, stream).ok()?;
+    gpu.cu.cuMemcpyAsync(second, first, bytes, stream).ok()?;
+    gpu.cu.cuMemcpyAsync(address(pinned)?, second, bytes, stream).ok()?;
+    gpu.cu.cuStreamSynchronize(stream).ok()?;
+    ensure!(host(pinned, bytes) == source.as_slice(), "the bytes changed on the way");
+    pass()
+}
+
+fn pageable_source_may_change_after_async() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let stream = gpu.stream(1)?;
+    for bytes in [4usize, 1000, 70_000, 3 << 20] {
+        let expected = pattern(bytes, 8);
+        let mut source = expected.clone();
+        let device = gpu.alloc(bytes)?;
+        gpu.cu.cuMemcpyHtoDAsync_v2(device, source.as_ptr().cast(), bytes, stream).ok()?;
+        source.fill(0xFF);
+        gpu.cu.cuStreamSynchronize(stream).ok()?;
+        ensure!(gpu.read::<u8>(device, bytes)? == expected, "{bytes} bytes were read after the call");
+        gpu.cu.cuMemFree_v2(device).ok()?;
+    }
+    pass()
+}
+
+fn pinned_async_both_ways() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let stream = gpu.stream(1)?;
+    for bytes in [4usize, 4096, 70_001, 4 << 20] {
+        let (out, back) = (gpu.pinned(bytes, 0)?, gpu.pinned(bytes + 16, 0)?);
+        let source = pattern(bytes, 2);
+        host(out, bytes).copy_from_slice(&source);
+        let device = gpu.alloc(bytes)?;
+        gpu.cu.cuMemcpyHtoDAsync_v2(device, out.cast(), bytes, stream).ok()?;
+        gpu.cu.cuMemcpyDtoHAsync_v2(back.wrapping_add(3).cast(), device, bytes, stream).ok()?;
+        gpu.cu.cuStreamSynchronize(stream).ok()?;
+        let whole = host(back, bytes + 16);
+        ensure!(whole[3..bytes + 3] == source[..], "{bytes} bytes changed on the way");
+        ensure!(
+            whole[..3] == [0; 3] && whole[bytes + 3..] == [0; 13],
+            "{bytes} bytes were not all that was written"
+        );
+    }
+    pass()
+}
+
+fn async_from_and_to_every_kind_of_host_memory() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let stream = gpu.stream(1)?;
+    let device = gpu.alloc(4096)?;
+    let on_stack = [0x21u8; 4096];
+    let on_heap = vec![0x22u8; 4096];
+    static CONSTANT: [u8; 4096] = [0x23; 4096];
+    for (source, expected) in
+        [(on_stack.as_ptr(), 0x21u8), (on_heap.as_ptr(), 0x22), (CONSTANT.as_ptr(), 0x23)]
+    {
+        gpu.cu.cuMemcpyHtoDAsync_v2(device, source.cast(), 4096, stream).ok()?;
+        let mut stack_back = [0u8; 4096];
+        let mut heap_back = vec![0u8; 4096];
+        gpu.cu.cuMemcpyDtoHAsync_v2(stack_back.as_mut_ptr().cast(), device, 4096, stream).ok()?;
+        gpu.cu.cuMemcpyDtoHAsync_v2(heap_back.as_mut_ptr().cast(), device, 4096, stream).ok()?;
+        gpu.cu.cuStreamSynchronize(stream).ok()?;
+        ensure!(
+            stack_back == [expected; 4096] && heap_back == [expected; 4096],
+            "{expected:#x} changed on the way"
+        );
+    }
+    pass()
+}
+
+fn read_only_source() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let bytes = 3 * 4096;
+    let file = std::env::current_exe()?;
+    let content = std::fs::read(&file)?;
+    let expected = &content[..bytes];
+    let open = std::fs::File::open(&file)?;
+    use std::os::fd::AsRawFd;
+    // SAFETY: a new private read-only mapping wherever the kernel likes, of a file longer than that.
+    let mapped = unsafe {
+        libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ, libc::MAP_PRIVATE, open.as_raw_fd(), 0)
+    };
+    ensure!(mapped != libc::MAP_FAILED, "this program cannot be mapped");
+    let device = gpu.alloc(bytes)?;
+    gpu.cu.cuMemcpyHtoD_v2(device, mapped, bytes).ok()?;
+    ensure!(gpu.read::<u8>(device, bytes)? == expected, "the mapped file changed on the way");
+    gpu.cu.cuMemsetD8_v2(device, 0, bytes).ok()?;
+    gpu.cu.cuMemcpyHtoDAsync_v2(device, mapped, bytes, 0).ok()?;
+    gpu.cu.cuCtxSynchronize().ok()?;
+    ensure!(
+        gpu.read::<u8>(device, bytes)? == expected,
+        "the mapped file changed on the way of an async copy"
+    );
+    pass()
+}
+
+fn a_large_copy() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let bytes = if slow_factor() > 1 { 9 << 20 } else { 64 << 20 } + 13;
+    let source = pattern(bytes, 1);
+    let device = gpu.alloc(bytes)?;
+    gpu.write(device, &source)?;
+    ensure!(gpu.read::<u8>(device, bytes)? == source, "{bytes} bytes changed on the way");
+    pass()
+}
+
+fn many_small_async_copies_keep_their_order() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let stream = gpu.stream(1)?;
+    let device = gpu.upload(&[0u32; 64])?;
+    let pinned = gpu.pinned(4 * 1024, 0)?.cast::<u32>();
+    for (index, word) in (0u32..).zip(host(pinned, 1024)) {
+        *word = index;
+    }
+    for index in 0..1024usize {
+        let target = device + 4 * u64::try_from(index % 64)?;
+        let source = pinned.wrapping_add(index).cast::<c_void>();
+        gpu.cu.cuMemcpyHtoDAsync_v2(target, source, 4, stream).ok()?;
+    }
+    gpu.cu.cuStreamSynchronize(stream).ok()?;
+    let expected: Vec<u32> = (960..1024).collect();
+    ensure!(gpu.read::<u32>(device, 64)? == expected, "a later copy was overtaken by an earlier one");
+    pass()
+}
+
+fn out_of_range_is_refused() -> CaseResult {
+    let gpu = Gpu::new()?;
+    // An allocation of many pages, since small ones may share a mapping with others.
+    let bytes = 32 << 20;
+    let device = gpu.alloc(bytes)?;
+    let mut local = vec![7u8; 64];
+    let end = device + u64::try_from(bytes)?;
+    for target in [end - 32, 0x10, 0xdead_beef_0000] {
+        gpu.cu.cuMemcpyHtoD_v2(target, local.as_ptr().cast(), 64).is(Code::INVALID_VALUE)?;
+        gpu.cu.cuMemcpyDtoH_v2(local.as_mut_ptr().cast(), target, 64).is(Code::INVALID_VALUE)?;
+        gpu.cu.cuMemcpyDtoD_v2(device, target, 64).is(Code::INVALID_VALUE)?;
+    }
+    ensure!(local.iter().all(|byte| *byte == 7), "a refused copy wrote to the host");
+    gpu.write(device, &[1u8; 64])?;
+    ensure!(gpu.read::<u8>(device, 64)? == [1; 64], "the context is not usable after a refused copy");
+    pass()
+}
+
+fn freed_memory_is_refused() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let bytes = 32 << 20;
+    let device = gpu.alloc(bytes)?;
+    gpu.cu.cuMemFree_v2(device).ok()?;
+    let mut local = [7u8; 64];
+    gpu.cu.cuMemcpyHtoD_v2(device, local.as_ptr().cast(), 64).is(Code::INVALID_VALUE)?;
+    gpu.cu.cuMemcpyDtoH_v2(local.as_mut_ptr().cast(), device, 64).is(Code::INVALID_VALUE)?;
+    gpu.cu.cuMemsetD8_v2(device, 0, 64).is(Code::INVALID_VALUE)?;
+    ensure!(local == [7; 64], "a refused copy wrote to the host");
+    gpu.cu.cuCtxSynchronize().ok()?;
+    pass()
+}
+
+fn null_host_pointers_are_refused() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let device = gpu.upload(&[7u8; 16])?;
+    gpu.cu.cuMemcpyHtoD_v2(device, std::ptr::null(), 16).is(Code::INVALID_VALUE)?;
+    gpu.cu.cuMemcpyDtoH_v2(std::ptr::null_mut(), device, 16).is(Code::INVALID_VALUE)?;
+    ensure!(gpu.read::<u8>(device, 16)? == [7; 16], "a refused copy wrote to the device");
+    pass()
+}
+
+fn bad_streams_are_refused() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let device = gpu.upload(&[7u8; 16])?;
+    let stream = gpu.stream(0)?;
+    gpu.cu.cuStreamDestroy_v2(stream).ok()?;
+    // Documented: an invalid handle. Drivers also tell that the handle's context is gone.
+    let refused =
+        [Code::INVALID_HANDLE, Code::INVALID_CONTEXT, Code::INVALID_VALUE, Code::CONTEXT_IS_DESTROYED];
+    gpu.cu.cuMemsetD8Async(device, 1, 16, stream).is_one_of(&refused)?;
+    gpu.cu.cuCtxSynchronize().ok()?;
+    ensure!(gpu.read::<u8>(device, 16)? == [7; 16], "a refused fill wrote to the device");
+    pass()
+}
+
+fn copies_between_contexts() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let source = gpu.upload(&[1u32, 2, 3, 4])?;
+    let mut other = 0;
+    gpu.cu.cuCtxCreate_v2(&mut other, 0, gpu.device).ok()?;
+    let target = gpu.upload(&[0u32; 4])?;
+    gpu.cu.cuMemcpyPeer(target, other, source, gpu.context, 16).ok()?;
+    ensure!(gpu.read::<u32>(target, 4)? == [1, 2, 3, 4], "the bytes changed on the way");
+    pass()
+}
+
+fn fill_of_each_width() -> CaseResult {
+    let gpu = Gpu::new()?;
+    for count in [1usize, 2, 3, 100, 4097, 100_001] {
+        let device = gpu.upload(&vec![0xEEu8; 4 * count + 8])?;
+        gpu.cu.cuMemsetD8_v2(device + 1, 0x12, count).ok()?;
+        let back: Vec<u8> = gpu.read(device, count + 2)?;
+        ensure!(back[1..=count].iter().all(|byte| *byte == 0x12), "{count} bytes are not filled");
+        ensure!(back[0] == 0xEE && back[count + 1] == 0xEE, "a fill of {count} bytes wrote beyond them");
+        gpu.cu.cuMemsetD16_v2(device + 2, 0x1234, count).ok()?;
+        let back: Vec<u16> = gpu.read(device + 2, count + 1)?;
+        ensure!(back[..count].iter().all(|word| *word == 0x1234), "{count} half-words are not filled");
+        ensure!(back[count] == 0xEEEE, "a fill of {count} half-words wrote beyond them");
+        gpu.cu.cuMemsetD32_v2(device + 4, 0xDEAD_BEEF, count).ok()?;
+        let back: Vec<u32> = gpu.read(device + 4, count)?;
+        ensure!(back.iter().all(|word| *word == 0xDEAD_BEEF), "{count} words are not filled");
+        ensure!(gpu.read::<u8>(device, 1)? == [0xEE], "a fill wrote before its start");
+        ensure!(
+            gpu.read::<u32>(device + 4 + 4 * u64::try_from(count)?, 1)? == [0xEEEE_EEEE],
+            "a fill went too far"
+        );
+    }
+    pass()
+}
+
+fn fill_of_zero_elements_is_nothing() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let device = gpu.upload(&[7u8; 16])?;
+    gpu.cu.cuMemsetD8_v2(device, 1, 0).ok()?;
+    gpu.cu.cuMemsetD32_v2(device, 1, 0).ok()?;
+    gpu.cu.cuMemsetD32Async(device, 1, 0, 0).ok()?;
+    ensure!(gpu.read::<u8>(device, 16)? == [7; 16], "a fill of nothing changed something");
+    pass()
+}
+
+fn misaligned_fills_are_refused() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let device = gpu.upload(&[7u8; 64])?;
+    gpu.cu.cuMemsetD16_v2(device + 1, 1, 4).is(Code::INVALID_VALUE)?;
+    gpu.cu.cuMemsetD32_v2(device + 2, 1, 4).is(Code::INVALID_VALUE)?;
+    ensure!(gpu.read::<u8>(device, 64)? == [7; 64], "a refused fill wrote something");
+    pass()
+}
+
+fn fill_out_of_range_is_refused() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let bytes = 32 << 20;
+    let device = gpu.alloc(bytes)?;
+    let end = device + u64::try_from(bytes)?;
+    gpu.cu.cuMemsetD8_v2(end - 16, 1, 64).is(Code::INVALID_VALUE)?;
+    gpu.cu.cuMemsetD8_v2(0, 1, 64).is(Code::INVALID_VALUE)?;
+    gpu.cu.cuMemsetD32_v2(0x1000, 1, 64).is(Code::INVALID_VALUE)?;
+    gpu.cu.cuCtxSynchronize().ok()?;
+    pass()
+}
+
+fn fill_async_on_a_stream() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let stream = gpu.stream(1)?;
+    let device = gpu.alloc(4000)?;
+    gpu.cu.cuMemsetD8Async(device, 0x11, 4000, stream).ok()?;
+    gpu.cu.cuMemsetD16Async(device, 0x2222, 1000, stream).ok()?;
+    gpu.cu.cuMemsetD32Async(device, 0x3333_3333, 250, stream).ok()?;
+    gpu.cu.cuStreamSynchronize(stream).ok()?;
+    let back: Vec<u8> = gpu.read(device, 4000)?;
+    ensure!(back[..1000].iter().all(|byte| *byte == 0x33), "the third fill is lost");
+    ensure!(back[1000..2000].iter().all(|byte| *byte == 0x22), "the second fill is lost");
+    ensure!(back[2000..].iter().all(|byte| *byte == 0x11), "the first fill is lost");
+    pass()
+}
+
+fn fill_of_pinned_memory() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let pinned = gpu.pinned(4096, 2)?;
+    let mut device = 0;
+    gpu.cu.cuMemHostGetDevicePointer_v2(&mut device, pinned.cast(), 0).ok()?;
+    gpu.cu.cuMemsetD8_v2(device + 100, 9, 1000).ok()?;
+    gpu.cu.cuCtxSynchronize().ok()?;
+    let bytes = host(pinned, 4096);
+    ensure!(bytes[100..1100].iter().all(|byte| *byte == 9), "pinned memory is not filled");
+    ensure!(
+        bytes[..100].iter().chain(&bytes[1100..]).all(|byte| *byte == 0),
+        "the fill wrote beyond its range"
+    );
+    pass()
+}
+
+fn fill_of_rows() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let (pitch, width, height) = (512usize, 100usize, 5usize);
+    let device = gpu.upload(&vec![0xEEu8; pitch * height])?;
+    let check = |bytes: usize, value: &[u8]| -> Result<()> {
+        let back: Vec<u8> = gpu.read(device, pitch * height)?;
+        for (row, line) in back.chunks(pitch).enumerate() {
+            ensure!(line[..bytes].chunks(value.len()).all(|word| word == value), "row {row} is not filled");
+            ensure!(line[bytes..].iter().all(|byte| *byte == 0xEE), "row {row} is filled beyond its width");
+        }
+        Ok(())
+    };
+    gpu.cu.cuMemsetD2D8_v2(device, pitch, 0x11, width, height).ok()?;
+    check(width, &[0x11])?;
+    gpu.cu.cuMemsetD2D16_v2(device, pitch, 0x2211, width, height).ok()?;
+    check(width * 2, &[0x11, 0x22])?;
+    gpu.cu.cuMemsetD2D32_v2(device, pitch, 0x4433_2211, width, height).ok()?;
+    check(width * 4, &[0x11, 0x22, 0x33, 0x44])?;
+    gpu.cu.cuMemsetD2D32Async(device, pitch, 0x8877_6655, width, height, 0).ok()?;
+    gpu.cu.cuCtxSynchronize().ok()?;
+    check(width * 4, &[0x55, 0x66, 0x77, 0x88])?;
+    pass()
+}

@@ -1,0 +1,584 @@
+//! Streams: order, independence, the default streams, priorities, host functions.
+
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Barrier, Mutex};
+
+use anyhow::{Result, ensure};
+
+use crate::driver::{Code, Handle};
+use crate::gpu::{Gpu, arguments, host, shape};
+use crate::outcome::{CaseResult, pass};
+use crate::registry::area;
+
+use super::kernels;
+
+area!("streams":
+    work_of_one_stream_keeps_its_order,
+    a_busy_stream_is_not_ready,
+    other_streams_do_not_wait,
+    the_legacy_stream_waits_for_blocking_streams,
+    blocking_streams_wait_for_the_legacy_stream,
+    non_blocking_streams_do_not_wait_for_the_legacy_stream,
+    reserved_handles_name_the_default_streams,
+    per_thread_streams_are_independent,
+    per_thread_entry_points_mean_the_threads_stream,
+    an_event_orders_two_streams,
+    a_ring_of_streams_and_events,
+    an_unrecorded_event_does_not_block,
+    flags_are_kept,
+    bad_flags_are_refused,
+    priorities_are_kept_and_clamped,
+    the_context_of_a_stream,
+    ids_are_unique,
+    many_streams,
+    destroy_lets_the_work_finish,
+    destroyed_streams_are_refused,
+    synchronize_waits,
+    context_synchronize_waits_for_every_stream,
+    host_functions_run_in_order,
+    the_stream_waits_for_a_host_function,
+    callbacks_see_their_stream,
+    nothing_captures_at_first,
+);
+
+/// Nanoseconds after which a waiting kernel gives up: the case has failed by then.
+const PATIENCE: u64 = 10_000_000_000;
+
+/// A kernel that keeps its stream busy until the host lets it go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Gate {
+    function: Handle,
+    /// The flag's address: pinned memory that both sides know by one number.
+    flag: u64,
+    /// Where the kernel stores what it saw of the flag.
+    pub(crate) seen: u64,
+}
+
+impl Gate {
+    /// A closed gate.
+    pub(crate) fn new(gpu: &Gpu) -> Result<Self> {
+        let function = gpu.kernel(kernels::LAUNCH, "wait_for_flag")?;
+        // The first launch may load code, which may wait for other work: not while a case watches.
+        let flag = u64::try_from(gpu.pinned(4096, 2)?.expose_provenance())?;
+        let gate = Self { function, flag, seen: gpu.upload(&[77u32])? };
+        gate.open()?;
+        gate.launch(gpu, 0)?;
+        gpu.cu.cuCtxSynchronize().ok()?;
+        gate.store(0)?;
+        gpu.write(gate.seen, &[77u32])?;
+        Ok(gate)
+    }
+
+    fn store(&self, value: u32) -> Result<()> {
+        let flag = std::ptr::with_exposed_provenance_mut(usize::try_from(self.flag)?);
+        // SAFETY: the flag is pinned memory of the case, aligned, and only accessed as an atomic.
+        let flag = unsafe { AtomicU32::from_ptr(flag) };
+        flag.store(value, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Makes the stream wait at the gate.
+    pub(crate) fn launch(&self, gpu: &Gpu, stream: Handle) -> Result<()> {
+        gpu.launch_on(stream, self.function, shape(1, 1), arguments![self.flag, self.seen, PATIENCE]).ok()
+    }
+
+    /// Lets all waiting streams go on.
+    pub(crate) fn open(&self) -> Result<()> {
+        self.store(1)
+    }
+
+    /// Checks that the kernel saw the gate open, rather than losing its patience.
+    pub(crate) fn check(&self, gpu: &Gpu) -> Result<()> {
+        let seen = gpu.read::<u32>(self.seen, 1)?;
+        ensure!(seen == [1], "the kernel at the gate saw {seen:?}");
+        Ok(())
+    }
+}
+
+fn work_of_one_stream_keeps_its_order() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let step = gpu.kernel(kernels::BASIC, "step")?;
+    for flags in [0, 1] {
+        let stream = gpu.stream(flags)?;
+        let cells = gpu.upload(&[1u32, 0])?;
+        let pinned = gpu.pinned(8, 0)?.cast::<u32>();
+        let mut expected = 1u32;
+        for index in 0..200 {
+            gpu.launch_on(stream, step, shape(1, 1), arguments![cells, 3u32, index]).ok()?;
+            gpu.cu.cuMemcpyDtoDAsync_v2(cells + 4, cells, 4, stream).ok()?;
+            gpu.launch_on(stream, step, shape(1, 1), arguments![cells + 4, 1u32, 5u32]).ok()?;
+            gpu.cu.cuMemcpyDtoDAsync_v2(cells, cells + 4, 4, stream).ok()?;
+            expected = expected.wrapping_mul(3).wrapping_add(index).wrapping_add(5);
+        }
+        gpu.cu.cuMemcpyDtoHAsync_v2(pinned.cast(), cells, 8, stream).ok()?;
+        gpu.cu.cuStreamSynchronize(stream).ok()?;
+        ensure!(host(pinned, 2) == [expected, expected], "{:?} instead of {expected}", host(pinned, 2));
+    }
+    pass()
+}
+
+fn a_busy_stream_is_not_ready() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let gate = Gate::new(&gpu)?;
+    let (stream, event) = (gpu.stream(1)?, gpu.event(0)?);
+    gpu.cu.cuStreamQuery(stream).ok()?;
+    gate.launch(&gpu, stream)?;
+    gpu.cu.cuEventRecord(event, stream).ok()?;
+    gpu.cu.cuStreamQuery(stream).is(Code::NOT_READY)?;
+    gpu.cu.cuEventQuery(event).is(Code::NOT_READY)?;
+    gate.open()?;
+    gpu.cu.cuStreamSynchronize(stream).ok()?;
+    gpu.cu.cuStreamQuery(stream).ok()?;
+    gpu.cu.cuEventQuery(event).ok()?;
+    gate.check(&gpu)?;
+    pass()
+}
+
+fn other_streams_do_not_wait() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let gate = Gate::new(&gpu)?;
+    let step = gpu.kernel(kernels::BASIC, "step")?;
+    let cell = gpu.upload(&[1u32])?;
+    let (busy, other) = (gpu.stream(1)?, gpu.stream(1)?);
+    gpu.launch_on(other, step, shape(1, 1), arguments![cell, 1u32, 1u32]).ok()?;
+    gpu.cu.cuStreamSynchronize(other).ok()?;
+    gate.launch(&gpu, busy)?;
+    gpu.launch_on(other, step, shape(1, 1), arguments![cell, 1u32, 1u32]).ok()?;
+    let pinned = gpu.pinned(4, 0)?.cast::<u32>();
+    gpu.cu.cuMemcpyDtoHAsync_v2(pinned.cast(), cell, 4, other).ok()?;
+    gpu.cu.cuStreamSynchronize(other).ok()?;
+    ensure!(host(pinned, 1) == [3], "{:?} instead of 3", host(pinned, 1));
+    gpu.cu.cuStreamQuery(busy).is(Code::NOT_READY)?;
+    gate.open()?;
+    gpu.cu.cuStreamSynchronize(busy).ok()?;
+    gate.check(&gpu)?;
+    pass()
+}
+
+fn the_legacy_stream_waits_for_blocking_streams() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let gate = Gate::new(&gpu)?;
+    let blocking = gpu.stream(0)?;
+    let event = gpu.event(0)?;
+    gate.launch(&gpu, blocking)?;
+    gpu.cu.cuEventRecord(event, 0).ok()?;
+    gpu.cu.cuEventQuery(event).is(Code::NOT_READY)?;
+    gpu.cu.cuStreamQuery(0).is(Code::NOT_READY)?;
+    gate.open()?;
+    gpu.cu.cuStreamSynchronize(0).ok()?;
+    gpu.cu.cuStreamQuery(blocking).ok()?;
+    gate.check(&gpu)?;
+    pass()
+}
+
+fn blocking_streams_wait_for_the_legacy_stream() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let gate = Gate::new(&gpu)?;
+    let step = gpu.kernel(kernels::BASIC, "step")?;
+    let cell = gpu.upload(&[1u32])?;
+    let blocking = gpu.stream(0)?;
+    gpu.launch_on(blocking, step, shape(1, 1), arguments![cell, 1u32, 1u32]).ok()?;
+    gpu.cu.cuStreamSynchronize(blocking).ok()?;
+    gate.launch(&gpu, 0)?;
+    gpu.launch_on(blocking, step, shape(1, 1), arguments![cell, 1u32, 1u32]).ok()?;
+    gpu.cu.cuStreamQuery(blocking).is(Code::NOT_READY)?;
+    gate.open()?;
+    gpu.cu.cuStreamSynchronize(blocking).ok()?;
+    gpu.cu.cuStreamQuery(0).ok()?;
+    gate.check(&gpu)?;
+    ensure!(gpu.read::<u32>(cell, 1)? == [3], "the launches did not run");
+    pass()
+}
+
+fn non_blocking_streams_do_not_wait_for_the_legacy_stream() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let gate = Gate::new(&gpu)?;
+    let step = gpu.kernel(kernels::BASIC, "step")?;
+    let cell = gpu.upload(&[1u32])?;
+    let free = gpu.stream(1)?;
+    gpu.launch_on(free, step, shape(1, 1), arguments![cell, 1u32, 1u32]).ok()?;
+    gpu.cu.cuStreamSynchronize(free).ok()?;
+    gate.launch(&gpu, 0)?;
+    gpu.launch_on(free, step, shape(1, 1), arguments![cell, 1u32, 1u32]).ok()?;
+    gpu.cu.cuStreamSynchronize(free).ok()?;
+    gpu.cu.cuStreamQuery(0).is(Code::NOT_READY)?;
+    gate.open()?;
+    gpu.cu.cuCtxSynchronize().ok()?;
+    gate.check(&gpu)?;
+    pass()
+}
+
+const LEGACY: Handle = 1;
+const PER_THREAD: Handle = 2;
+
+fn reserved_handles_name_the_default_streams() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let step = gpu.kernel(kernels::BASIC, "step")?;
+    let cell = gpu.upload(&[1u32])?;
+    for stream in [0, LEGACY, PER_THREAD] {
+        gpu.launch_on(stream, step, shape(1, 1), arguments![cell, 2u32, 0u32]).ok()?;
+        gpu.cu.cuStreamSynchronize(stream).ok()?;
+        gpu.cu.cuStreamQuery(stream).ok()?;
+        let mut priority = 77;
+        gpu.cu.cuStreamGetPriority(stream, &mut priority).ok()?;
+        ensure!(priority == 0, "the priority of stream {stream} is {priority}");
+    }
+    ensure!(gpu.read::<u32>(cell, 1)? == [8], "{:?} instead of 8", gpu.read::<u32>(cell, 1)?);
+    pass()
+}
+
+fn per_thread_streams_are_independent() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let gate = Gate::new(&gpu)?;
+    let step = gpu.kernel(kernels::BASIC, "step")?;
+    let cell = gpu.upload(&[1u32])?;
+    gpu.launch_on(PER_THREAD, step, shape(1, 1), arguments![cell, 1u32, 1u32]).ok()?;
+    gpu.cu.cuStreamSynchronize(PER_THREAD).ok()?;
+    gate.launch(&gpu, PER_THREAD)?;
+    gpu.cu.cuStreamQuery(PER_THREAD).is(Code::NOT_READY)?;
+    std::thread::scope(|scope| {
+        scope
+            .spawn(|| -> Result<()> {
+                gpu.cu.cuCtxSetCurrent(gpu.context).ok()?;
+                // Another thread's stream of the same name has nothing to do.
+                gpu.cu.cuStreamQuery(PER_THREAD).ok()?;
+                gpu.launch_on(PER_THREAD, step, shape(1, 1), arguments![cell, 1u32, 1u32]).ok()?;
+                gpu.cu.cuStreamSynchronize(PER_THREAD).ok()
+            })
+            .join()
+            .map_err(|_| anyhow::anyhow!("a thread panicked"))?
+    })?;
+    gpu.cu.cuStreamQuery(PER_THREAD).is(Code::NOT_READY)?;
+    gate.open()?;
+    gpu.cu.cuStreamSynchronize(PER_THREAD).ok()?;
+    gate.check(&gpu)?;
+    ensure!(gpu.read::<u32>(cell, 1)? == [3], "the launches did not run");
+    pass()
+}
+
+fn per_thread_entry_points_mean_the_threads_stream() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let gate = Gate::new(&gpu)?;
+    let cells = gpu.upload(&[0u32; 4])?;
+    gpu.cu.cuMemsetD32Async_ptsz(cells, 9, 4, 0).ok()?;
+    gpu.cu.cuStreamSynchronize_ptsz(0).ok()?;
+    ensure!(gpu.read::<u32>(cells, 4)? == [9; 4], "the fill did not run");
+    let (mut of_null, mut of_handle) = (0, 1);
+    gpu.cu.cuStreamGetId_ptsz(0, &mut of_null).ok()?;
+    gpu.cu.cuStreamGetId(PER_THREAD, &mut of_handle).ok()?;
+    ensure!(of_null == of_handle, "null is stream {of_null}, the per-thread handle {of_handle}");
+    // The thread's stream waits at the gate: the form without the suffix sees it through its handle.
+    gate.launch(&gpu, PER_THREAD)?;
+    gpu.cu.cuStreamQuery_ptsz(0).is(Code::NOT_READY)?;
+    let event = gpu.event(0)?;
+    gpu.cu.cuEventRecord_ptsz(event, 0).ok()?;
+    gpu.cu.cuEventQuery(event).is(Code::NOT_READY)?;
+    gate.open()?;
+    gpu.cu.cuEventSynchronize(event).ok()?;
+    gate.check(&gpu)?;
+    let mut back = [0u32; 4];
+    gpu.cu.cuMemcpyHtoD_v2_ptds(cells, [1u32, 2, 3, 4].as_ptr().cast(), 16).ok()?;
+    gpu.cu.cuMemcpyDtoH_v2_ptds(back.as_mut_ptr().cast(), cells, 16).ok()?;
+    ensure!(back == [1, 2, 3, 4], "{back:?} came back");
+    pass()
+}
+
+fn an_event_orders_two_streams() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let gate = Gate::new(&gpu)?;
+    let step = gpu.kernel(kernels::BASIC, "step")?;
+    let cell = gpu.upload(&[5u32])?;
+    let (first, second, event) = (gpu.stream(1)?, gpu.stream(1)?, gpu.event(2)?);
+    gpu.launch_on(second, step, shape(1, 1), arguments![cell, 1u32, 0u32]).ok()?;
+    gpu.cu.cuStreamSynchronize(second).ok()?;
+    gate.launch(&gpu, first)?;
+    gpu.launch_on(first, step, shape(1, 1), arguments![cell, 1u32, 2u32]).ok()?;
+    gpu.cu.cuEventRecord(event, first).ok()?;
+    gpu.cu.cuStreamWaitEvent(second, event, 0).ok()?;
+    gpu.launch_on(second, step, shape(1, 1), arguments![cell, 10u32, 0u32]).ok()?;
+    gpu.cu.cuStreamQuery(second).is(Code::NOT_READY)?;
+    // Recording the event again does not change what the second stream waits for.
+    gpu.cu.cuEventRecord(event, gpu.stream(1)?).ok()?;
+    gpu.cu.cuStreamQuery(second).is(Code::NOT_READY)?;
+    gate.open()?;
+    gpu.cu.cuStreamSynchronize(second).ok()?;
+    ensure!(gpu.read::<u32>(cell, 1)? == [70], "{:?} instead of 70", gpu.read::<u32>(cell, 1)?);
+    gpu.cu.cuStreamWaitEvent(second, event, 0x100).is(Code::INVALID_VALUE)?;
+    gpu.cu.cuStreamWaitEvent(second, 0, 0).is_one_of(&[Code::INVALID_HANDLE, Code::INVALID_VALUE])?;
+    pass()
+}
+
+fn a_ring_of_streams_and_events() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let step = gpu.kernel(kernels::BASIC, "step")?;
+    let cell = gpu.upload(&[1u32])?;
+    let streams = (0..7).map(|_| gpu.stream(1)).collect::<Result<Vec<_>>>()?;
+    let event = gpu.event(2)?;
+    let mut expected = 1u32;
+    for round in 0..300u32 {
+        let at = usize::try_from(round)? % streams.len();
+        let (stream, next) = (streams[at], streams[(at + 1) % streams.len()]);
+        gpu.launch_on(stream, step, shape(1, 1), arguments![cell, 3u32, round]).ok()?;
+        gpu.cu.cuEventRecord(event, stream).ok()?;
+        gpu.cu.cuStreamWaitEvent(next, event, 0).ok()?;
+        expected = expected.wrapping_mul(3).wrapping_add(round);
+    }
+    gpu.cu.cuCtxSynchronize().ok()?;
+    ensure!(gpu.read::<u32>(cell, 1)? == [expected], "the streams overtook one another");
+    pass()
+}
+
+fn an_unrecorded_event_does_not_block() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let (stream, event) = (gpu.stream(1)?, gpu.event(0)?);
+    gpu.cu.cuStreamWaitEvent(stream, event, 0).ok()?;
+    gpu.cu.cuStreamSynchronize(stream).ok()?;
+    gpu.cu.cuStreamWaitEvent(0, event, 0).ok()?;
+    gpu.cu.cuStreamSynchronize(0).ok()?;
+    pass()
+}
+
+fn flags_are_kept() -> CaseResult {
+    let gpu = Gpu::new()?;
+    for wanted in [0, 1] {
+        let stream = gpu.stream(wanted)?;
+        let mut flags = 77;
+        gpu.cu.cuStreamGetFlags(stream, &mut flags).ok()?;
+        ensure!(flags == wanted, "made with {wanted}, the flags are {flags}");
+    }
+    let mut flags = 77;
+    gpu.cu.cuStreamGetFlags(0, &mut flags).ok()?;
+    ensure!(flags == 0, "the default stream's flags are {flags}");
+    pass()
+}
+
+fn bad_flags_are_refused() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let mut stream = 7;
+    gpu.cu.cuStreamCreate(&mut stream, 0x100).is(Code::INVALID_VALUE)?;
+    gpu.cu.cuStreamCreate(&mut stream, u32::MAX).is(Code::INVALID_VALUE)?;
+    gpu.cu.cuStreamCreate(std::ptr::null_mut(), 0).is(Code::INVALID_VALUE)?;
+    gpu.cu.cuStreamCreateWithPriority(&mut stream, 0x100, 0).is(Code::INVALID_VALUE)?;
+    pass()
+}
+
+fn priorities_are_kept_and_clamped() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let (mut least, mut greatest) = (0, 0);
+    gpu.cu.cuCtxGetStreamPriorityRange(&mut least, &mut greatest).ok()?;
+    for wanted in [least, greatest, (least + greatest) / 2, greatest - 100, least + 100] {
+        let (mut stream, mut priority) = (0, 77);
+        gpu.cu.cuStreamCreateWithPriority(&mut stream, 1, wanted).ok()?;
+        gpu.cu.cuStreamGetPriority(stream, &mut priority).ok()?;
+        let expected = wanted.clamp(greatest, least);
+        ensure!(priority == expected, "asked for {wanted}, the priority is {priority}");
+    }
+    pass()
+}
+
+fn the_context_of_a_stream() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let own = gpu.stream(0)?;
+    let mut other = 0;
+    gpu.cu.cuCtxCreate_v2(&mut other, 0, gpu.device).ok()?;
+    let others = gpu.stream(0)?;
+    for (stream, wanted) in [(own, gpu.context), (others, other), (0, other)] {
+        let mut context = 0;
+        gpu.cu.cuStreamGetCtx(stream, &mut context).ok()?;
+        ensure!(context == wanted, "stream {stream:#x} belongs to {context:#x} instead of {wanted:#x}");
+    }
+    // The streams of both contexts can be waited for, whichever is current.
+    gpu.cu.cuStreamSynchronize(own).ok()?;
+    gpu.cu.cuStreamSynchronize(others).ok()?;
+    pass()
+}
+
+fn ids_are_unique() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let mut seen = Vec::new();
+    let mut streams = vec![0, PER_THREAD];
+    for _ in 0..20 {
+        streams.push(gpu.stream(1)?);
+    }
+    for stream in streams {
+        let (mut id, mut again) = (0, 1);
+        gpu.cu.cuStreamGetId(stream, &mut id).ok()?;
+        gpu.cu.cuStreamGetId(stream, &mut again).ok()?;
+        ensure!(id == again, "stream {stream:#x} is {id}, then {again}");
+        ensure!(!seen.contains(&id), "the id {id} is there twice");
+        seen.push(id);
+    }
+    pass()
+}
+
+fn many_streams() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let count = gpu.kernel(kernels::BASIC, "count")?;
+    let cell = gpu.upload(&[0u32])?;
+    let streams = (0..200).map(|_| gpu.stream(1)).collect::<Result<Vec<_>>>()?;
+    for stream in &streams {
+        gpu.launch_on(*stream, count, shape(1, 64), arguments![cell]).ok()?;
+    }
+    for stream in &streams {
+        gpu.cu.cuStreamSynchronize(*stream).ok()?;
+        gpu.cu.cuStreamDestroy_v2(*stream).ok()?;
+    }
+    ensure!(gpu.read::<u32>(cell, 1)? == [12_800], "{:?} threads ran", gpu.read::<u32>(cell, 1)?);
+    pass()
+}
+
+fn destroy_lets_the_work_finish() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let gate = Gate::new(&gpu)?;
+    let step = gpu.kernel(kernels::BASIC, "step")?;
+    let cell = gpu.upload(&[1u32])?;
+    let stream = gpu.stream(1)?;
+    gate.launch(&gpu, stream)?;
+    gpu.launch_on(stream, step, shape(1, 1), arguments![cell, 1u32, 6u32]).ok()?;
+    gpu.cu.cuStreamDestroy_v2(stream).ok()?;
+    gate.open()?;
+    gpu.cu.cuCtxSynchronize().ok()?;
+    ensure!(gpu.read::<u32>(cell, 1)? == [7], "the work of the destroyed stream is lost");
+    pass()
+}
+
+fn destroyed_streams_are_refused() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let stream = gpu.stream(0)?;
+    gpu.cu.cuStreamDestroy_v2(stream).ok()?;
+    let refused =
+        [Code::INVALID_HANDLE, Code::INVALID_CONTEXT, Code::INVALID_VALUE, Code::CONTEXT_IS_DESTROYED];
+    gpu.cu.cuStreamDestroy_v2(stream).is_one_of(&refused)?;
+    gpu.cu.cuStreamSynchronize(stream).is_one_of(&refused)?;
+    gpu.cu.cuStreamQuery(stream).is_one_of(&refused)?;
+    gpu.cu.cuStreamDestroy_v2(0).is_one_of(&refused)?;
+    gpu.cu.cuCtxSynchronize().ok()?;
+    pass()
+}
+
+fn synchronize_waits() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let gate = Gate::new(&gpu)?;
+    let stream = gpu.stream(1)?;
+    gate.launch(&gpu, stream)?;
+    let (start, opened) = (Barrier::new(2), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            start.wait();
+            // The waiting thread is inside its call now, or will be: it must not return before this.
+            opened.store(1, Ordering::SeqCst);
+            gate.open()
+        });
+        start.wait();
+        gpu.cu.cuStreamSynchronize(stream).ok()
+    })?;
+    ensure!(opened.load(Ordering::SeqCst) == 1, "synchronisation returned while the stream was busy");
+    gate.check(&gpu)?;
+    pass()
+}
+
+fn context_synchronize_waits_for_every_stream() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let gate = Gate::new(&gpu)?;
+    let streams = [gpu.stream(0)?, gpu.stream(1)?, gpu.stream(1)?];
+    for stream in streams {
+        gate.launch(&gpu, stream)?;
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(|| gate.open());
+        gpu.cu.cuCtxSynchronize().ok()
+    })?;
+    for stream in streams {
+        gpu.cu.cuStreamQuery(stream).ok()?;
+    }
+    gate.check(&gpu)?;
+    pass()
+}
+
+/// What host functions append to.
+static DIARY: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+
+/// Notes its argument.
+unsafe extern "C" fn note(data: *mut c_void) {
+    if let Ok(mut diary) = DIARY.lock() {
+        diary.push(data.addr());
+    }
+}
+
+fn host_functions_run_in_order() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let stream = gpu.stream(1)?;
+    for index in 0..100 {
+        let code = gpu.cu.cuLaunchHostFunc(stream, note, std::ptr::without_provenance_mut(index));
+        if code == Code::NOT_SUPPORTED {
+            return crate::outcome::skip("host functions are not supported yet");
+        }
+        code.ok()?;
+    }
+    gpu.cu.cuStreamSynchronize(stream).ok()?;
+    let diary = DIARY.lock().map(|diary| diary.clone()).unwrap_or_default();
+    ensure!(diary == (0..100).collect::<Vec<_>>(), "the host functions ran as {diary:?}");
+    pass()
+}
+
+/// Opens the gate's flag and notes what the device had stored before.
+unsafe extern "C" fn set_flag(data: *mut c_void) {
+    // SAFETY: the case passes its pinned word, which lives until the stream is synchronised.
+    let word = unsafe { AtomicU32::from_ptr(data.cast()) };
+    word.fetch_add(1000, Ordering::SeqCst);
+}
+
+fn the_stream_waits_for_a_host_function() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let step = gpu.kernel(kernels::BASIC, "step")?;
+    let stream = gpu.stream(1)?;
+    let word = gpu.pinned(4, 2)?.cast::<u32>();
+    let address = u64::try_from(word.expose_provenance())?;
+    let mut expected = 0u32;
+    for _ in 0..20 {
+        gpu.launch_on(stream, step, shape(1, 1), arguments![address, 2u32, 1u32]).ok()?;
+        let code = gpu.cu.cuLaunchHostFunc(stream, set_flag, word.cast());
+        if code == Code::NOT_SUPPORTED {
+            return crate::outcome::skip("host functions are not supported yet");
+        }
+        code.ok()?;
+        expected = expected.wrapping_mul(2).wrapping_add(1001);
+    }
+    gpu.cu.cuStreamSynchronize(stream).ok()?;
+    ensure!(host(word, 1) == [expected], "{:?} instead of {expected}", host(word, 1));
+    pass()
+}
+
+/// Notes the stream and the status.
+unsafe extern "C" fn note_stream(stream: Handle, status: i32, data: *mut c_void) {
+    if let Ok(mut diary) = DIARY.lock() {
+        diary.extend([stream, usize::try_from(status).unwrap_or(usize::MAX), data.addr()]);
+    }
+}
+
+fn callbacks_see_their_stream() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let stream = gpu.stream(1)?;
+    let data = std::ptr::without_provenance_mut(4711);
+    let code = gpu.cu.cuStreamAddCallback(stream, note_stream, data, 0);
+    if code == Code::NOT_SUPPORTED {
+        return crate::outcome::skip("callbacks are not supported yet");
+    }
+    code.ok()?;
+    gpu.cu.cuStreamSynchronize(stream).ok()?;
+    let diary = DIARY.lock().map(|diary| diary.clone()).unwrap_or_default();
+    ensure!(diary == [stream, 0, 4711], "the callback saw {diary:x?} of stream {stream:#x}");
+    gpu.cu.cuStreamAddCallback(stream, note_stream, data, 1).is(Code::INVALID_VALUE)?;
+    pass()
+}
+
+fn nothing_captures_at_first() -> CaseResult {
+    let gpu = Gpu::new()?;
+    for stream in [gpu.stream(0)?, PER_THREAD, 0] {
+        let mut status = 77;
+        gpu.cu.cuStreamIsCapturing(stream, &mut status).ok()?;
+        ensure!(status == 0, "the capture status of stream {stream:#x} is {status}");
+    }
+    pass()
+}

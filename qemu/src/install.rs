@@ -1,6 +1,7 @@
 //! Finds a QEMU that has the generic vhost-user device, or fetches one.
 
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -17,6 +18,11 @@ pub const DEVICE: &str = "vhost-user-test-device-pci";
 pub const OVERRIDE: &str = "VCOMPUTE_QEMU";
 
 const PROGRAM: &str = "qemu-system-x86_64";
+const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+const LOADER: &str = "ld-linux-x86-64.so.2";
+/// What a guest without display, network and option ROMs needs; in the directories that `-L` names.
+const FIRMWARE: &[(&str, &[&str])] =
+    &[("usr/share/seabios", &["bios-256k.bin"]), ("usr/share/qemu", &["kvmvapic.bin", "linuxboot_dma.bin"])];
 const OLDEST: (u32, u32) = (10, 2);
 
 /// A QEMU and how it is run.
@@ -41,6 +47,11 @@ impl Qemu {
             Ok(system) => return Ok(system),
             Err(reason) => log::debug!("the system's QEMU is not used: {reason:#}"),
         }
+        Self::fetch(places)
+    }
+
+    /// Debian's, whatever the system has.
+    pub fn fetch(places: &Places) -> Result<Self> {
         let _lock = places.lock()?;
         let root = Root::open_or_make(
             &places.debian(),
@@ -57,9 +68,9 @@ impl Qemu {
 
     /// The one in an unpacked tree, run by the tree's own loader so that the system's libraries do not matter.
     pub fn unpacked(root: &Path) -> Result<Self> {
-        let libraries = root.join("usr/lib/x86_64-linux-gnu");
+        let libraries = root.join(LIBRARIES);
         let prefix = vec![
-            libraries.join("ld-linux-x86-64.so.2").into(),
+            libraries.join(LOADER).into(),
             "--library-path".into(),
             libraries.into(),
             root.join("usr/bin").join(PROGRAM).into(),
@@ -69,6 +80,52 @@ impl Qemu {
             root.join("usr/share/seabios").into(),
         ];
         Self::probe(prefix, Some(root.to_owned()))
+    }
+
+    /// Copies what an unpacked QEMU needs to run a guest of ours to the tree `to`: the program, its libraries and loader,
+    /// and three firmware files. [`Qemu::unpacked`] runs it from there.
+    pub fn copy_needed(&self, to: &Path) -> Result<()> {
+        let root = self.root.as_deref().context("only an unpacked QEMU can be copied")?;
+        let libraries = root.join(LIBRARIES);
+        let loader = libraries.join(LOADER);
+        let program = root.join("usr/bin").join(PROGRAM);
+        let output = Command::new(&loader)
+            .arg("--library-path")
+            .arg(&libraries)
+            .arg("--list")
+            .arg(&program)
+            .output()
+            .with_context(|| format!("run {}", loader.display()))?;
+        let list = String::from_utf8_lossy(&output.stdout);
+        if !output.status.success() || list.contains("not found") {
+            bail!("QEMU's libraries are not complete:\n{list}");
+        }
+        for directory in
+            [LIBRARIES, "usr/bin"].into_iter().chain(FIRMWARE.iter().map(|(directory, _)| *directory))
+        {
+            fs::create_dir_all(to.join(directory))?;
+        }
+        let copy = |from: &Path, name: &str| {
+            fs::copy(from, to.join(name)).map(drop).with_context(|| format!("copy {}", from.display()))
+        };
+        copy(&program, &format!("usr/bin/{PROGRAM}"))?;
+        copy(&loader, &format!("{LIBRARIES}/{LOADER}"))?;
+        // Lines are `NAME => PATH (ADDRESS)`.
+        for line in list.lines() {
+            let Some((name, path)) = line.split_once(" => ") else { continue };
+            if name.contains(LOADER) {
+                continue;
+            }
+            let path = path.split(" (").next().unwrap_or(path);
+            copy(Path::new(path), &format!("{LIBRARIES}/{}", name.trim()))?;
+        }
+        for (directory, files) in FIRMWARE {
+            for file in *files {
+                let name = format!("{directory}/{file}");
+                copy(&root.join(&name), &name)?;
+            }
+        }
+        Ok(())
     }
 
     fn probe(prefix: Vec<OsString>, root: Option<PathBuf>) -> Result<Self> {

@@ -102,7 +102,7 @@ pub(crate) fn target_directory(places: &Places) -> PathBuf {
 }
 
 /// Copies without debugging information, which would only make guests' RAM disks large.
-fn stage(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn stage(from: &Path, to: &Path) -> Result<()> {
     let log = to.with_extension("strip.log");
     let mut command = Command::new("strip");
     command.arg("--strip-unneeded").arg("-o").arg(to).arg(from);

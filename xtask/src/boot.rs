@@ -1,16 +1,14 @@
 //! `boot`: a guest, and one command in it.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use qemu::image::{self, Contents};
 use qemu::module::{self, Strictness};
-use qemu::{Kernel, Qemu, Report};
+use qemu::{Kernel, Qemu};
 
 use crate::backend::Backend;
 use crate::machine::{self, Machine};
-use crate::output::say;
 use crate::workspace;
 
 #[derive(clap::Args)]
@@ -33,9 +31,6 @@ pub(crate) struct Arguments {
     /// A file of this machine to put into the guest, as FROM:TO
     #[arg(long)]
     file: Vec<String>,
-    /// Seconds until the guest is ended
-    #[arg(long, default_value_t = 300)]
-    limit: u64,
     /// A shell command line
     #[arg(default_value = "id; uname -a; ls -l /dev/vcompute0")]
     command: String,
@@ -68,19 +63,5 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     log::info!("{} boots Linux {} with {}", machine.qemu.version, kernel.release, machine::accelerator());
     let backend =
         arguments.backend.clone().map(|program| Backend { program, driver: arguments.driver.clone() });
-    let limit = Duration::from_secs(arguments.limit);
-    let outcome = machine.run(backend.as_ref(), &arguments.command, limit, |report| match report {
-        Report::Job(line) => say(format_args!("{line}")),
-        Report::Guest(line) => log::info!("guest: {line}"),
-        Report::Exit(status) => log::info!("guest: the command ended with {status}"),
-    })?;
-    log::info!(
-        "booted in {:.1} s, ended after {:.1} s",
-        outcome.boot.as_secs_f32(),
-        outcome.total.as_secs_f32()
-    );
-    if outcome.status != 0 {
-        bail!("the command failed with status {} (logs: {})", outcome.status, machine.logs.display());
-    }
-    Ok(())
+    machine.show(backend.as_ref(), &arguments.command)
 }

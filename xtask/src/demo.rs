@@ -1,14 +1,11 @@
 //! `demo`: an unmodified CUDA program in a guest that has neither a GPU nor NVIDIA's driver.
 
-use std::time::Duration;
-
-use anyhow::{Result, bail};
-use qemu::{Kernel, Qemu, Report};
+use anyhow::Result;
+use qemu::{Kernel, Qemu};
 
 use crate::artifacts::Artifacts;
 use crate::backend::Backend;
 use crate::machine::{self, Machine};
-use crate::output::say;
 use crate::{prerequisites, workspace};
 
 #[derive(clap::Args)]
@@ -33,20 +30,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let backend = Backend { program: artifacts.backend(), driver: arguments.driver.clone() };
 
     log::info!("{} boots it, with {}", qemu.version, machine::accelerator());
-    let outcome =
-        machine.run(Some(&backend), "exec demo", Duration::from_secs(600), |report| match report {
-            Report::Job(line) => say(format_args!("    {line}")),
-            Report::Guest(line) => log::info!("guest: {line}"),
-            Report::Exit(status) => log::info!("guest: the program ended with status {status}"),
-        })?;
-    if outcome.status != 0 {
-        bail!("the demonstration failed (logs: {})", machine.logs.display());
-    }
-    log::info!(
-        "done: booted in {:.1} s, all in all {:.1} s; logs: {}",
-        outcome.boot.as_secs_f32(),
-        outcome.total.as_secs_f32(),
-        machine.logs.display()
-    );
+    machine.show(Some(&backend), "exec demo")?;
+    log::info!("done; the guest's console and the backend's log are in {}", machine.logs.display());
     Ok(())
 }

@@ -4,13 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use qemu::image::{self, Contents};
 use qemu::{Accelerator, Config, Kernel, Places, Qemu, Report, Vm};
 
 use crate::artifacts::Artifacts;
 use crate::backend::{Backend, Socket};
 use crate::guest_module;
+use crate::output::say;
 
 /// What a test guest has; the suite's largest cases fit.
 pub(crate) const MEMORY_MIB: u32 = 3072;
@@ -69,6 +70,24 @@ impl Machine {
             memory_mib: MEMORY_MIB,
             qemu: qemu.clone(),
         })
+    }
+
+    /// Boots, runs `script` and shows everything that the guest says; a script that fails is an error.
+    pub(crate) fn show(&self, backend: Option<&Backend>, script: &str) -> Result<()> {
+        let outcome = self.run(backend, script, Duration::from_secs(900), |report| match report {
+            Report::Job(line) => say(format_args!("    {line}")),
+            Report::Guest(line) => log::info!("guest: {line}"),
+            Report::Exit(status) => log::info!("guest: the program ended with status {status}"),
+        })?;
+        log::info!(
+            "booted in {:.1} s, ended after {:.1} s",
+            outcome.boot.as_secs_f32(),
+            outcome.total.as_secs_f32()
+        );
+        if outcome.status != 0 {
+            bail!("the program failed with status {} (logs: {})", outcome.status, self.logs.display());
+        }
+        Ok(())
     }
 
     /// Boots, runs `script` as the unprivileged user and waits for the end. With a backend the guest has the device.

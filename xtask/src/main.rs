@@ -5,6 +5,7 @@
 mod artifacts;
 mod backend;
 mod boot;
+mod bundle;
 mod counts;
 mod demo;
 mod guest_module;
@@ -13,6 +14,7 @@ mod output;
 mod prerequisites;
 mod process;
 mod steps;
+mod suite;
 mod test;
 mod workspace;
 
@@ -35,6 +37,11 @@ enum Chore {
     Test(test::Arguments),
     /// Boot a guest and run a command in it as an unprivileged user
     Boot(boot::Arguments),
+    /// Make an archive that runs the suite on another machine
+    Bundle(bundle::Arguments),
+    /// Run the suite from an unpacked bundle
+    #[command(hide = true)]
+    BundleRun(bundle::run::Arguments),
     /// Compile the guest's kernel module for Debian's kernels, and say where it is
     GuestModule(guest_module::Arguments),
     /// Compile the guest's kernel module with W=1 and sparse; a warning is a failure
@@ -47,6 +54,8 @@ fn main() -> ExitCode {
         Chore::Demo(arguments) => demo::run(&arguments),
         Chore::Test(arguments) => test::run(&arguments),
         Chore::Boot(arguments) => boot::run(&arguments),
+        Chore::Bundle(arguments) => bundle::make(&arguments),
+        Chore::BundleRun(arguments) => bundle::run::run(&arguments),
         Chore::GuestModule(arguments) => guest_module::build(&arguments),
         Chore::CheckModule(arguments) => guest_module::check(&arguments),
     };

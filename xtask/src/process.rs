@@ -26,7 +26,7 @@ pub(crate) struct Finished {
 
 impl Finished {
     /// All lines.
-    pub(crate) fn lines(&self) -> impl DoubleEndedIterator<Item = &str> {
+    pub(crate) fn lines(&self) -> impl DoubleEndedIterator<Item = &str> + Clone {
         self.lines.iter().map(String::as_str)
     }
 
@@ -48,7 +48,7 @@ pub(crate) fn run(
     command: &mut Command,
     log: &Path,
     limit: Duration,
-    show: impl Fn(&str) -> bool,
+    mut show: impl FnMut(&str) -> bool,
 ) -> Result<Finished> {
     if let Some(directory) = log.parent() {
         fs::create_dir_all(directory)?;

@@ -1,18 +1,17 @@
 //! What is tested without a VM.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use qemu::Places;
 
 use crate::artifacts::{self, Artifacts};
-use crate::backend::{Backend, Socket};
+use crate::backend::Backend;
 use crate::counts::Counts;
 use crate::process::{self, Finished};
 use crate::steps::Steps;
+use crate::suite;
 
 const LIMIT: Duration = Duration::from_secs(1800);
 
@@ -44,46 +43,13 @@ pub(super) fn sources(places: &Places, steps: &mut Steps) {
 pub(super) fn programs(places: &Places, artifacts: &Artifacts, steps: &mut Steps) {
     let logs = places.guest().join("logs");
     steps.step("conformance: software driver", || {
-        let mut command = Command::new(artifacts.conformance());
-        command.arg("--library").arg(artifacts.soft_gpu());
-        conformance(&mut command, &logs.join("conformance-soft.log"))
+        let log = logs.join("conformance-soft.log");
+        Ok(suite::on_library(artifacts, &artifacts.soft_gpu(), &[], &log)?.counts)
     });
     steps.step("conformance: local transport", || {
         let backend = Backend { program: artifacts.backend(), driver: "soft".into() };
-        local(artifacts, &backend, &logs.join("conformance-local"))
+        Ok(suite::on_local_backend(artifacts, &backend, &[], &logs.join("conformance-local"))?.counts)
     });
-}
-
-/// The suite as a process of this machine that talks to a backend of its own.
-pub(crate) fn local(artifacts: &Artifacts, backend: &Backend, logs: &Path) -> Result<Counts> {
-    fs::create_dir_all(logs)?;
-    let sockets = tempfile::tempdir().context("make a directory for the socket")?;
-    let socket = sockets.path().join("local");
-    let mut running = backend.start(Socket::Local(&socket), &logs.join("backend.log"))?;
-    let mut command = Command::new(artifacts.conformance());
-    command
-        .arg("--library")
-        .arg(artifacts.shim())
-        .env("LD_LIBRARY_PATH", artifacts.directory.join("lib"))
-        .env("VCOMPUTE_SOCKET", &socket);
-    let counts = conformance(&mut command, &logs.join("conformance.log"))?;
-    if let Some(status) = running.ended()? {
-        bail!("the backend did not survive the suite ({status}):\n{}", running.log());
-    }
-    Ok(counts)
-}
-
-/// Runs the suite and takes its word for the counts, but not for a success that its status contradicts.
-pub(crate) fn conformance(command: &mut Command, log: &Path) -> Result<Counts> {
-    let finished = process::run(command, log, LIMIT, is_failure)?;
-    let counts = Counts::closing(finished.lines());
-    agreed(&finished, counts, "conformance")
-}
-
-/// Lines of the suite that a person wants to see at once.
-pub(crate) fn is_failure(line: &str) -> bool {
-    let line = line.trim_start();
-    line.starts_with("FAIL") || line.starts_with("fail")
 }
 
 fn check(places: &Places, name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Counts> {
@@ -109,7 +75,7 @@ fn cargo(
     name: &str,
     arguments: &[&str],
     environment: &[(&str, &str)],
-    shown: impl Fn(&str) -> bool,
+    shown: impl FnMut(&str) -> bool,
 ) -> Result<Finished> {
     let log: PathBuf = places.guest().join("logs").join(format!("{name}.log"));
     let mut command = artifacts::cargo(places);

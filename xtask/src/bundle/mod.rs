@@ -1,0 +1,117 @@
+//! `bundle`: one archive that runs the suite on another x86-64 Linux machine with no packages installed.
+//!
+//! The archive holds this very program; its `run.sh` calls [`run`].
+
+pub(crate) mod run;
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use qemu::{Kernel, Qemu};
+
+use crate::artifacts::{self, Artifacts};
+use crate::machine::Machine;
+use crate::output::say;
+use crate::{prerequisites, process, workspace};
+
+const NAME: &str = "virtio-compute-bundle";
+/// What other machines take in one piece.
+const LARGEST: u64 = 45 << 20;
+
+const RUN: &str = "#!/bin/sh\n# Runs the conformance suite here: see ./run.sh --help\n\
+                   here=$(cd \"$(dirname \"$0\")\" && pwd)\nexec \"$here/bin/xtask\" bundle-run --bundle \"$here\" \"$@\"\n";
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The guests' kernels: 6.1, 6.12 or 7
+    #[arg(long, default_value = "6.12")]
+    kernel: Vec<Kernel>,
+}
+
+pub(crate) fn make(arguments: &Arguments) -> Result<()> {
+    let places = workspace::places()?;
+    prerequisites::ensure()?;
+    let artifacts = Artifacts::build(&places)?;
+    let qemu = Qemu::fetch(&places)?;
+
+    let parent = places.workspace().join("target/bundle");
+    let directory = parent.join(NAME);
+    if directory.exists() {
+        fs::remove_dir_all(&directory)?;
+    }
+    log::info!("collecting …");
+    let bundled = Artifacts::at(&directory);
+    for (from, to) in [
+        (artifacts.backend(), bundled.backend()),
+        (artifacts.conformance(), bundled.conformance()),
+        (artifacts.demo(), bundled.demo()),
+        (artifacts.shim(), bundled.shim()),
+        (artifacts.soft_gpu(), bundled.soft_gpu()),
+    ] {
+        copy(&from, &to)?;
+    }
+    artifacts::stage(&env::current_exe()?, &directory.join("bin/xtask"))?;
+    qemu.copy_needed(&directory.join("qemu"))?;
+    for kernel in &arguments.kernel {
+        let machine = Machine::of_workspace(&places, &artifacts, &qemu, *kernel)?;
+        let guest = directory.join("guest").join(kernel.name());
+        copy(&machine.kernel, &guest.join("vmlinuz"))?;
+        fs::write(guest.join("initrd"), &machine.initrd)?;
+    }
+    fs::write(directory.join("VERSIONS"), versions(&places)?)?;
+    fs::write(directory.join("run.sh"), RUN)?;
+    fs::set_permissions(directory.join("run.sh"), fs::Permissions::from_mode(0o755))?;
+
+    log::info!("compressing …");
+    let archive = parent.join(format!("{NAME}.tar.xz"));
+    let mut tar = Command::new("tar");
+    tar.args(["--create", "--sort=name", "--owner=0", "--group=0", "--numeric-owner"])
+        .args(["--use-compress-program", "xz -6 --threads=0", "--directory"])
+        .arg(&parent)
+        .arg("--file")
+        .arg(&archive)
+        .arg(NAME);
+    process::run(&mut tar, &parent.join("tar.log"), Duration::from_secs(900), |_| true)?
+        .expect_success("tar")?;
+    let size = fs::metadata(&archive)?.len();
+    let mebibytes = size.div_ceil(1 << 20);
+    if size > LARGEST {
+        bail!(
+            "{} has {mebibytes} MiB, more than {} MiB; bundle fewer kernels",
+            archive.display(),
+            LARGEST >> 20
+        );
+    }
+    say(format_args!("{} ({mebibytes} MiB)", archive.display()));
+    Ok(())
+}
+
+/// The Debian packages that the bundle's files are from, so that their sources can be found.
+fn versions(places: &qemu::Places) -> Result<String> {
+    let mut text = String::from("Debian packages that files of this bundle are from:\n");
+    let mut stamps: Vec<_> = fs::read_dir(places.debian().join("roots"))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "stamp"))
+        .collect();
+    stamps.sort();
+    for stamp in stamps {
+        let manifest = fs::read_to_string(&stamp)?;
+        for line in manifest.lines().skip(1) {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    Ok(text)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    if let Some(directory) = to.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    fs::copy(from, to).map(drop).with_context(|| format!("copy {} to {}", from.display(), to.display()))
+}

@@ -77,8 +77,10 @@ static const char vector_add[] =
         }                                                                                                              \
     } while (0)
 
-int main(void)
+/* Runs once, or as many times as the argument says. */
+int main(int argc, char **argv)
 {
+    const int rounds = argc > 1 ? atoi(argv[1]) : 1;
     enum { COUNT = 100000, BLOCK = 256 };
     static float a[COUNT], b[COUNT], sum[COUNT];
     const size_t bytes = sizeof(a);
@@ -115,16 +117,20 @@ int main(void)
     CHECK(cuMemAlloc_v2(&device_a, bytes));
     CHECK(cuMemAlloc_v2(&device_b, bytes));
     CHECK(cuMemAlloc_v2(&device_sum, bytes));
-    CHECK(cuMemcpyHtoD_v2(device_a, a, bytes));
-    CHECK(cuMemcpyHtoD_v2(device_b, b, bytes));
-    CHECK(cuLaunchKernel(function, (COUNT + BLOCK - 1) / BLOCK, 1, 1, BLOCK, 1, 1, 0, NULL, parameters, NULL));
-    CHECK(cuCtxSynchronize());
-    CHECK(cuMemcpyDtoH_v2(sum, device_sum, bytes));
-
-    for (int i = 0; i < COUNT; i++) {
-        if (sum[i] != a[i] + b[i]) {
-            fprintf(stderr, "element %d is %g instead of %g\n", i, (double)sum[i], (double)(a[i] + b[i]));
-            return EXIT_FAILURE;
+    for (int round = 1; round <= rounds; round++) {
+        if (rounds > 1)
+            printf("round %d\n", round);
+        a[0] = (float)round;
+        CHECK(cuMemcpyHtoD_v2(device_a, a, bytes));
+        CHECK(cuMemcpyHtoD_v2(device_b, b, bytes));
+        CHECK(cuLaunchKernel(function, (COUNT + BLOCK - 1) / BLOCK, 1, 1, BLOCK, 1, 1, 0, NULL, parameters, NULL));
+        CHECK(cuCtxSynchronize());
+        CHECK(cuMemcpyDtoH_v2(sum, device_sum, bytes));
+        for (int i = 0; i < COUNT; i++) {
+            if (sum[i] != a[i] + b[i]) {
+                fprintf(stderr, "element %d is %g instead of %g\n", i, (double)sum[i], (double)(a[i] + b[i]));
+                return EXIT_FAILURE;
+            }
         }
     }
     printf("%d sums computed on the GPU, all of them right\n", COUNT);

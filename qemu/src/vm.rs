@@ -112,6 +112,11 @@ impl Vm {
         }
     }
 
+    /// Whether the report falls silent for this long; a few lines may still be on their way.
+    pub fn quiet_for(&mut self, time: Duration) -> bool {
+        (0..3).any(|_| matches!(self.lines.recv_timeout(time), Err(RecvTimeoutError::Timeout)))
+    }
+
     /// Hands every line to `each` until the job ends; returns its status.
     pub fn run_to_exit(&mut self, deadline: Instant, mut each: impl FnMut(&Report)) -> Result<i32> {
         let mut status = None;

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use qemu::image::{self, Contents};
 use qemu::{Accelerator, Config, Kernel, Places, Qemu, Report, Vm};
+use tempfile::TempDir;
 
 use crate::artifacts::Artifacts;
-use crate::backend::{Backend, Socket};
+use crate::backend::{Backend, Running, Socket};
 use crate::guest_module;
 use crate::output::say;
 
@@ -98,15 +99,40 @@ impl Machine {
         limit: Duration,
         mut each: impl FnMut(&Report),
     ) -> Result<Outcome> {
+        let mut started = self.start(backend, script, false)?;
+        let mut boot = None;
+        let mut lines = Vec::new();
+        let begin = Instant::now();
+        let status = started.vm.run_to_exit(begin + limit, |report| {
+            each(report);
+            match report {
+                Report::Job(line) => lines.push(line.clone()),
+                Report::Guest(line) if line.starts_with("job starts") => boot = Some(begin.elapsed()),
+                Report::Guest(_) | Report::Exit(_) => {}
+            }
+        });
+        let total = started.vm.elapsed();
+        drop(started);
+        fs::write(self.logs.join("report.log"), lines.join("\n"))?;
+        let status = status.with_context(|| format!("logs are in {}", self.logs.display()))?;
+        Ok(Outcome { status, boot: boot.unwrap_or(total), total, lines })
+    }
+
+    /// Starts the backend, when there is one, and QEMU.
+    pub(crate) fn start(
+        &self,
+        backend: Option<&Backend>,
+        script: &str,
+        restart_on_reset: bool,
+    ) -> Result<Started> {
         fs::create_dir_all(&self.logs)?;
         // A Unix socket's path is short by law; the workspace's may be long.
-        let sockets = tempfile::tempdir().context("make a directory for sockets")?;
-        let device = sockets.path().join("device");
-        let _backend = backend
+        let directory = tempfile::tempdir().context("make a directory for sockets")?;
+        let device = directory.path().join("device");
+        let running = backend
             .map(|backend| backend.start(Socket::VhostUser(&device), &self.logs.join("backend.log")))
             .transpose()?;
-
-        let initrd = sockets.path().join("initrd");
+        let initrd = directory.path().join("initrd");
         fs::write(&initrd, [self.initrd.as_slice(), &image::job(script, backend.is_some())].concat())?;
         let config = Config {
             accelerator: Accelerator::of_this_machine(),
@@ -115,28 +141,21 @@ impl Machine {
             kernel: self.kernel.clone(),
             initrd,
             console: self.logs.join("console.log"),
-            monitor: sockets.path().join("monitor"),
+            monitor: directory.path().join("monitor"),
             device: backend.map(|_| device),
-            restart_on_reset: false,
+            restart_on_reset,
         };
-        let mut vm = Vm::start(&self.qemu, &config)?;
-        let mut boot = None;
-        let mut lines = Vec::new();
-        let begin = Instant::now();
-        let status = vm.run_to_exit(begin + limit, |report| {
-            each(report);
-            match report {
-                Report::Job(line) => lines.push(line.clone()),
-                Report::Guest(line) if line.starts_with("job starts") => boot = Some(begin.elapsed()),
-                Report::Guest(_) | Report::Exit(_) => {}
-            }
-        });
-        let total = vm.elapsed();
-        drop(vm);
-        let status = status.with_context(|| format!("logs are in {}", self.logs.display()))?;
-        fs::write(self.logs.join("report.log"), lines.join("\n"))?;
-        Ok(Outcome { status, boot: boot.unwrap_or(total), total, lines })
+        Ok(Started { vm: Vm::start(&self.qemu, &config)?, backend: running, _directory: directory })
     }
+}
+
+/// A guest that runs, and its backend. They end in this order.
+pub(crate) struct Started {
+    /// The guest.
+    pub vm: Vm,
+    /// Its backend.
+    pub backend: Option<Running>,
+    _directory: TempDir,
 }
 
 /// Shown where a person asks how guest code is executed.

@@ -1,7 +1,9 @@
 //! The conformance suite in guests of Debian's stock kernels, as an unprivileged user.
 
-use anyhow::Result;
-use qemu::{Kernel, Places, Qemu};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use qemu::{Kernel, Places, Qemu, Report, Vm};
 
 use super::GuestArguments;
 use crate::artifacts::Artifacts;
@@ -11,6 +13,11 @@ use crate::guest_module;
 use crate::machine::{self, Machine};
 use crate::steps::Steps;
 use crate::suite;
+
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// For so long a paused guest must not say anything.
+const QUIET: Duration = Duration::from_millis(700);
 
 pub(super) fn run(places: &Places, artifacts: &Artifacts, arguments: &GuestArguments, steps: &mut Steps) {
     let kernels = if arguments.kernel.is_empty() { Kernel::ALL.to_vec() } else { arguments.kernel.clone() };
@@ -29,6 +36,10 @@ pub(super) fn run(places: &Places, artifacts: &Artifacts, arguments: &GuestArgum
         Ok(Counts::one(true))
     });
     let Some(qemu) = qemu else { return };
+    for kernel in &kernels {
+        let name = format!("guest, kernel {}: paused and reset during CUDA work", kernel.name());
+        steps.step(&name, || disturbed(places, artifacts, &qemu, *kernel, &arguments.driver));
+    }
     for kernel in kernels {
         let name = format!("conformance: guest, kernel {}", kernel.name());
         steps.step(&name, || one(places, artifacts, &qemu, kernel, arguments));
@@ -46,4 +57,56 @@ fn one(
     let backend = Backend { program: artifacts.backend(), driver: arguments.driver.clone() };
     let options: Vec<_> = arguments.filter.iter().map(|filter| format!("--filter={filter}")).collect();
     Ok(suite::in_guest(&machine, &backend, &options)?.counts)
+}
+
+/// Pauses the guest in the midst of CUDA work, lets it go on, and resets it in the midst of more. The work goes on after
+/// the pause; after the reset it starts anew and comes to its end, and the backend is the same all along.
+fn disturbed(
+    places: &Places,
+    artifacts: &Artifacts,
+    qemu: &Qemu,
+    kernel: Kernel,
+    driver: &str,
+) -> Result<Counts> {
+    let mut machine = Machine::of_workspace(places, artifacts, qemu, kernel)?;
+    machine.logs = machine::logs(&places.guest(), &format!("disturbed-{}", kernel.name()));
+    let backend = Backend { program: artifacts.backend(), driver: driver.to_owned() };
+    let mut started = machine.start(Some(&backend), "exec demo 12", true)?;
+    let vm = &mut started.vm;
+    let deadline = Instant::now() + LIMIT;
+
+    until(vm, deadline, "round 3")?;
+    vm.monitor.stop()?;
+    let quiet = vm.quiet_for(QUIET);
+    vm.monitor.cont()?;
+    if !quiet {
+        bail!("a paused guest goes on");
+    }
+    until(vm, deadline, "round 8")?;
+    vm.monitor.system_reset()?;
+    until(vm, deadline, "round 1").context("after the reset")?;
+    let status = vm.run_to_exit(deadline, |_| ())?;
+    if status != 0 {
+        bail!("after pause and reset the program failed with {status} (logs: {})", machine.logs.display());
+    }
+    if let Some(backend) = &mut started.backend
+        && let Some(status) = backend.ended()?
+        && !status.success()
+    {
+        bail!("the backend ended with {status}:\n{}", backend.log());
+    }
+    Ok(Counts::one(true))
+}
+
+/// Waits until the program says `line`.
+fn until(vm: &mut Vm, deadline: Instant, line: &str) -> Result<()> {
+    while let Some(report) = vm.next_line(deadline)? {
+        match report {
+            Report::Job(said) if said == line => return Ok(()),
+            Report::Exit(status) => bail!("the program ended with status {status} before it said {line:?}"),
+            Report::Job(said) => log::debug!("{said}"),
+            Report::Guest(said) => log::info!("  guest: {said}"),
+        }
+    }
+    bail!("the guest ended before it said {line:?}")
 }

@@ -52,7 +52,6 @@ impl Qemu {
 
     /// Debian's, whatever the system has.
     pub fn fetch(places: &Places) -> Result<Self> {
-        let _lock = places.lock()?;
         let root = Root::open_or_make(
             &places.debian(),
             &Recipe {

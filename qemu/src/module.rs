@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::kernel::{self, Kernel};
-use crate::places::Places;
+use crate::places::{self, Places};
 
 /// How strictly to compile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +39,8 @@ const FOR_SPARSE: &str =
 /// Compiles the module in `source` for `kernel`. The sources are copied, so that they stay free of objects; unchanged
 /// files are not compiled again.
 pub fn build(places: &Places, kernel: Kernel, source: &Path, strictness: Strictness) -> Result<Built> {
-    let _lock = places.lock()?;
     let root = kernel.build_root(places)?;
+    let _lock = places::lock(&root.path.join("lock"))?;
     let release = kernel::release_of(&root.path)?;
     let begin = Instant::now();
 

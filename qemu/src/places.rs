@@ -1,4 +1,4 @@
-//! Where things are kept, and who may change them at a time.
+//! Where things are kept, and that one process at a time changes them.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -31,16 +31,17 @@ impl Places {
     pub fn guest(&self) -> PathBuf {
         self.workspace.join("target/guest")
     }
+}
 
-    /// Holds off other processes that would make the same trees; let go when the file is dropped.
-    pub fn lock(&self) -> Result<File> {
-        let directory = self.debian();
-        fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
-        let file = File::create(directory.join("lock"))?;
-        if file.try_lock().is_err() {
-            log::info!("waiting for another run that is preparing packages …");
-            file.lock().context("lock target/debian")?;
-        }
-        Ok(file)
+/// Holds off other processes that would write the same; let go when the file is dropped.
+pub fn lock(path: &Path) -> Result<File> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
     }
+    let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
+    if file.try_lock().is_err() {
+        log::info!("waiting for another run ({}) …", path.display());
+        file.lock().with_context(|| format!("lock {}", path.display()))?;
+    }
+    Ok(file)
 }

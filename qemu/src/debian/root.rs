@@ -9,6 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use super::{Apt, Package};
+use crate::places;
 
 /// What a tree is made of.
 #[derive(Debug, Clone)]
@@ -47,10 +48,17 @@ impl Root {
     pub fn open_or_make(base: &Path, recipe: &Recipe<'_>) -> Result<Self> {
         let path = base.join("roots").join(recipe.name);
         let stamp = base.join("roots").join(format!("{}.stamp", recipe.name));
-        if let Ok(text) = fs::read_to_string(&stamp)
-            && let Some(manifest) = text.strip_prefix(&format!("{}\n", recipe.fingerprint()))
-        {
-            return Ok(Self { path, manifest: manifest.to_owned() });
+        let made = || {
+            let text = fs::read_to_string(&stamp).ok()?;
+            let manifest = text.strip_prefix(&format!("{}\n", recipe.fingerprint()))?.to_owned();
+            Some(Self { path: path.clone(), manifest })
+        };
+        if let Some(root) = made() {
+            return Ok(root);
+        }
+        let _lock = places::lock(&base.join("lock"))?;
+        if let Some(root) = made() {
+            return Ok(root);
         }
         let apt = Apt::new(base, recipe.suites)?;
         apt.update()?;

@@ -149,6 +149,16 @@ mod tests {
     }
 
     #[test]
+    fn the_libvirt_example_has_the_same_device() {
+        let example = include_str!("../libvirt.xml");
+        let line = line(&config());
+
+        let device = line.split(' ').find(|word| word.starts_with(DEVICE)).expect("the device");
+
+        assert!(example.contains(device), "{device}");
+    }
+
+    #[test]
     fn without_a_backend_there_is_no_device() {
         let line = line(&Config { device: None, ..config() });
 

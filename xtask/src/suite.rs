@@ -59,13 +59,13 @@ fn parse_case(line: &str) -> Option<(String, (String, String))> {
     Some((name.to_owned(), (word.to_owned(), detail.to_owned())))
 }
 
-/// Shows what failed, and now and then that it goes on.
+/// Shows what failed or was skipped, with its reason, and now and then that it goes on.
 fn progress() -> impl FnMut(&str) -> bool {
     let mut seen = 0_usize;
     move |line| {
         let Some((_, (word, _))) = parse_case(line) else { return false };
         seen += 1;
-        word == "FAIL" || seen.is_multiple_of(SHOWN)
+        word != "ok" || seen.is_multiple_of(SHOWN)
     }
 }
 

@@ -64,7 +64,8 @@ fn cargo_tests(
     arguments: &[&str],
     environment: &[(&str, &str)],
 ) -> Result<Counts> {
-    let shown = |line: &str| line.ends_with("... FAILED") || line.contains("Running ");
+    let shown =
+        |line: &str| line.contains("... FAILED") || line.contains("... ignored") || line.contains("Running ");
     let finished = cargo(places, name, arguments, environment, shown)?;
     let counts = Counts::of_cargo(finished.lines());
     agreed(&finished, counts, "cargo test")

@@ -35,6 +35,9 @@ pub mod session;
 pub mod uapi;
 pub mod window;
 
+/// The emitters that make code of the call table.
+pub use virtio_spec_macros as macros;
+
 /// Asserts at compile time where each named field of a wire structure lies, and the structure's size.
 #[macro_export]
 macro_rules! assert_layout {

@@ -5,11 +5,13 @@
 //! 2. [`memory`]: the session's memory, mapped;
 //! 3. [`notify`]: waking guest threads;
 //! 4. [`driver`]: the CUDA driver, loaded;
-//! 5. [`lanes`]: the threads that execute the guest's calls.
+//! 5. [`lanes`]: the threads that take the guest's requests;
+//! 6. [`calls`]: what each request does.
 //!
 //! A worker runs what its guest says, and on some hosts a GPU kernel can write to its memory: nothing here is worth
 //! protecting from the guest process it serves, and the supervisor believes nothing it says.
 
+pub(crate) mod calls;
 pub(crate) mod driver;
 pub(crate) mod lanes;
 pub(crate) mod memory;

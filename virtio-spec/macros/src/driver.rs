@@ -32,11 +32,13 @@ pub(crate) fn expand(group: &Group) -> TokenStream {
     quote! {
         #[allow(non_snake_case, dead_code, missing_docs, reason = "CUDA's own names, whether used yet or not")]
         pub(crate) mod #file {
+            #[allow(unused_imports, reason = "a group may have no function to pass on")]
             use ::virtio_spec::cuda::*;
             #[doc = #doc]
             pub(crate) struct Functions { #(#fields),* }
             impl Functions {
                 /// Looks every function up.
+                #[allow(unused_variables, reason = "a group may have no function to pass on")]
                 pub(crate) fn load(library: &crate::worker::driver::Symbols) -> Self {
                     Self { #(#loads),* }
                 }

@@ -139,20 +139,20 @@ fn wire_body(row: &Row, per_thread: &TokenStream) -> TokenStream {
     let bytes = row.parameters.iter().filter_map(encode_bytes);
     let results = row.parameters.iter().filter_map(decode_result);
     let send = if row.posted {
-        quote!(request.post()?;)
+        quote!(wire_request.post()?;)
     } else {
         quote! {
-            let mut response = request.answer()?;
+            let mut wire_response = wire_request.answer()?;
             #(#results)*
         }
     };
     quote! {
         #(#null_checks)*
-        let run = || -> Result<(), CUresult> {
+        let wire_run = || -> Result<(), CUresult> {
             #(#mint)*
-            let exchange = || -> Result<(), CUresult> {
+            let wire_exchange = || -> Result<(), CUresult> {
                 #[allow(unused_mut, reason = "a call may have no parameters")]
-                let mut request = crate::wire::Request::new(&rows::#name, #per_thread)?;
+                let mut wire_request = crate::wire::Request::new(&rows::#name, #per_thread)?;
                 #(#numbers)*
                 #(#bytes)*
                 #[allow(unused_mut, unused_variables, reason = "a call may have no results")]
@@ -160,7 +160,7 @@ fn wire_body(row: &Row, per_thread: &TokenStream) -> TokenStream {
                 Ok(())
             };
             #[allow(clippy::question_mark, reason = "handles are given back first")]
-            if let Err(error) = exchange() {
+            if let Err(error) = wire_exchange() {
                 #(#unmint)*
                 return Err(error);
             }
@@ -168,20 +168,20 @@ fn wire_body(row: &Row, per_thread: &TokenStream) -> TokenStream {
             #(#destroyed)*
             Ok(())
         };
-        run().err().unwrap_or(CUresult::SUCCESS)
+        wire_run().err().unwrap_or(CUresult::SUCCESS)
     }
 }
 
 fn encode_number(parameter: &Parameter) -> Option<TokenStream> {
     let name = &parameter.name;
     match &parameter.role {
-        Role::Scalar => Some(quote!(request.scalar(#name.to_u64());)),
-        Role::Handle(_) | Role::Destroy(_) => Some(quote!(request.handle(#name.to_u64());)),
+        Role::Scalar => Some(quote!(wire_request.scalar(#name.to_u64());)),
+        Role::Handle(_) | Role::Destroy(_) => Some(quote!(wire_request.handle(#name.to_u64());)),
         Role::Mint(_) => {
             let minted = format_ident!("minted_{name}");
-            Some(quote!(request.handle(#minted);))
+            Some(quote!(wire_request.handle(#minted);))
         }
-        Role::OutOptional => Some(quote!(request.scalar(u64::from(!#name.is_null()));)),
+        Role::OutOptional => Some(quote!(wire_request.scalar(u64::from(!#name.is_null()));)),
         Role::In(_) | Role::Out(_) | Role::Text => None,
     }
 }
@@ -197,12 +197,12 @@ fn encode_bytes(parameter: &Parameter) -> Option<TokenStream> {
             };
             Some(quote! {
                 // SAFETY: the caller passes this many elements, by the function's contract.
-                unsafe { request.bytes(#name.cast(), (#count).saturating_mul(size_of::<#pointee>())) };
+                unsafe { wire_request.bytes(#name.cast(), (#count).saturating_mul(size_of::<#pointee>())) };
             })
         }
         Role::Text => Some(quote! {
             // SAFETY: not NULL, and NUL-terminated by the function's contract.
-            unsafe { request.string(#name) };
+            unsafe { wire_request.string(#name) };
         }),
         _ => None,
     }
@@ -213,21 +213,21 @@ fn decode_result(parameter: &Parameter) -> Option<TokenStream> {
     let pointee = parameter.pointee.as_ref();
     match &parameter.role {
         Role::Out(Length::One) => Some(quote! {
-            let value = response.take::<#pointee>()?;
+            let taken_value = wire_response.take::<#pointee>()?;
             // SAFETY: not NULL, and room for one value by the function's contract.
-            unsafe { #name.write(value) };
+            unsafe { #name.write(taken_value) };
         }),
         Role::OutOptional => Some(quote! {
             if !#name.is_null() {
-                let value = response.take::<#pointee>()?;
+                let taken_value = wire_response.take::<#pointee>()?;
                 // SAFETY: not NULL, and room for one value by the function's contract.
-                unsafe { #name.write(value) };
+                unsafe { #name.write(taken_value) };
             }
         }),
         Role::Out(Length::Count(count)) => Some(quote! {
             // SAFETY: room for this many elements by the function's contract.
             unsafe {
-                response.take_bytes(#name.cast(), (#count.to_u64() as usize).saturating_mul(size_of::<#pointee>()))
+                wire_response.take_bytes(#name.cast(), (#count.to_u64() as usize).saturating_mul(size_of::<#pointee>()))
             }?;
         }),
         _ => None,

@@ -10,6 +10,9 @@ use crate::row::{Group, Length, Parameter, Role, Row};
 
 pub(crate) fn expand(group: &Group) -> TokenStream {
     let module = &group.module;
+    if !group.rows.iter().any(|row| row.wire) {
+        return TokenStream::new();
+    }
     let arms = group.rows.iter().filter(|row| row.wire).map(|row| {
         let opcode = group.number << 8 | row.number;
         let body = invoke(group, row);
@@ -23,7 +26,7 @@ pub(crate) fn expand(group: &Group) -> TokenStream {
 
             /// Runs a wire row of the group; `None` if the opcode is none of them.
             pub(crate) fn dispatch(opcode: u32, call: &mut Invocation<'_>) -> Option<Result<(), CUresult>> {
-                #[allow(unused_variables, clippy::redundant_closure_call, reason = "groups without wire rows")]
+                #[allow(clippy::redundant_closure_call, reason = "each arm may return early")]
                 let result: Result<(), CUresult> = match opcode {
                     #(#arms)*
                     _ => return None,
@@ -55,13 +58,13 @@ fn invoke(group: &Group, row: &Row) -> TokenStream {
             #(#bytes)*
             call.end_of_parameters()?;
             #(#rooms)*
-            let function = { #function }.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
+            let driver_function = { #function }.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
             #context
             // SAFETY: the driver's function of this name; every pointer is to memory of the worker of the size that the
             // function reads or writes, every handle comes from the session's table.
-            let result = call.in_driver(|| unsafe { function(#(#arguments),*) });
-            if result != CUresult::SUCCESS {
-                return Err(result);
+            let driver_result = call.in_driver(|| unsafe { driver_function(#(#arguments),*) });
+            if driver_result != CUresult::SUCCESS {
+                return Err(driver_result);
             }
             #(#results)*
             Ok(())

@@ -22,7 +22,11 @@ enum Memory {
 
 /// Bytes from the first to the last byte that a side covers.
 fn extent(copy: &Copy, side: &Side) -> Option<u64> {
-    let rows = copy.depth.checked_sub(1)?.checked_mul(side.slice_height)?.checked_add(copy.height.checked_sub(1)?)?;
+    let rows = copy
+        .depth
+        .checked_sub(1)?
+        .checked_mul(side.slice_height)?
+        .checked_add(copy.height.checked_sub(1)?)?;
     rows.checked_mul(side.pitch)?.checked_add(copy.width)
 }
 
@@ -56,8 +60,15 @@ pub(super) fn run(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     if copy.height == 1 && copy.depth == 1 {
         linear(call, destination, source, bytes, asynchronous.then_some(stream))?;
     } else {
-        let packed = |side: &Side| if side.place == Place::Inline as u32 { (copy.width, copy.height) } else { (side.pitch, side.slice_height) };
-        let description = describe(&copy, destination, packed(&copy.destination), source, packed(&copy.source))?;
+        let packed = |side: &Side| {
+            if side.place == Place::Inline as u32 {
+                (copy.width, copy.height)
+            } else {
+                (side.pitch, side.slice_height)
+            }
+        };
+        let description =
+            describe(&copy, destination, packed(&copy.destination), source, packed(&copy.source))?;
         volume(call, &description, asynchronous.then_some(stream))?;
     }
     if asynchronous && (copy.flags & copy_flags::WAIT != 0 || !result.is_empty()) {
@@ -76,7 +87,7 @@ fn resolve(call: &Invocation<'_>, copy: &Copy, side: &Side, written: bool) -> Re
         Place::Device => Ok(Memory::Device(Scalar::from_u64(side.address))),
         Place::Region => {
             let flags = call.session().regions.lookup(side.address, extent).ok_or(invalid)?;
-            if written && flags.read_only() {
+            if written && flags.read_only {
                 return Err(invalid);
             }
             Ok(Memory::Host(pointer(side.address)))
@@ -115,7 +126,8 @@ fn linear(
     let per_thread = call.per_thread();
     macro_rules! pick {
         ($plain:ident, $per_thread:ident) => {
-            if per_thread { copies.$per_thread } else { copies.$plain }.ok_or(CUresult::ERROR_NOT_SUPPORTED)?
+            if per_thread { copies.$per_thread } else { copies.$plain }
+                .ok_or(CUresult::ERROR_NOT_SUPPORTED)?
         };
     }
     // SAFETY (all arms): host addresses were checked to lie in memory of the session for `bytes`; CUDA checks device

@@ -8,7 +8,7 @@ use virtio_spec::cuda::CUresult;
 
 use super::Invocation;
 
-virtio_spec::for_each_group!(virtio_spec_macros::worker_dispatch);
+virtio_spec::for_each_group!(virtio_spec::macros::worker_dispatch);
 
 /// Runs a generated call; `None` if the opcode is none.
 pub(super) fn dispatch(opcode: u32, call: &mut Invocation<'_>) -> Option<Result<(), CUresult>> {

@@ -118,7 +118,8 @@ impl Handles {
         let mut removed = Vec::new();
         {
             let table = self.table(kind).read().unwrap_or_else(PoisonError::into_inner);
-            removed.extend(table.iter().flatten().filter(|slot| belongs(&slot.object)).map(|slot| slot.handle));
+            removed
+                .extend(table.iter().flatten().filter(|slot| belongs(&slot.object)).map(|slot| slot.handle));
         }
         for handle in removed {
             self.remove(kind, handle);

@@ -2,6 +2,8 @@
 //!
 //! Unsafe code: calls of the driver.
 
+use std::sync::PoisonError;
+
 use virtio_spec::{
     cuda::{CUdeviceptr, CUresult},
     requests::{HostRegister, HostRegistered, HostUnregister},
@@ -13,15 +15,16 @@ pub(super) fn register(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     let request: HostRegister = call.structure()?;
     call.end_of_parameters()?;
     let length = usize::try_from(request.length).map_err(|_| CUresult::ERROR_INVALID_VALUE)?;
-    if length == 0 || call.session().regions.lookup(request.address, request.length).is_none() {
-        return Err(CUresult::ERROR_INVALID_VALUE);
-    }
+    // The region stays mapped while CUDA knows it.
+    let hold = call.session().regions.hold(request.address, request.length);
+    let hold = hold.filter(|_| length > 0).ok_or(CUresult::ERROR_INVALID_VALUE)?;
     call.set_current()?;
     let memory = &call.driver().memory;
     let register = memory.cuMemHostRegister_v2.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
     let address = pointer(request.address);
-    // SAFETY: the range lies inside a region that stays mapped until UNMAP, which the guest's driver sends afterwards.
+    // SAFETY: the range lies inside a region that stays mapped while it is held.
     ok(call.in_driver(|| unsafe { register(address, length, request.flags) }))?;
+    call.session().registered.lock().unwrap_or_else(PoisonError::into_inner).insert(request.address, hold);
     let mut device_pointer = CUdeviceptr::default();
     if let Some(get) = memory.cuMemHostGetDevicePointer_v2 {
         // SAFETY: registered just now; room for one pointer.
@@ -38,7 +41,9 @@ pub(super) fn unregister(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     call.set_current()?;
     let unregister = call.driver().memory.cuMemHostUnregister.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
     // SAFETY: CUDA knows which addresses are registered and refuses others.
-    ok(call.in_driver(|| unsafe { unregister(pointer(request.address)) }))
+    ok(call.in_driver(|| unsafe { unregister(pointer(request.address)) }))?;
+    call.session().registered.lock().unwrap_or_else(PoisonError::into_inner).remove(&request.address);
+    Ok(())
 }
 
 /// An address of the guest process, which is the same in this process.

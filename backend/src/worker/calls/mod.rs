@@ -7,7 +7,13 @@
 //! A guest can be wrong or hostile: what it sent was copied once before it comes here, and every number, length and
 //! handle is checked before use. A wrong one is a CUDA error of that call.
 
-#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
 
 mod context;
 mod copy;
@@ -22,7 +28,10 @@ mod link;
 use std::{
     collections::HashMap,
     ffi::CString,
-    sync::{Arc, Mutex, atomic::{AtomicBool, Ordering}},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use virtio_spec::{
@@ -42,7 +51,7 @@ use self::{
 };
 use super::{
     driver::Driver,
-    memory::{Regions, SessionMemory},
+    memory::{Hold, Regions, SessionMemory},
 };
 
 /// What all lanes of a session share.
@@ -54,6 +63,8 @@ pub(crate) struct Session {
     pub(crate) handles: Handles,
     pub(crate) images: Mutex<HashMap<u64, Image>>,
     pub(crate) links: Mutex<HashMap<u64, Link>>,
+    /// Ranges that CUDA knows as pinned memory, by address.
+    pub(crate) registered: Mutex<HashMap<u64, Hold>>,
     initialised: std::sync::OnceLock<CUresult>,
 }
 
@@ -72,6 +83,7 @@ impl Session {
             handles: Handles::new(),
             images: Mutex::new(HashMap::new()),
             links: Mutex::new(HashMap::new()),
+            registered: Mutex::new(HashMap::new()),
             initialised: std::sync::OnceLock::new(),
         }
     }
@@ -188,11 +200,6 @@ impl<'a> Invocation<'a> {
         self.header.flags & request_flags::PER_THREAD_STREAM != 0
     }
 
-    /// Handle of the guest thread's current context.
-    pub(crate) fn context(&self) -> u64 {
-        self.header.context
-    }
-
     /// Makes the guest thread's context current in this host thread.
     pub(crate) fn set_current(&mut self) -> Result<(), CUresult> {
         let handle = self.header.context;
@@ -295,7 +302,8 @@ impl<'a> Invocation<'a> {
                 Ok(object.raw)
             }
             Kind::Context => {
-                let object = self.session.handles.get(kind, value).map_err(|_| CUresult::ERROR_INVALID_CONTEXT);
+                let object =
+                    self.session.handles.get(kind, value).map_err(|_| CUresult::ERROR_INVALID_CONTEXT);
                 Ok(object?.raw)
             }
             _ => Ok(self.session.handles.get(kind, value)?.raw),
@@ -331,7 +339,7 @@ impl<'a> Invocation<'a> {
         if length > self.room_left() {
             return Err(CUresult::ERROR_INVALID_VALUE);
         }
-        T::new_vec_zeroed(count).map_err(|_| CUresult::ERROR_OUT_OF_MEMORY)
+        Ok((0..count).map(|_| T::new_zeroed()).collect())
     }
 
     /// Bytes that the response still has room for.

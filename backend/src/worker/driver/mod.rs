@@ -1,36 +1,88 @@
-//! The CUDA driver: a stand-in without functions.
+//! The host's CUDA driver, loaded by path, as tables of typed functions.
+//! (This folder contains unsafe code: loading a library, giving its symbols types, calling them.)
+//!
+//! Read [`functions`] for the tables, and `discover` for what the device information is made of.
+
+mod discover;
+pub(crate) mod functions;
 
 use std::path::{Path, PathBuf};
 
-use virtio_spec::{device, info};
-use zerocopy::{FromZeros as _, IntoBytes as _};
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
-/// Why the driver could not be loaded.
+pub(crate) use discover::discover;
+
+/// Why a driver is of no use.
 #[derive(Debug, thiserror::Error)]
-#[error("the CUDA driver {0} cannot be loaded")]
-pub(crate) struct DriverError(PathBuf);
+pub(crate) enum DriverError {
+    /// The library cannot be loaded.
+    #[error("cannot load the CUDA driver {path}")]
+    Load {
+        /// What was to be loaded.
+        path: PathBuf,
+        /// What the dynamic linker said.
+        #[source]
+        source: libloading::Error,
+    },
+    /// The library is no CUDA driver.
+    #[error("{path} has no cuInit: it is not a CUDA driver")]
+    NotADriver {
+        /// What was loaded.
+        path: PathBuf,
+    },
+}
 
-/// The driver.
-#[derive(Debug)]
-pub(crate) struct Driver;
+/// The symbols of a loaded driver.
+pub(crate) struct Symbols {
+    library: Library,
+}
 
-impl Driver {
-    /// Loads it.
-    pub(crate) fn load(path: &Path) -> Result<Self, DriverError> {
-        if path.as_os_str().is_empty() { Err(DriverError(path.to_owned())) } else { Ok(Self) }
+impl Symbols {
+    /// The function with this name, or `None` if this driver has none.
+    ///
+    /// # Safety
+    /// `F` is the type of the C function of that name.
+    pub(crate) unsafe fn function<F: Copy>(&self, name: &str) -> Option<F> {
+        // SAFETY: the caller vouches for the type.
+        let symbol = unsafe { self.library.get::<F>(name) }.ok()?;
+        Some(*symbol)
     }
 }
 
-/// The device information.
-pub(crate) fn discover(_driver: &Driver) -> Vec<u8> {
-    let mut header = info::InfoHeader::new_zeroed();
-    header.magic = info::MAGIC;
-    header.version = device::PROTOCOL_VERSION;
-    header.device_count = 1;
-    let mut record = info::DeviceRecord::new_zeroed();
-    record.total_memory = 1 << 30;
-    let mut bytes = header.as_bytes().to_vec();
-    bytes.resize(info::RECORD_BYTES as usize, 0);
-    bytes.extend_from_slice(record.as_bytes());
-    bytes
+macro_rules! driver {
+    ($($group:ident),* $(,)?) => {
+        /// The functions of the host's driver that calls are passed on to, by group of the call table.
+        pub(crate) struct Driver {
+            $(
+                #[doc = concat!("Group `", stringify!($group), "`.")]
+                pub(crate) $group: functions::$group::Functions,
+            )*
+            /// Keeps the library loaded; a CUDA driver is never unloaded.
+            _symbols: Symbols,
+        }
+
+        impl Driver {
+            fn from_symbols(symbols: Symbols) -> Self {
+                Self { $($group: functions::$group::Functions::load(&symbols),)* _symbols: symbols }
+            }
+        }
+    };
+}
+driver!(devices, contexts, memory, copies, memsets, modules, functions, launches, streams, events);
+
+impl Driver {
+    /// Loads a driver.
+    ///
+    /// # Errors
+    /// The library cannot be loaded, or is no CUDA driver.
+    pub(crate) fn load(path: &Path) -> Result<Self, DriverError> {
+        // SAFETY: the operator chose the library; its initialisers are what `--driver` asks to run.
+        let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
+            .map_err(|source| DriverError::Load { path: path.to_owned(), source })?;
+        let driver = Self::from_symbols(Symbols { library });
+        if driver.devices.cuInit.is_none() {
+            return Err(DriverError::NotADriver { path: path.to_owned() });
+        }
+        Ok(driver)
+    }
 }

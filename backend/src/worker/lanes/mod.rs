@@ -1,8 +1,42 @@
-//! The session's lanes: a stand-in that takes kicks and executes nothing.
+//! The session's lanes: virtqueues in session memory, each served by a host thread of its own.
+//!
+//! Read in this order:
+//! 1. this file: starting, kicking, pausing;
+//! 2. `lane`: the loop of one lane's thread;
+//! 3. `chain`: how a request is taken out of shared memory;
+//! 4. `order`: what one lane waits for in others;
+//! 5. `shared`: the words that both sides use at once.
 
-use std::sync::Arc;
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+mod chain;
+mod lane;
+mod order;
+mod shared;
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    thread::{JoinHandle, Thread},
+    time::Duration,
+};
+
+use virtio_spec::{
+    device, session,
+    session::{LaneState, Layout, LayoutError, SessionHeader, WorkerState},
+};
+use vm_memory::{Bytes as _, GuestAddress};
+use zerocopy::FromBytes as _;
+
+use self::{
+    lane::{Common, Lane},
+    order::Order,
+    shared::Shared,
+};
 use super::{
+    calls::Session,
     driver::Driver,
     memory::{Regions, SessionMemory},
     notify::Notifier,
@@ -10,33 +44,127 @@ use super::{
 
 /// Why the lanes could not be started.
 #[derive(Debug, thiserror::Error)]
-#[error("the session's header is not what is expected")]
-pub(crate) struct LanesError;
+pub(crate) enum LanesError {
+    /// The header cannot be read.
+    #[error("session memory is too short for its header")]
+    Short,
+    /// Magic number or version.
+    #[error("the header's magic number or version is not that of this protocol")]
+    Header,
+    /// The sizes.
+    #[error("the header's sizes make no session memory: {0:?}")]
+    Layout(LayoutError),
+    /// The sizes do not fit the memory.
+    #[error("the header's sizes need {needed} bytes, session memory has {present}")]
+    Length {
+        /// What the sizes need.
+        needed: u64,
+        /// What there is.
+        present: u64,
+    },
+}
 
-/// The lanes.
-#[derive(Debug)]
-pub(crate) struct Lanes;
+/// The lanes of one session.
+pub(crate) struct Lanes {
+    common: Arc<Common>,
+    threads: Mutex<Vec<Option<JoinHandle<()>>>>,
+}
 
 impl Lanes {
-    /// Starts them, at the first kick: the header is valid only then.
+    /// Reads the header, once, and is then ready for kicks.
+    ///
+    /// # Errors
+    /// The header is not one of this protocol, or does not fit the memory.
     pub(crate) fn start(
-        _memory: Arc<SessionMemory>,
-        _regions: Arc<Regions>,
-        _notifier: Arc<Notifier>,
-        _driver: Arc<Driver>,
+        memory: Arc<SessionMemory>,
+        regions: Arc<Regions>,
+        notifier: Arc<Notifier>,
+        driver: Arc<Driver>,
     ) -> Result<Self, LanesError> {
-        Ok(Self)
+        let mut bytes = [0; size_of::<SessionHeader>()];
+        memory.guest_memory().read_slice(&mut bytes, GuestAddress(0)).map_err(|_| LanesError::Short)?;
+        let header = SessionHeader::read_from_bytes(&bytes).map_err(|_| LanesError::Short)?;
+        if header.magic != session::MAGIC || header.version != device::PROTOCOL_VERSION {
+            return Err(LanesError::Header);
+        }
+        let layout = Layout::from_header(&header).map_err(LanesError::Layout)?;
+        let present = memory.len() as u64;
+        if layout.total_bytes() > present {
+            return Err(LanesError::Length { needed: layout.total_bytes(), present });
+        }
+        let shared = Shared::new(Arc::clone(&memory), layout);
+        shared.set_worker_state(WorkerState::Serving as u32);
+        let common = Common {
+            session: Session::new(memory, layout, regions, driver),
+            shared,
+            order: Order::new(layout.lane_count()),
+            notifier,
+            stopping: AtomicBool::new(false),
+            pausing: AtomicBool::new(false),
+            busy: AtomicU32::new(0),
+        };
+        let threads = (0..layout.lane_count()).map(|_| None).collect();
+        Ok(Self { common: Arc::new(common), threads: Mutex::new(threads) })
     }
 
-    /// The guest has kicked.
-    pub(crate) fn kick(&self) {}
+    /// The guest has kicked: lanes that were opened get their thread, sleeping ones look at their rings.
+    pub(crate) fn kick(&self) {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for (number, thread) in (0_u32..).zip(threads.iter_mut()) {
+            match thread {
+                Some(running) if !running.is_finished() => running.thread().unpark(),
+                _ if self.common.shared.lane_state(number) == LaneState::Open as u32 => {
+                    *thread = self.start_lane(number);
+                }
+                _ => {}
+            }
+        }
+    }
 
-    /// Returns when no lane executes anything.
-    pub(crate) fn pause(&self) {}
+    fn start_lane(&self, number: u32) -> Option<JoinHandle<()>> {
+        if self.common.stopping.load(Ordering::Acquire) {
+            return None;
+        }
+        let lane = match Lane::new(Arc::clone(&self.common), number) {
+            Ok(lane) => lane,
+            Err(error) => {
+                log::warn!("lane {number} is not served: {error}");
+                return None;
+            }
+        };
+        let name = format!("lane-{number}");
+        match std::thread::Builder::new().name(name).spawn(move || lane.serve()) {
+            Ok(thread) => Some(thread),
+            Err(error) => {
+                log::warn!("lane {number} has no thread: {error}");
+                None
+            }
+        }
+    }
+
+    fn unpark_all(&self) {
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.iter().flatten().map(JoinHandle::thread).for_each(Thread::unpark);
+    }
+
+    /// Returns when no lane executes anything; from then on none begins, until [`Lanes::resume`].
+    pub(crate) fn pause(&self) {
+        self.common.pausing.store(true, Ordering::SeqCst);
+        while self.common.busy.load(Ordering::SeqCst) != 0 {
+            // A request may be waiting for the GPU; the supervisor bounds how long this may last.
+            std::thread::park_timeout(Duration::from_micros(200));
+        }
+    }
 
     /// Goes on.
-    pub(crate) fn resume(&self) {}
+    pub(crate) fn resume(&self) {
+        self.common.pausing.store(false, Ordering::SeqCst);
+        self.unpark_all();
+    }
 
-    /// Ends the lanes' threads.
-    pub(crate) fn stop(&self) {}
+    /// Ends the lanes' threads when they have executed what they hold.
+    pub(crate) fn stop(&self) {
+        self.common.stopping.store(true, Ordering::SeqCst);
+        self.unpark_all();
+    }
 }

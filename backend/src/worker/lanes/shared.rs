@@ -1,0 +1,103 @@
+//! The words of session memory that both sides use at once, as atomics.
+//!
+//! Unsafe code: references into session memory.
+
+use std::{
+    mem::offset_of,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+};
+
+use virtio_spec::session::{LaneHeader, Layout, SessionHeader};
+
+use crate::worker::memory::SessionMemory;
+
+/// The shared words of one session.
+#[derive(Clone)]
+pub(super) struct Shared {
+    memory: Arc<SessionMemory>,
+    layout: Layout,
+}
+
+impl Shared {
+    /// `layout` was checked: its total is no longer than the memory.
+    pub(super) fn new(memory: Arc<SessionMemory>, layout: Layout) -> Self {
+        Self { memory, layout }
+    }
+
+    fn word32(&self, offset: u64) -> &AtomicU32 {
+        let address = self.address(offset, 4);
+        // SAFETY: inside session memory, aligned, and only ever used atomically by this process.
+        unsafe { AtomicU32::from_ptr(address.cast()) }
+    }
+
+    fn word64(&self, offset: u64) -> &AtomicU64 {
+        let address = self.address(offset, 8);
+        // SAFETY: inside session memory, aligned, and only ever used atomically by this process.
+        unsafe { AtomicU64::from_ptr(address.cast()) }
+    }
+
+    fn address(&self, offset: u64, size: usize) -> *mut u8 {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let inside = start.checked_add(size).is_some_and(|end| end <= self.memory.len());
+        // Offsets come from the layout alone, so this is a matter of the program, not of the guest.
+        assert!(inside && start.is_multiple_of(size), "a word outside session memory");
+        self.memory.base().as_ptr().wrapping_add(start)
+    }
+
+    fn lane32(&self, lane: u32, field: usize) -> &AtomicU32 {
+        self.word32(self.layout.lane(lane).saturating_add(field as u64))
+    }
+
+    fn lane64(&self, lane: u32, field: usize) -> &AtomicU64 {
+        self.word64(self.layout.lane(lane).saturating_add(field as u64))
+    }
+
+    /// `LaneHeader::state`.
+    pub(super) fn lane_state(&self, lane: u32) -> u32 {
+        self.lane32(lane, offset_of!(LaneHeader, state)).load(Ordering::Acquire)
+    }
+
+    /// `LaneHeader::posted_sequence`.
+    pub(super) fn posted_sequence(&self, lane: u32) -> u64 {
+        self.lane64(lane, offset_of!(LaneHeader, posted_sequence)).load(Ordering::Acquire)
+    }
+
+    /// Notes in `LaneHeader::executed_sequence` how far the lane has come.
+    pub(super) fn set_executed_sequence(&self, lane: u32, sequence: u64) {
+        self.lane64(lane, offset_of!(LaneHeader, executed_sequence)).store(sequence, Ordering::Release);
+    }
+
+    /// Keeps the first late error of the lane's posted requests.
+    pub(super) fn defer_error(&self, lane: u32, error: u32) {
+        let word = self.lane32(lane, offset_of!(LaneHeader, deferred_error));
+        // An error that is there already came first; the guest takes it by writing 0.
+        let _ = word.compare_exchange(0, error, Ordering::Release, Ordering::Relaxed);
+    }
+
+    /// Keeps the first sticky error of the session.
+    pub(super) fn set_sticky_error(&self, error: u32) {
+        let word = self.word32(offset_of!(SessionHeader, sticky_error) as u64);
+        // An error that is there already came first.
+        let _ = word.compare_exchange(0, error, Ordering::Release, Ordering::Relaxed);
+    }
+
+    /// Tells the guest what became of the session.
+    pub(super) fn set_worker_state(&self, state: u32) {
+        self.word32(offset_of!(SessionHeader, worker_state) as u64).store(state, Ordering::Release);
+    }
+
+    /// Marks that the lane has something for the guest.
+    pub(super) fn set_pending(&self, lane: u32) {
+        let word = self.word64(offset_of!(SessionHeader, pending_events) as u64);
+        word.fetch_or(1_u64.wrapping_shl(lane), Ordering::Release);
+    }
+
+    /// Counts a sleep that ended by the backstop although there was work.
+    pub(super) fn count_backstop(&self) {
+        let word = self.word32(offset_of!(SessionHeader, device_backstops) as u64);
+        word.fetch_add(1, Ordering::Relaxed);
+    }
+}

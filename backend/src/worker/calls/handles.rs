@@ -139,9 +139,9 @@ mod tests {
     fn a_stale_generation_is_refused() {
         let handles = Handles::new();
         let (old, new) = (handle(Kind::Stream, 1, 7), handle(Kind::Stream, 2, 7));
-        handles.insert(Kind::Stream, old, Object { raw: 10, parent: 0, context: 0 }).unwrap();
+        assert_eq!(handles.insert(Kind::Stream, old, Object { raw: 10, parent: 0, context: 0 }), Ok(()));
         handles.remove(Kind::Stream, old);
-        handles.insert(Kind::Stream, new, Object { raw: 11, parent: 0, context: 0 }).unwrap();
+        assert_eq!(handles.insert(Kind::Stream, new, Object { raw: 11, parent: 0, context: 0 }), Ok(()));
         assert_eq!(handles.get(Kind::Stream, old), Err(CUresult::ERROR_INVALID_HANDLE));
         assert_eq!(handles.get(Kind::Stream, new).map(|object| object.raw), Ok(11));
         assert_eq!(handles.get(Kind::Event, new), Err(CUresult::ERROR_INVALID_HANDLE));
@@ -151,7 +151,7 @@ mod tests {
     fn a_taken_handle_is_refused_and_a_huge_index_too() {
         let handles = Handles::new();
         let taken = handle(Kind::Event, 1, 1);
-        handles.insert(Kind::Event, taken, Object { raw: 1, parent: 0, context: 0 }).unwrap();
+        assert_eq!(handles.insert(Kind::Event, taken, Object { raw: 1, parent: 0, context: 0 }), Ok(()));
         let again = handles.insert(Kind::Event, taken, Object { raw: 2, parent: 0, context: 0 });
         assert_eq!(again, Err(CUresult::ERROR_INVALID_HANDLE));
         let huge = handle(Kind::Event, 1, limits::MAX_HANDLES);
@@ -164,10 +164,13 @@ mod tests {
         let context = handle(Kind::Context, 1, 1);
         let (module, function) = (handle(Kind::Module, 1, 1), handle(Kind::Function, 1, 1));
         let stream = handle(Kind::Stream, 1, 1);
-        handles.insert(Kind::Context, context, Object { raw: 1, parent: 0, context: 0 }).unwrap();
-        handles.insert(Kind::Module, module, Object { raw: 2, parent: 0, context }).unwrap();
-        handles.insert(Kind::Function, function, Object { raw: 3, parent: module, context }).unwrap();
-        handles.insert(Kind::Stream, stream, Object { raw: 4, parent: 0, context }).unwrap();
+        assert_eq!(handles.insert(Kind::Context, context, Object { raw: 1, parent: 0, context: 0 }), Ok(()));
+        assert_eq!(handles.insert(Kind::Module, module, Object { raw: 2, parent: 0, context }), Ok(()));
+        assert_eq!(
+            handles.insert(Kind::Function, function, Object { raw: 3, parent: module, context }),
+            Ok(())
+        );
+        assert_eq!(handles.insert(Kind::Stream, stream, Object { raw: 4, parent: 0, context }), Ok(()));
         handles.remove(Kind::Module, module);
         assert!(handles.get(Kind::Function, function).is_err());
         handles.remove(Kind::Context, context);

@@ -14,6 +14,9 @@ use crate::process;
 /// Packages whose programs and libraries are staged.
 const PACKAGES: &[&str] = &["vhost-user-compute", "soft-gpu", "guest-shim", "conformance"];
 
+/// CUDA programs in C that guests run: the demonstration, and a test of processes that share a GPU.
+pub(crate) const PROGRAMS: &[&str] = &["demo", "neighbours"];
+
 /// The staged files.
 #[derive(Debug, Clone)]
 pub(crate) struct Artifacts {
@@ -37,9 +40,9 @@ impl Artifacts {
         self.directory.join("bin/conformance")
     }
 
-    /// The demonstration program.
-    pub(crate) fn demo(&self) -> PathBuf {
-        self.directory.join("bin/demo")
+    /// One of [`PROGRAMS`].
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.directory.join("bin").join(name)
     }
 
     /// The guest's CUDA library.
@@ -72,19 +75,21 @@ impl Artifacts {
         stage(&built.join("conformance"), &staged.conformance())?;
         stage(&built.join("libcuda.so"), &staged.shim())?;
         stage(&built.join("libsoft_gpu.so"), &staged.soft_gpu())?;
-        staged.compile_demo(&places.workspace().join("qemu/guest/demo.c"))?;
+        for program in PROGRAMS {
+            staged.compile(program, &places.workspace().join("qemu/guest").join(format!("{program}.c")))?;
+        }
         Ok(staged)
     }
 
-    /// The demonstration is an ordinary C program, linked with an ordinary `-lcuda`.
-    fn compile_demo(&self, source: &Path) -> Result<()> {
+    /// Compiles as anyone would for CUDA, linked with the library itself.
+    fn compile(&self, program: &str, source: &Path) -> Result<()> {
         let mut command = Command::new("cc");
         command
-            .args(["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-o"])
-            .arg(self.demo())
+            .args(["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-o"])
+            .arg(self.program(program))
             .arg(source)
             .arg(self.shim());
-        let log = self.directory.join("demo.log");
+        let log = self.directory.join("cc.log");
         process::run(&mut command, &log, Duration::from_secs(120), |_| false)?.expect_success("cc")
     }
 }

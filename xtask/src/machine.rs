@@ -9,7 +9,7 @@ use qemu::image::{self, Contents};
 use qemu::{Accelerator, Config, Kernel, Places, Qemu, Report, Vm};
 use tempfile::TempDir;
 
-use crate::artifacts::Artifacts;
+use crate::artifacts::{Artifacts, PROGRAMS};
 use crate::backend::{Backend, Running, Socket};
 use crate::guest_module;
 use crate::output::say;
@@ -56,14 +56,12 @@ impl Machine {
         let image = kernel.image(places)?;
         let module = guest_module::driver(places, kernel)?;
         let library = |name: &str| format!("/usr/lib/x86_64-linux-gnu/{name}");
-        let contents = Contents {
-            module: Some(module),
-            files: vec![
-                (artifacts.shim(), library("libcuda.so.1")),
-                (artifacts.conformance(), "/usr/bin/conformance".into()),
-                (artifacts.demo(), "/usr/bin/demo".into()),
-            ],
-        };
+        let mut files = vec![
+            (artifacts.shim(), library("libcuda.so.1")),
+            (artifacts.conformance(), "/usr/bin/conformance".into()),
+        ];
+        files.extend(PROGRAMS.iter().map(|name| (artifacts.program(name), format!("/usr/bin/{name}"))));
+        let contents = Contents { module: Some(module), files };
         Ok(Self {
             initrd: image::build(places, &image, &contents)?,
             kernel: image.vmlinuz,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use qemu::{Accelerator, Report};
+use virtio_spec::local::SOCKET_VARIABLE;
 
 use crate::artifacts::Artifacts;
 use crate::backend::{Backend, Socket};
@@ -88,17 +89,27 @@ pub(crate) fn on_local_backend(
     options: &[String],
     logs: &Path,
 ) -> Result<Results> {
+    let mut command = Command::new(artifacts.conformance());
+    command.arg("--library").arg(artifacts.shim()).args(options);
+    with_local_backend(backend, logs, &mut command, |command| run(command, &logs.join("conformance.log")))
+}
+
+/// Has `body` run a command whose CUDA calls go to a backend that it has for itself, which must survive it.
+pub(crate) fn with_local_backend<T>(
+    backend: &Backend,
+    logs: &Path,
+    command: &mut Command,
+    body: impl FnOnce(&mut Command) -> Result<T>,
+) -> Result<T> {
     fs::create_dir_all(logs)?;
     let sockets = tempfile::tempdir().context("make a directory for the socket")?;
     let socket = sockets.path().join("local");
     let mut running = backend.start(Socket::Local(&socket), &logs.join("backend.log"))?;
-    let mut command = Command::new(artifacts.conformance());
-    command.arg("--library").arg(artifacts.shim()).args(options).env("VCOMPUTE_SOCKET", &socket);
-    let results = run(&mut command, &logs.join("conformance.log"))?;
+    let result = body(command.env(SOCKET_VARIABLE, &socket))?;
     if let Some(status) = running.ended()? {
-        bail!("the backend did not survive the suite ({status}):\n{}", running.log());
+        bail!("the backend did not survive ({status}):\n{}", running.log());
     }
-    Ok(results)
+    Ok(result)
 }
 
 fn run(command: &mut Command, log: &Path) -> Result<Results> {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use qemu::{Kernel, Qemu};
 
-use crate::artifacts::{self, Artifacts};
+use crate::artifacts::{self, Artifacts, PROGRAMS};
 use crate::machine::Machine;
 use crate::output::say;
 use crate::{prerequisites, process, workspace};
@@ -49,11 +49,13 @@ pub(crate) fn make(arguments: &Arguments) -> Result<()> {
     for (from, to) in [
         (artifacts.backend(), bundled.backend()),
         (artifacts.conformance(), bundled.conformance()),
-        (artifacts.demo(), bundled.demo()),
         (artifacts.shim(), bundled.shim()),
         (artifacts.soft_gpu(), bundled.soft_gpu()),
     ] {
         copy(&from, &to)?;
+    }
+    for program in PROGRAMS {
+        copy(&artifacts.program(program), &bundled.program(program))?;
     }
     artifacts::stage(&env::current_exe()?, &directory.join("bin/xtask"))?;
     qemu.copy_needed(&directory.join("qemu"))?;

@@ -40,6 +40,15 @@ pub(super) fn run(places: &Places, artifacts: &Artifacts, arguments: &GuestArgum
         let name = format!("guest, kernel {}: paused and reset during CUDA work", kernel.name());
         steps.step(&name, || disturbed(places, artifacts, &qemu, *kernel, &arguments.driver));
     }
+    for kernel in &kernels {
+        let name = format!("guest, kernel {}: processes that share a GPU", kernel.name());
+        steps.step(&name, || {
+            let machine = Machine::of_workspace(places, artifacts, &qemu, *kernel)?;
+            let backend = Backend { program: artifacts.backend(), driver: arguments.driver.clone() };
+            machine.show(Some(&backend), "exec neighbours")?;
+            Ok(Counts::one(true))
+        });
+    }
     for kernel in kernels {
         let name = format!("conformance: guest, kernel {}", kernel.name());
         steps.step(&name, || one(places, artifacts, &qemu, kernel, arguments));

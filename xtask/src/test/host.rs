@@ -1,6 +1,7 @@
 //! What is tested without a VM.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -49,6 +50,17 @@ pub(super) fn programs(places: &Places, artifacts: &Artifacts, steps: &mut Steps
     steps.step("conformance: local transport", || {
         let backend = Backend { program: artifacts.backend(), driver: "soft".into() };
         Ok(suite::on_local_backend(artifacts, &backend, &[], &logs.join("conformance-local"))?.counts)
+    });
+    steps.step("processes that share a GPU: local transport", || {
+        let backend = Backend { program: artifacts.backend(), driver: "soft".into() };
+        let mut command = Command::new(artifacts.program("neighbours"));
+        command.env("LD_LIBRARY_PATH", artifacts.directory.join("lib"));
+        let logs = logs.join("neighbours-local");
+        suite::with_local_backend(&backend, &logs, &mut command, |command| {
+            let log = logs.join("neighbours.log");
+            process::run(command, &log, Duration::from_secs(120), |_| true)?.expect_success("neighbours")
+        })?;
+        Ok(Counts::one(true))
     });
 }
 

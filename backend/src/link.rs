@@ -7,7 +7,7 @@
 //! | command | descriptors | answered |
 //! |---|---|---|
 //! | [`Kind::Start`] | kick eventfd; call eventfd unless [`flags::FUTEX`]; then files | when region 0 is mapped |
-//! | [`Kind::Map`] | files | when the region is mapped; not if [`flags::MORE`] follows |
+//! | [`Kind::Map`] | files, all with the first of several commands | when the region is mapped; not if [`flags::MORE`] follows |
 //! | [`Kind::Unmap`] | | when the region is gone |
 //! | [`Kind::Pause`] | | when no lane executes anything |
 //! | [`Kind::Resume`], [`Kind::Stop`] | | never |
@@ -84,7 +84,7 @@ assert_layout!(Command, 40, kind: 0, token: 4, region: 8, flags: 12, address: 16
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub(crate) struct Piece {
-    /// Which of the packet's files.
+    /// Which of the files.
     pub(crate) file: u32,
     /// Zero.
     pub(crate) reserved: u32,

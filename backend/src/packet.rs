@@ -81,6 +81,8 @@ pub(crate) fn receive(
     }
     let truncated =
         message.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) || descriptors.len() > most;
+    // The control buffer is aligned, and may have had room for a few more.
+    descriptors.truncate(most);
     Ok(Some(Packet { length: message.bytes, descriptors, truncated }))
 }
 

@@ -244,7 +244,7 @@ pub(crate) struct RegionFlags {
     pub(crate) read_only: bool,
 }
 
-/// A region, as [`Regions::list`] tells it.
+/// What the guest's driver says of a region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RegionInfo {
     /// The number that the guest's driver gave it.
@@ -325,13 +325,7 @@ impl Regions {
         let start = find(&table, address, length)?.info.address;
         let region = table.get_mut(&start)?;
         region.holds = region.holds.checked_add(1)?;
-        Some(Hold { regions: Arc::clone(self), start, flags: region.info.flags })
-    }
-
-    /// All regions, by address.
-    pub(crate) fn list(&self) -> Vec<RegionInfo> {
-        let table = self.by_address.read().unwrap_or_else(PoisonError::into_inner);
-        table.values().map(|region| region.info).collect()
+        Some(Hold { regions: Arc::clone(self), start })
     }
 }
 
@@ -346,14 +340,6 @@ fn find(table: &BTreeMap<u64, Region>, address: u64, length: u64) -> Option<&Reg
 pub(crate) struct Hold {
     regions: Arc<Regions>,
     start: u64,
-    flags: RegionFlags,
-}
-
-impl Hold {
-    /// What is allowed in the region.
-    pub(crate) fn flags(&self) -> RegionFlags {
-        self.flags
-    }
 }
 
 impl Drop for Hold {

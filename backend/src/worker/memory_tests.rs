@@ -70,7 +70,8 @@ fn regions_lie_at_their_address_and_leave_it_when_removed() {
     assert_eq!(regions.lookup(PLACE - 1, 2), None);
     assert_eq!(regions.lookup(PLACE, u64::MAX), None);
     // SAFETY: the region is mapped there.
-    let mark = unsafe { ptr::with_exposed_provenance::<u8>((PLACE + PAGE) as usize).read_volatile() };
+    let mark =
+        unsafe { ptr::with_exposed_provenance::<u8>(host_size(PLACE + PAGE).unwrap()).read_volatile() };
     assert_eq!(mark, 1);
 
     let again = regions.insert(region(1, PLACE + 8 * PAGE, 2), &[piece(0, 0, 2)], &files);
@@ -81,7 +82,8 @@ fn regions_lie_at_their_address_and_leave_it_when_removed() {
     regions.remove(1).unwrap();
     assert!(matches!(regions.remove(1), Err(MemoryError::NoRegion(1))));
     regions.insert(region(2, PLACE + PAGE, 2), &[piece(0, 0, 2)], &files).unwrap();
-    assert_eq!(regions.list(), [region(2, PLACE + PAGE, 2)]);
+    assert_eq!(regions.lookup(PLACE, PAGE), None);
+    assert!(regions.lookup(PLACE + PAGE, 2 * PAGE).is_some());
 }
 
 #[test]
@@ -107,7 +109,6 @@ fn a_held_region_stays() {
     let regions = Arc::new(Regions::default());
     regions.insert(region(7, PLACE + 0x1000_0000, 2), &[piece(0, 0, 2)], &[file(2)]).unwrap();
     let hold = regions.hold(PLACE + 0x1000_0000 + PAGE, PAGE).unwrap();
-    assert!(!hold.flags().read_only);
     assert!(matches!(regions.remove(7), Err(MemoryError::Held(7))));
     drop(hold);
     regions.remove(7).unwrap();

@@ -287,7 +287,7 @@ impl Shell {
         match kind {
             Kind::Start => return Err(WorkerError::Command),
             Kind::Map => {
-                if let Some(result) = self.map(&command, pieces, files)? {
+                if let Some(result) = self.map(&command, pieces, files) {
                     self.answer(&command, result)?;
                 }
             }
@@ -318,20 +318,17 @@ impl Shell {
         Ok(true)
     }
 
-    /// Collects the pieces of a region and maps it when they are complete.
+    /// Collects the pieces of a region and maps it when they are complete. All files come with the first command.
     fn map(
         &mut self,
         command: &Command,
         pieces: Vec<Piece>,
         files: Vec<OwnedFd>,
-    ) -> Result<Option<Result<(), MemoryError>>, WorkerError> {
-        let before = u32::try_from(self.incomplete.files.len()).map_err(|_| WorkerError::Command)?;
+    ) -> Option<Result<(), MemoryError>> {
         self.incomplete.files.extend(files);
-        self.incomplete.pieces.extend(
-            pieces.into_iter().map(|piece| Piece { file: piece.file.saturating_add(before), ..piece }),
-        );
+        self.incomplete.pieces.extend(pieces);
         if command.flags & link::flags::MORE != 0 {
-            return Ok(None);
+            return None;
         }
         let Incomplete { pieces, files } = std::mem::take(&mut self.incomplete);
         let info = RegionInfo {
@@ -340,7 +337,7 @@ impl Shell {
             length: command.length,
             flags: RegionFlags { read_only: command.flags & link::flags::READ_ONLY != 0 },
         };
-        Ok(Some(self.regions.insert(info, &pieces, &files)))
+        Some(self.regions.insert(info, &pieces, &files))
     }
 
     fn answer(&self, command: &Command, result: Result<(), MemoryError>) -> Result<(), WorkerError> {

@@ -1,0 +1,530 @@
+//! A session as the supervisor sees it: its worker, what has been asked of it, and the regions it has.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fs::File,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, SendFlags},
+    process::{Signal, WaitId, WaitIdOptions},
+};
+use virtio_spec::{control::Status, limits};
+use zerocopy::FromBytes as _;
+
+use crate::{
+    link::{self, Command, Kind, Piece},
+    packet,
+    supervisor::{extents::Backing, ticket::Ticket},
+};
+
+/// How long a worker may take to answer. Mapping takes milliseconds; a worker that loads a driver is busy meanwhile.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
+
+/// How long a worker has to end by itself, or to drain, before it is killed.
+pub(crate) const DRAIN_TIME: Duration = Duration::from_millis(limits::DRAIN_MILLISECONDS);
+
+/// Whose a session is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// The VM's, through `controlq`.
+    Vm,
+    /// A client's of the local socket.
+    Client { client: u64, uid: u32 },
+}
+
+/// Where a session is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The worker runs, or is being started.
+    Live,
+    /// The worker has been told to pause.
+    Pausing,
+    /// The worker executes nothing.
+    Paused,
+    /// The worker has been told to end, or killed; the session is gone when it has been reaped.
+    Ending,
+}
+
+/// A command that the worker has not answered.
+#[derive(Debug)]
+enum Asked {
+    Start(Ticket),
+    Map { region: u32, ticket: Ticket },
+    Unmap { region: u32, ticket: Ticket },
+    Pause,
+}
+
+/// What an answer of the worker means for the supervisor.
+#[derive(Debug)]
+pub(crate) enum Answered {
+    /// A request is to be completed.
+    Request(Ticket, Status),
+    /// The session has been made.
+    Started(Ticket),
+    /// The session could not be made; its worker is of no use.
+    NotStarted(Ticket, Status),
+    /// The worker executes nothing.
+    Paused,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RegionPhase {
+    Collecting,
+    Mapping,
+    Mapped,
+    Unmapping,
+}
+
+#[derive(Debug)]
+struct Region {
+    phase: RegionPhase,
+    address: u64,
+    length: u64,
+    read_only: bool,
+    covered: u64,
+    extents: u32,
+    backing: Backing,
+}
+
+/// A part of a region, as a MAP request brings it.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) region: u32,
+    pub(crate) read_only: bool,
+    pub(crate) address: u64,
+    pub(crate) length: u64,
+    /// Extents, as the driver counts them.
+    pub(crate) extents: u32,
+    /// Bytes of them.
+    pub(crate) bytes: u64,
+}
+
+struct Outgoing {
+    bytes: Vec<u8>,
+    files: Vec<Arc<File>>,
+}
+
+/// A session.
+pub(crate) struct Session {
+    pub(crate) owner: Owner,
+    pub(crate) phase: Phase,
+    /// When the worker is killed for what it has not done.
+    deadline: Option<Instant>,
+    link: OwnedFd,
+    /// Nothing more comes from the worker.
+    pub(crate) link_ended: bool,
+    outbox: VecDeque<Outgoing>,
+    pidfd: Option<OwnedFd>,
+    killed: bool,
+    /// Whoever owns the session has asked for its end, or is gone; the end is no news.
+    unwanted: bool,
+    kick: Arc<File>,
+    call: Option<Arc<File>>,
+    asked: HashMap<u32, Asked>,
+    last_token: u32,
+    regions: HashMap<u32, Region>,
+    extents: u32,
+    pinned: u64,
+    /// Who waits for the worker's end.
+    pub(crate) enders: Vec<Ticket>,
+}
+
+impl Session {
+    /// A session whose worker's end of `link` has been handed to the spawner.
+    pub(crate) fn new(owner: Owner, link: OwnedFd, kick: Arc<File>, call: Option<Arc<File>>) -> Self {
+        Self {
+            owner,
+            phase: Phase::Live,
+            deadline: None,
+            link,
+            link_ended: false,
+            outbox: VecDeque::new(),
+            pidfd: None,
+            killed: false,
+            unwanted: false,
+            kick,
+            call,
+            asked: HashMap::new(),
+            last_token: 0,
+            regions: HashMap::new(),
+            extents: 0,
+            pinned: 0,
+            enders: Vec::new(),
+        }
+    }
+
+    /// The supervisor's end of the link.
+    pub(crate) fn link(&self) -> BorrowedFd<'_> {
+        self.link.as_fd()
+    }
+
+    /// The eventfd that the worker writes, for sessions of the VM.
+    pub(crate) fn call(&self) -> Option<BorrowedFd<'_>> {
+        self.call.as_deref().map(File::as_fd)
+    }
+
+    /// The worker's pidfd, once it runs.
+    pub(crate) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.pidfd.as_ref().map(OwnedFd::as_fd)
+    }
+
+    /// Guest memory that the session keeps pinned, in bytes.
+    pub(crate) fn pinned(&self) -> u64 {
+        self.pinned
+    }
+
+    /// When [`Session::expire`] is due.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Whether the worker still has something to answer.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
+    /// The worker runs.
+    pub(crate) fn started(&mut self, pidfd: OwnedFd) {
+        self.pidfd = Some(pidfd);
+        if self.killed {
+            self.signal();
+        }
+    }
+
+    /// Has the worker map region 0.
+    pub(crate) fn start(&mut self, length: u64, extents: u32, backing: Backing, ticket: Ticket) {
+        let mut files = vec![Arc::clone(&self.kick)];
+        files.extend(self.call.clone());
+        files.extend(backing.files);
+        let futex = if self.call.is_none() { link::flags::FUTEX } else { 0 };
+        self.extents = extents;
+        self.pinned = length;
+        let token = self.ask(Asked::Start(ticket));
+        let command = Command { kind: Kind::Start as u32, token, flags: futex, length, ..Command::default() };
+        self.send(command, &backing.pieces, files);
+    }
+
+    /// Adds a part of a region; has the worker map it when it is complete. `Err` is the request's status at once, and
+    /// `Ok(Some(_))` gives the ticket of a request that is already done.
+    pub(crate) fn map(
+        &mut self,
+        part: &Part,
+        add: impl FnOnce(&mut Backing) -> Result<u64, Status>,
+        ticket: Ticket,
+    ) -> Result<Option<Ticket>, (Ticket, Status)> {
+        match self.collect(part, add) {
+            Err(status) => Err((ticket, status)),
+            Ok(false) => Ok(Some(ticket)),
+            Ok(true) => {
+                self.map_complete(part.region, ticket);
+                Ok(None)
+            }
+        }
+    }
+
+    /// `true`: the region is complete.
+    fn collect(
+        &mut self,
+        part: &Part,
+        add: impl FnOnce(&mut Backing) -> Result<u64, Status>,
+    ) -> Result<bool, Status> {
+        let fresh = !self.regions.contains_key(&part.region);
+        if fresh && self.regions.len() >= usize::try_from(limits::MAX_REGIONS).unwrap_or(usize::MAX) {
+            return Err(Status::Limit);
+        }
+        let extents = self.extents.checked_add(part.extents).ok_or(Status::Limit)?;
+        if extents > limits::MAX_EXTENTS {
+            return Err(Status::Limit);
+        }
+        let region = self.regions.entry(part.region).or_insert_with(|| Region {
+            phase: RegionPhase::Collecting,
+            address: part.address,
+            length: part.length,
+            read_only: part.read_only,
+            covered: 0,
+            extents: 0,
+            backing: Backing::default(),
+        });
+        let same = region.phase == RegionPhase::Collecting
+            && region.address == part.address
+            && region.length == part.length
+            && region.read_only == part.read_only;
+        let covered =
+            region.covered.checked_add(part.bytes).filter(|covered| same && *covered <= region.length);
+        let result = match covered {
+            Some(covered) => add(&mut region.backing).map(|_| covered),
+            None => Err(Status::Invalid),
+        };
+        match result {
+            Ok(covered) => {
+                region.covered = covered;
+                region.extents = region.extents.saturating_add(part.extents);
+                self.extents = extents;
+                self.pinned = self.pinned.saturating_add(part.bytes);
+                Ok(covered == region.length)
+            }
+            Err(status) => {
+                // A region that was there before keeps what it had; one that is half collected starts again.
+                if region.phase == RegionPhase::Collecting {
+                    self.forget(part.region);
+                }
+                Err(status)
+            }
+        }
+    }
+
+    fn map_complete(&mut self, number: u32, ticket: Ticket) {
+        let token = self.ask(Asked::Map { region: number, ticket });
+        let Some(region) = self.regions.get_mut(&number) else { return };
+        region.phase = RegionPhase::Mapping;
+        let backing = std::mem::take(&mut region.backing);
+        let read_only = if region.read_only { link::flags::READ_ONLY } else { 0 };
+        let command = Command {
+            kind: Kind::Map as u32,
+            token,
+            region: number,
+            address: region.address,
+            length: region.length,
+            ..Command::default()
+        };
+        // All files go with the first packet.
+        let mut files = backing.files;
+        let mut chunks = backing.pieces.chunks(link::MAX_PIECES).peekable();
+        while let Some(chunk) = chunks.next() {
+            let more = if chunks.peek().is_some() { link::flags::MORE } else { 0 };
+            self.send(Command { flags: read_only | more, ..command }, chunk, std::mem::take(&mut files));
+        }
+    }
+
+    /// Has the worker unmap a region. `Ok(Some(_))`: there was nothing to unmap yet, the request is done.
+    pub(crate) fn unmap(&mut self, number: u32, ticket: Ticket) -> Result<Option<Ticket>, (Ticket, Status)> {
+        match self.regions.get_mut(&number).map(|region| (region.phase, region)) {
+            Some((RegionPhase::Collecting, _)) => {
+                self.forget(number);
+                Ok(Some(ticket))
+            }
+            Some((RegionPhase::Mapped, region)) => {
+                region.phase = RegionPhase::Unmapping;
+                let token = self.ask(Asked::Unmap { region: number, ticket });
+                let command =
+                    Command { kind: Kind::Unmap as u32, token, region: number, ..Command::default() };
+                self.send(command, &[], Vec::new());
+                Ok(None)
+            }
+            Some((RegionPhase::Mapping | RegionPhase::Unmapping, _)) | None => Err((ticket, Status::Invalid)),
+        }
+    }
+
+    fn forget(&mut self, number: u32) {
+        if let Some(region) = self.regions.remove(&number) {
+            self.extents = self.extents.saturating_sub(region.extents);
+            self.pinned = self.pinned.saturating_sub(region.covered);
+        }
+    }
+
+    /// Wakes the worker's lanes.
+    pub(crate) fn kick(&self) {
+        // EAGAIN: the counter is full, so the worker has a kick to read already.
+        if let Err(error) = rustix::io::write(&*self.kick, &1_u64.to_ne_bytes()) {
+            log::debug!("kick: {error}");
+        }
+    }
+
+    /// Has the worker execute nothing any more.
+    pub(crate) fn pause(&mut self) {
+        if self.phase == Phase::Live {
+            self.phase = Phase::Pausing;
+            let token = self.ask(Asked::Pause);
+            self.deadline = Some(after(DRAIN_TIME));
+            self.send(Command { kind: Kind::Pause as u32, token, ..Command::default() }, &[], Vec::new());
+        }
+    }
+
+    /// Has a paused worker go on.
+    pub(crate) fn resume(&mut self) {
+        if self.phase == Phase::Paused {
+            self.phase = Phase::Live;
+            self.send(Command { kind: Kind::Resume as u32, ..Command::default() }, &[], Vec::new());
+        }
+    }
+
+    /// Whether the session's owner is to be told that it has ended.
+    pub(crate) fn end_is_news(&self) -> bool {
+        !self.unwanted
+    }
+
+    /// Has the worker end, because the session's owner wants so; it is killed if it takes long.
+    pub(crate) fn end(&mut self) {
+        self.unwanted = true;
+        if self.phase != Phase::Ending {
+            self.phase = Phase::Ending;
+            self.deadline = Some(after(DRAIN_TIME));
+            self.send(Command { kind: Kind::Stop as u32, ..Command::default() }, &[], Vec::new());
+        }
+    }
+
+    /// Ends the worker whatever it is doing.
+    pub(crate) fn kill(&mut self) {
+        self.phase = Phase::Ending;
+        self.deadline = None;
+        self.killed = true;
+        self.outbox.clear();
+        self.signal();
+    }
+
+    fn signal(&self) {
+        if let Some(pidfd) = &self.pidfd
+            && let Err(error) = rustix::process::pidfd_send_signal(pidfd, Signal::KILL)
+            && error != Errno::SRCH
+        {
+            log::error!("a worker cannot be killed: {error}");
+        }
+    }
+
+    /// Kills the worker if it has not done in time what it was told.
+    pub(crate) fn expire(&mut self, now: Instant) -> bool {
+        let due = self.deadline.is_some_and(|deadline| deadline <= now);
+        if due {
+            self.kill();
+        }
+        due
+    }
+
+    fn ask(&mut self, asked: Asked) -> u32 {
+        self.last_token = self.last_token.wrapping_add(1);
+        self.asked.insert(self.last_token, asked);
+        if self.deadline.is_none() {
+            self.deadline = Some(after(ANSWER_TIME));
+        }
+        self.last_token
+    }
+
+    fn send(&mut self, command: Command, pieces: &[Piece], files: Vec<Arc<File>>) {
+        if self.killed {
+            return;
+        }
+        let piece_count = u32::try_from(pieces.len()).unwrap_or(u32::MAX);
+        let bytes = link::encode(&Command { piece_count, ..command }, pieces);
+        self.outbox.push_back(Outgoing { bytes, files });
+        self.flush();
+    }
+
+    /// Sends what the worker takes. `true`: there is more, when it takes more.
+    pub(crate) fn flush(&mut self) -> bool {
+        while let Some(next) = self.outbox.front() {
+            let files: Vec<BorrowedFd<'_>> = next.files.iter().map(|file| file.as_fd()).collect();
+            match packet::send(&self.link, &next.bytes, &files, SendFlags::DONTWAIT) {
+                Ok(()) => {
+                    self.outbox.pop_front();
+                }
+                Err(Errno::AGAIN) => return true,
+                // The worker is gone; its pidfd says so too.
+                Err(Errno::PIPE | Errno::CONNRESET) => self.outbox.clear(),
+                Err(error) => {
+                    log::error!("a worker cannot be spoken to: {error}");
+                    self.kill();
+                }
+            }
+        }
+        false
+    }
+
+    /// Whether packets wait for the worker to take them.
+    pub(crate) fn has_unsent(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// The worker's next answer. A worker that says anything else, or closes its end, is killed.
+    pub(crate) fn receive(&mut self) -> Option<Answered> {
+        let mut buffer = [0; size_of::<link::Reply>()];
+        let packet = match packet::receive(&self.link, &mut buffer, 0, RecvFlags::DONTWAIT) {
+            Ok(Some(packet)) => packet,
+            Err(Errno::AGAIN) => return None,
+            // Most often the worker has ended, which is dealt with when its pidfd says so.
+            Ok(None) | Err(_) => {
+                self.link_ended = true;
+                self.kill();
+                return None;
+            }
+        };
+        let reply = link::Reply::read_from_bytes(buffer.get(..packet.length).unwrap_or_default()).ok();
+        let answer = reply
+            .filter(|_| !packet.truncated)
+            .and_then(|reply| Some((self.asked.remove(&reply.token)?, Status::from_u32(reply.status)?)));
+        let Some((asked, status)) = answer else {
+            log::warn!("a worker has sent what is no answer, and is killed");
+            self.kill();
+            return None;
+        };
+        if self.asked.is_empty() && matches!(self.phase, Phase::Live | Phase::Pausing | Phase::Paused) {
+            self.deadline = None;
+        }
+        Some(self.answered(asked, status))
+    }
+
+    fn answered(&mut self, asked: Asked, status: Status) -> Answered {
+        match asked {
+            Asked::Start(ticket) if status == Status::Ok => Answered::Started(ticket),
+            Asked::Start(ticket) => Answered::NotStarted(ticket, status),
+            Asked::Map { region, ticket } => {
+                if status != Status::Ok {
+                    self.forget(region);
+                } else if let Some(region) = self.regions.get_mut(&region) {
+                    region.phase = RegionPhase::Mapped;
+                }
+                Answered::Request(ticket, status)
+            }
+            Asked::Unmap { region, ticket } => {
+                if status == Status::Ok {
+                    self.forget(region);
+                } else if let Some(region) = self.regions.get_mut(&region) {
+                    region.phase = RegionPhase::Mapped;
+                }
+                Answered::Request(ticket, status)
+            }
+            Asked::Pause => {
+                if self.phase == Phase::Pausing {
+                    self.phase = Phase::Paused;
+                }
+                Answered::Paused
+            }
+        }
+    }
+
+    /// Reaps the worker. `None`: it has not ended.
+    pub(crate) fn reap(&self) -> Option<String> {
+        let pidfd = self.pidfd.as_ref()?;
+        match rustix::process::waitid(
+            WaitId::PidFd(pidfd.as_fd()),
+            WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
+        ) {
+            Ok(None) => None,
+            Ok(Some(status)) => Some(match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => format!("exit status {code}"),
+                (_, Some(signal)) => format!("signal {signal}"),
+                _ => "unknown cause".to_owned(),
+            }),
+            Err(error) => Some(format!("unknown cause ({error})")),
+        }
+    }
+
+    /// Everything that waits for the worker, with what it is told now that there is none.
+    pub(crate) fn into_tickets(self) -> Vec<(Ticket, Status)> {
+        let asked = self.asked.into_values().filter_map(|asked| match asked {
+            Asked::Start(ticket) => Some((ticket, Status::NoMemory)),
+            Asked::Map { ticket, .. } | Asked::Unmap { ticket, .. } => Some((ticket, Status::NoSession)),
+            Asked::Pause => None,
+        });
+        asked.chain(self.enders.into_iter().map(|ticket| (ticket, Status::Ok))).collect()
+    }
+}
+
+fn after(time: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(time).unwrap_or(now)
+}

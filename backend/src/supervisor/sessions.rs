@@ -1,0 +1,285 @@
+//! Sessions: what is done about requests, whichever transport they came by.
+
+use std::{fs::File, os::fd::OwnedFd, sync::Arc};
+
+use rustix::event::EventfdFlags;
+use virtio_spec::{
+    control::{EventType, SessionCreateReply, SessionOptions, Status},
+    device::State,
+    limits,
+};
+
+use crate::{
+    packet,
+    spawner::{self, Kind},
+    supervisor::{
+        Supervisor,
+        extents::Backing,
+        poller::{Interest, Source},
+        request::Reply,
+        session::{Answered, Owner, Session},
+        ticket::Ticket,
+    },
+};
+
+/// Answers of one worker that are taken at once, before it is the others' turn.
+const ANSWERS_AT_ONCE: usize = 16;
+
+/// What a session is made of.
+pub(crate) struct Material {
+    pub(crate) owner: Owner,
+    pub(crate) options: SessionOptions,
+    /// Bytes of region 0.
+    pub(crate) length: u64,
+    /// Its extents, as the driver counts them.
+    pub(crate) extents: u32,
+    pub(crate) backing: Backing,
+    /// The client's own kick eventfd; sessions of the VM are kicked by the supervisor.
+    pub(crate) kick: Option<File>,
+}
+
+impl Supervisor {
+    /// Answers a request.
+    pub(crate) fn complete(&mut self, ticket: Ticket, reply: impl Into<Reply>) {
+        let reply = reply.into();
+        match ticket {
+            Ticket::Queue { connection, taken } => self.complete_chain(connection, &taken, &reply),
+            Ticket::Client(client) => self.complete_client(client, &reply),
+        }
+    }
+
+    /// Starts a worker for a new session; the request is answered when it has mapped its memory.
+    pub(crate) fn create(&mut self, material: Material, ticket: Ticket) -> Option<u32> {
+        match self.try_create(&material) {
+            Err(status) => {
+                self.complete(ticket, status);
+                None
+            }
+            Ok((number, mut session)) => {
+                let Material { owner, length, extents, backing, options, .. } = material;
+                log::debug!("session {number}: made for {owner:?}, process {}", options.process);
+                session.start(length, extents, backing, ticket);
+                self.sessions.insert(number, session);
+                self.watch_outbox(number);
+                Some(number)
+            }
+        }
+    }
+
+    fn try_create(&mut self, material: &Material) -> Result<(u32, Session), Status> {
+        match self.information.state {
+            State::Starting => return Err(Status::Again),
+            State::Ready => {}
+            State::NoGpu | State::Failed => return Err(Status::Failed),
+        }
+        let same_kind =
+            |session: &&Session| matches!(session.owner, Owner::Vm) == matches!(material.owner, Owner::Vm);
+        let most = match material.owner {
+            Owner::Vm => self.config.limits.max_sessions,
+            Owner::Client { .. } => limits::MAX_SESSIONS,
+        };
+        let count = self.sessions.values().filter(same_kind).count();
+        if count >= usize::try_from(most).unwrap_or(usize::MAX) {
+            return Err(Status::Limit);
+        }
+        // Numbers are never used again; after four thousand million sessions the device has to be restarted.
+        let number = self.last_session.checked_add(1).ok_or(Status::Limit)?;
+        let descriptors = |error| {
+            log::error!("no session: {error}");
+            Status::NoMemory
+        };
+        let eventfd = || {
+            let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+            rustix::event::eventfd(0, flags).map(File::from).map_err(descriptors)
+        };
+        let kick = match &material.kick {
+            Some(kick) => kick.try_clone().map_err(|_| Status::NoMemory)?,
+            None => eventfd()?,
+        };
+        let call = if material.kick.is_some() { None } else { Some(Arc::new(eventfd()?)) };
+        let (link, worker) = packet::pair().map_err(descriptors)?;
+        let spawner = self.spawner.as_ref().ok_or(Status::Failed)?;
+        let request = spawner::Request {
+            token: number,
+            kind: Kind::Worker as u32,
+            driver: self.information.driver,
+            flags: material.options.flags,
+            max_connections: material.options.max_connections,
+        };
+        let session = Session::new(material.owner, link, Arc::new(kick), call);
+        self.poller.add(session.link(), Source::Link(number), Interest::Read).map_err(descriptors)?;
+        if let Some(call) = session.call()
+            && let Err(error) = self.poller.add(call, Source::Call(number), Interest::Read)
+        {
+            return Err(descriptors(error));
+        }
+        if let Err(error) = spawner.request(&request, std::os::fd::AsFd::as_fd(&worker)) {
+            self.unwatch(&session);
+            return Err(descriptors(error));
+        }
+        self.last_session = number;
+        Ok((number, session))
+    }
+
+    fn unwatch(&self, session: &Session) {
+        self.poller.remove(session.link());
+        if let Some(call) = session.call() {
+            self.poller.remove(call);
+        }
+        if let Some(pidfd) = session.pidfd() {
+            self.poller.remove(pidfd);
+        }
+    }
+
+    /// The session, if the owner has one with this number that has not ended.
+    pub(crate) fn session_of(&mut self, owner: Owner, number: u32) -> Option<&mut Session> {
+        let session = self.sessions.get_mut(&number)?;
+        (session.owner == owner && session.end_is_news()).then_some(session)
+    }
+
+    /// Ends a session; the request is answered when its worker has been reaped.
+    pub(crate) fn destroy(&mut self, owner: Owner, number: u32, ticket: Ticket) {
+        match self.session_of(owner, number) {
+            Some(session) => {
+                session.enders.push(ticket);
+                session.end();
+                self.watch_outbox(number);
+            }
+            None => self.complete(ticket, Status::NoSession),
+        }
+    }
+
+    /// Ends a session that nobody waits for.
+    pub(crate) fn end_session(&mut self, number: u32) {
+        if let Some(session) = self.sessions.get_mut(&number) {
+            session.end();
+            self.watch_outbox(number);
+        }
+    }
+
+    /// Removes a region; the request is answered when the worker has unmapped it.
+    pub(crate) fn unmap(&mut self, owner: Owner, number: u32, region: u32, ticket: Ticket) {
+        let Some(session) = self.session_of(owner, number) else {
+            return self.complete(ticket, Status::NoSession);
+        };
+        match session.unmap(region, ticket) {
+            Ok(None) => {}
+            Ok(Some(ticket)) => self.complete(ticket, Status::Ok),
+            Err((ticket, status)) => self.complete(ticket, status),
+        }
+        self.watch_outbox(number);
+    }
+
+    /// Wakes a session's lanes.
+    pub(crate) fn kick(&mut self, owner: Owner, number: u32, ticket: Ticket) {
+        let status = match self.session_of(owner, number) {
+            Some(session) => {
+                session.kick();
+                Status::Ok
+            }
+            None => Status::NoSession,
+        };
+        self.complete(ticket, status);
+    }
+
+    /// Waits for a worker to take what it could not take at once.
+    pub(crate) fn watch_outbox(&self, number: u32) {
+        if let Some(session) = self.sessions.get(&number)
+            && !session.link_ended
+        {
+            let interest = if session.has_unsent() { Interest::ReadAndWrite } else { Interest::Read };
+            self.poller.change(session.link(), Source::Link(number), interest);
+        }
+    }
+
+    pub(crate) fn worker_runs(&mut self, number: u32, pidfd: OwnedFd) {
+        let Some(session) = self.sessions.get_mut(&number) else {
+            log::error!("the spawner speaks of session {number}, which does not exist");
+            let _sent = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+            return;
+        };
+        session.started(pidfd);
+        let watched =
+            session.pidfd().map(|pidfd| self.poller.add(pidfd, Source::Worker(number), Interest::Read));
+        if let Some(Err(error)) = watched {
+            log::error!("session {number}: its worker cannot be waited for: {error}");
+            session.kill();
+        }
+    }
+
+    pub(crate) fn worker_has_answered(&mut self, number: u32) {
+        for _ in 0..ANSWERS_AT_ONCE {
+            let Some(session) = self.sessions.get_mut(&number) else { return };
+            match session.receive() {
+                None => break,
+                Some(Answered::Paused) => {}
+                Some(Answered::Request(ticket, status)) => self.complete(ticket, status),
+                Some(Answered::Started(ticket)) => {
+                    self.complete(ticket, Reply::with(&SessionCreateReply { session: number, reserved: 0 }));
+                }
+                Some(Answered::NotStarted(ticket, status)) => {
+                    session.end();
+                    session.kill();
+                    let owner = session.owner;
+                    self.session_of_client_is_void(owner);
+                    self.complete(ticket, status);
+                }
+            }
+        }
+        let Some(session) = self.sessions.get_mut(&number) else { return };
+        session.flush();
+        if session.link_ended {
+            self.poller.remove(session.link());
+        } else {
+            self.watch_outbox(number);
+        }
+    }
+
+    pub(crate) fn worker_has_ended(&mut self, number: u32) {
+        let cause = self.sessions.get(&number).and_then(Session::reap);
+        if let Some(cause) = cause {
+            self.session_is_gone(number, &cause);
+        }
+    }
+
+    /// There is no worker any more: nothing touches the session's memory.
+    pub(crate) fn session_is_gone(&mut self, number: u32, cause: &str) {
+        let Some(session) = self.sessions.remove(&number) else { return };
+        self.unwatch(&session);
+        let (owner, news) = (session.owner, session.end_is_news());
+        if news {
+            log::info!("session {number} has died: {cause}");
+        } else {
+            log::debug!("session {number} has ended: {cause}");
+        }
+        for (ticket, status) in session.into_tickets() {
+            self.complete(ticket, status);
+        }
+        match owner {
+            Owner::Vm if news => self.event(number, EventType::SessionDied),
+            Owner::Vm => {}
+            Owner::Client { client, .. } => self.session_of_client_is_gone(client, number, news),
+        }
+    }
+
+    /// Ends sessions whose worker will never come to be.
+    pub(crate) fn sessions_without_process_end(&mut self) {
+        let numbers: Vec<u32> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.pidfd().is_none())
+            .map(|(number, _)| *number)
+            .collect();
+        for number in numbers {
+            self.session_is_gone(number, "there is no spawner");
+        }
+    }
+
+    pub(crate) fn worker_calls(&mut self, number: u32) {
+        let Some(call) = self.sessions.get(&number).and_then(Session::call) else { return };
+        let mut count = [0; 8];
+        // EAGAIN: a worker can read its eventfd too.
+        let _called = rustix::io::read(call, &mut count);
+        self.event(number, EventType::Session);
+    }
+}

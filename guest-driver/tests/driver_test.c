@@ -1,0 +1,529 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Tests of /dev/vcompute0 that run in a guest, against any device.
+ *
+ *   cc -O2 -static -Iinclude/uapi -o driver_test tests/driver_test.c -lpthread
+ *   ./driver_test [seconds of random work]
+ *
+ * As root it also compares the module's own counts before and after: whatever
+ * processes did, and however they died, nothing is left.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <linux/vcompute.h>
+#include <linux/virtio_compute.h>
+
+#define COUNTS		"/sys/kernel/debug/virtio_compute/counts"
+#define PAGE		4096ul
+#define SESSION_BYTES	(2ul << 20)
+
+static int passed, failed;
+
+static void report(bool ok, const char *what)
+{
+	if (ok)
+		passed++;
+	else
+		failed++;
+	printf("%s %s\n", ok ? "ok    " : "FAILED", what);
+	fflush(stdout);
+}
+
+static bool expect(const char *what, long got, long want)
+{
+	char line[200];
+
+	snprintf(line, sizeof(line), "%s%s%s", what, got == want ? "" : ": got ",
+		 got == want ? "" : (got < 0 ? strerror(-got) : "no error"));
+	report(got == want, line);
+	return got == want;
+}
+
+static double now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec + time.tv_nsec / 1e9;
+}
+
+/* 0 or a negative error, as the driver returned it. */
+static long call(int file, unsigned long command, void *argument)
+{
+	return ioctl(file, command, argument) ? -errno : 0;
+}
+
+static int open_device(void)
+{
+	int file = open(VCOMPUTE_DEVICE_PATH, O_RDWR | O_CLOEXEC);
+
+	if (file < 0) {
+		perror(VCOMPUTE_DEVICE_PATH);
+		exit(2);
+	}
+	return file;
+}
+
+static long create(int file, uint64_t length)
+{
+	struct vcompute_session_create create = { .length = length, .options.process = getpid() };
+
+	return call(file, VCOMPUTE_IOCTL_SESSION_CREATE, &create);
+}
+
+static long map(int file, uint64_t address, uint64_t length, uint32_t *region)
+{
+	struct vcompute_map map = { .address = address, .length = length };
+	long error = call(file, VCOMPUTE_IOCTL_MAP, &map);
+
+	*region = map.region;
+	return error;
+}
+
+static long reg(int file, void *address, uint64_t length, uint32_t flags, uint32_t *region)
+{
+	struct vcompute_register reg = { .address = (uintptr_t)address, .length = length, .flags = flags };
+	long error = call(file, VCOMPUTE_IOCTL_REGISTER, &reg);
+
+	*region = reg.region;
+	return error;
+}
+
+static long unmap(int file, uint32_t region)
+{
+	struct vcompute_unmap unmap = { .region = region };
+
+	return call(file, VCOMPUTE_IOCTL_UNMAP, &unmap);
+}
+
+static long kick(int file)
+{
+	struct vcompute_kick kick = {};
+
+	return call(file, VCOMPUTE_IOCTL_KICK, &kick);
+}
+
+static long wait_word(int file, uint64_t offset, uint32_t expected, uint64_t timeout_ns)
+{
+	struct vcompute_wait wait = { .offset = offset, .expected = expected, .timeout_ns = timeout_ns };
+
+	return call(file, VCOMPUTE_IOCTL_WAIT, &wait);
+}
+
+static void *map_region_at(int file, uint32_t region, void *address, size_t length, int extra)
+{
+	return mmap(address, length, PROT_READ | PROT_WRITE, MAP_SHARED | extra, file,
+		    VCOMPUTE_MMAP_REGION + ((uint64_t)region << VCOMPUTE_MMAP_REGION_SHIFT));
+}
+
+/* A free, page-aligned address for a region. */
+static void *reserve(size_t length)
+{
+	return mmap(NULL, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}
+
+static void wait_until_ready(int file)
+{
+	double end = now() + 60;
+	struct vcompute_info info = {};
+
+	while (now() < end) {
+		if (!call(file, VCOMPUTE_IOCTL_INFO, &info) && info.state == VIRTIO_COMPUTE_STATE_READY)
+			break;
+		poll(NULL, 0, 10);
+	}
+	expect("the device becomes ready", info.state, VIRTIO_COMPUTE_STATE_READY);
+	report(info.version == VIRTIO_COMPUTE_PROTOCOL_VERSION && info.info_bytes >= PAGE, "INFO is filled in");
+}
+
+static void test_information(int file)
+{
+	struct vcompute_info info = {};
+	const struct virtio_compute_info_header *header;
+	char *page;
+
+	call(file, VCOMPUTE_IOCTL_INFO, &info);
+	page = mmap(NULL, info.info_bytes, PROT_READ, MAP_SHARED, file, VCOMPUTE_MMAP_INFO);
+	header = (const void *)page;
+	report(page != MAP_FAILED && header->magic == VIRTIO_COMPUTE_INFO_MAGIC &&
+	       header->generation == info.generation, "the device information can be mapped");
+	report(mprotect(page, PAGE, PROT_READ | PROT_WRITE) && errno == EACCES,
+	       "the mapped information cannot be made writable");
+	report(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0) == MAP_FAILED && errno == EACCES,
+	       "the information cannot be mapped for writing");
+	report(mmap(NULL, 1 << 20, PROT_READ, MAP_SHARED, file, 0) == MAP_FAILED && errno == EINVAL,
+	       "no more than the information can be mapped");
+	munmap(page, info.info_bytes);
+}
+
+static void test_refusals(void)
+{
+	int file = open_device();
+	struct vcompute_session_create create_bad = { .length = SESSION_BYTES, .reserved = 1 };
+	struct pollfd poller = { .fd = file, .events = POLLIN };
+	uint32_t region;
+
+	expect("an unknown ioctl", call(file, _IO(VCOMPUTE_IOCTL_TYPE, 99), NULL), -ENOTTY);
+	expect("INFO to a bad address", call(file, VCOMPUTE_IOCTL_INFO, (void *)8), -EFAULT);
+	expect("KICK without a session", kick(file), -ENOTCONN);
+	expect("WAIT without a session", wait_word(file, 0, 0, 0), -ENOTCONN);
+	expect("MAP without a session", map(file, 0x10000, PAGE, &region), -ENOTCONN);
+	report(map_region_at(file, 0, NULL, PAGE, 0) == MAP_FAILED && errno == ENOTCONN, "mmap without a session");
+	report(poll(&poller, 1, 0) == 1 && poller.revents & POLLERR, "poll without a session reports an error");
+	expect("a session of length 0", create(file, 0), -EINVAL);
+	expect("a session of odd length", create(file, 4097), -EINVAL);
+	expect("a session that is too long", create(file, VIRTIO_COMPUTE_MAX_SESSION_BYTES + PAGE), -EINVAL);
+	expect("a reserved field", call(file, VCOMPUTE_IOCTL_SESSION_CREATE, &create_bad), -EINVAL);
+	create_bad.reserved = 0;
+	create_bad.options.flags = 1u << 31;
+	expect("an unknown option", call(file, VCOMPUTE_IOCTL_SESSION_CREATE, &create_bad), -EINVAL);
+	close(file);
+}
+
+static void on_signal(int number)
+{
+	(void)number;
+}
+
+static void test_session(void)
+{
+	int file = open_device();
+	struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+	struct pollfd poller = { .fd = file, .events = POLLIN };
+	volatile uint32_t *memory;
+	double begun;
+	bool zero = true;
+	size_t i;
+
+	expect("SESSION_CREATE", create(file, SESSION_BYTES), 0);
+	expect("a second session", create(file, SESSION_BYTES), -EEXIST);
+	memory = map_region_at(file, 0, NULL, SESSION_BYTES, 0);
+	report(memory != MAP_FAILED, "session memory can be mapped");
+	for (i = 0; i < SESSION_BYTES / 4; i++)
+		zero = zero && !memory[i];
+	report(zero, "session memory is zeroed");
+	report(map_region_at(file, 0, NULL, SESSION_BYTES + PAGE, 0) == MAP_FAILED && errno == EINVAL,
+	       "no more than session memory can be mapped");
+	report(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, file, VCOMPUTE_MMAP_REGION) == MAP_FAILED &&
+	       errno == EINVAL, "session memory cannot be mapped privately");
+	report(map_region_at(file, 77, NULL, PAGE, 0) == MAP_FAILED && errno == ENOENT, "an unknown region");
+	report(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, file, 4096) == MAP_FAILED && errno == EINVAL,
+	       "an unknown offset");
+
+	memory[2048] = 7;
+	expect("WAIT for a word that differs", wait_word(file, 8192, 6, 1000000000), 0);
+	begun = now();
+	expect("WAIT for a word that stays", wait_word(file, 8192, 7, 20000000), -ETIMEDOUT);
+	report(now() - begun >= 0.019, "WAIT waits as long as it was told");
+	begun = now();
+	expect("WAIT for ever", wait_word(file, 8192, 7, ~0ull), -ETIMEDOUT);
+	report(now() - begun > 0.9 && now() - begun < 5, "WAIT is capped at one second");
+	expect("WAIT at an odd offset", wait_word(file, 8193, 7, 0), -EINVAL);
+	expect("WAIT beyond session memory", wait_word(file, SESSION_BYTES, 7, 0), -EINVAL);
+	expect("WAIT far beyond session memory", wait_word(file, ~3ull, 7, 0), -EINVAL);
+	sigaction(SIGALRM, &action, NULL);
+	ualarm(20000, 0);
+	expect("WAIT and a signal", wait_word(file, 8192, 7, 900000000), -EINTR);
+
+	report(poll(&poller, 1, 0) == 0, "poll reports nothing at first");
+	memory[18] = 1; /* pending_events */
+	report(poll(&poller, 1, 0) == 1 && poller.revents == POLLIN, "poll reports a pending event");
+
+	report(!madvise((void *)memory, SESSION_BYTES, MADV_DONTNEED) && memory[2048] == 7,
+	       "MADV_DONTNEED loses nothing");
+	if (!fork()) {
+		/* Not inherited: the child must not be able to touch the parent's lanes. */
+		signal(SIGSEGV, SIG_DFL);
+		memory[2048] = 8;
+		_exit(0);
+	} else {
+		int status;
+
+		wait(&status);
+		report(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV, "session memory is not inherited");
+	}
+	close(file);
+	report(memory[2048] == 7, "a mapping outlives its file");
+	munmap((void *)memory, SESSION_BYTES);
+}
+
+static void test_regions(void)
+{
+	int file = open_device(), target;
+	size_t length = 8ul << 20;
+	volatile uint64_t *memory;
+	uint32_t region, other;
+	void *address;
+	int status;
+
+	expect("SESSION_CREATE", create(file, SESSION_BYTES), 0);
+	address = reserve(length);
+	expect("MAP at an odd address", map(file, (uintptr_t)address + 1, length, &region), -EINVAL);
+	expect("MAP of nothing", map(file, (uintptr_t)address, 0, &region), -EINVAL);
+	expect("MAP beyond the address space", map(file, 1ul << 63, length, &region), -EINVAL);
+	expect("MAP of more than there may be", map(file, (uintptr_t)address, 1ull << 36, &region), -EDQUOT);
+	expect("MAP", map(file, (uintptr_t)address, length, &region), 0);
+	memory = map_region_at(file, region, address, length, MAP_FIXED);
+	report(memory == address, "a region can be mapped at its address");
+	memory[12345] = 1;
+	fflush(stdout);
+	if (!fork()) {
+		memory[12345]++;
+		_exit(0);
+	}
+	wait(&status);
+	report(memory[12345] == 2, "a child inherits the region, as shared memory");
+
+	target = open("/tmp/direct", O_RDWR | O_CREAT, 0600);
+	report(pwrite(target, (void *)memory, 1 << 20, 0) == 1 << 20 &&
+	       pread(target, (void *)memory, 1 << 20, 0) == 1 << 20, "other system calls can use the region");
+	close(target);
+	unlink("/tmp/direct");
+
+	expect("UNMAP", unmap(file, region), 0);
+	expect("UNMAP again", unmap(file, region), -ENOENT);
+	expect("UNMAP of session memory", unmap(file, 0), -EINVAL);
+	report(memory[12345] == 2, "the mapping outlives the region");
+	report(map_region_at(file, region, NULL, PAGE, 0) == MAP_FAILED && errno == ENOENT, "the region is gone");
+	munmap(address, length);
+
+	address = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	expect("REGISTER of untouched memory", reg(file, address, length, 0, &region), 0);
+	report(map_region_at(file, region, NULL, PAGE, 0) == MAP_FAILED && errno == ENOENT,
+	       "registered memory cannot be mapped again");
+	expect("REGISTER with an unknown flag", reg(file, address, length, 8, &other), -EINVAL);
+	expect("REGISTER of a part of a page", reg(file, address, 100, 0, &other), -EINVAL);
+	expect("UNMAP of registered memory", unmap(file, region), 0);
+	mprotect(address, length, PROT_READ);
+	expect("REGISTER of memory that cannot be written", reg(file, address, length, 0, &region), 0);
+	expect("UNMAP of it", unmap(file, region), 0);
+	munmap(address, length);
+	expect("REGISTER of nothing", reg(file, address, length, 0, &region), -EFAULT);
+
+	target = memfd_create("shared", 0);
+	if (ftruncate(target, length))
+		perror("ftruncate");
+	address = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, target, 0);
+	close(target);
+	expect("REGISTER of shared memory", reg(file, address, length, 0, &region), 0);
+	munmap(address, length);
+	/* The rest is left to close(). */
+	close(file);
+}
+
+static void *wait_long(void *argument)
+{
+	return (void *)wait_word(*(int *)argument, 8192, 0, 1000000000);
+}
+
+static void test_dead_session_wakes(void)
+{
+	int file = open_device(), status;
+	pid_t child;
+
+	fflush(stdout);
+	child = fork();
+	if (!child) {
+		pthread_t threads[4];
+		int i;
+
+		create(file, SESSION_BYTES);
+		for (i = 0; i < 4; i++)
+			pthread_create(&threads[i], NULL, wait_long, &file);
+		poll(NULL, 0, 50);
+		raise(SIGKILL);
+	}
+	waitpid(child, &status, 0);
+	report(WIFSIGNALED(status), "a process with sleeping threads can be killed");
+	close(file);
+}
+
+/* What a killed process may have been doing. Never returns. */
+static void work_at_random(unsigned int seed)
+{
+	struct { uint32_t number; void *address; size_t length; } regions[16];
+	int file, count;
+
+	srandom(seed);
+	for (;;) {
+		count = 0;
+		file = open_device();
+		if (create(file, PAGE << (random() % 12))) {
+			close(file);
+			continue;
+		}
+		for (int step = random() % 60; step; step--) {
+			size_t length = PAGE * (1 + random() % (random() % 4 ? 64 : 4096));
+			void *address;
+
+			switch (random() % 8) {
+			case 0:
+			case 1:
+				if (count == 16)
+					break;
+				address = reserve(length);
+				if (!map(file, (uintptr_t)address, length, &regions[count].number)) {
+					if (map_region_at(file, regions[count].number, address, length, MAP_FIXED) !=
+					    MAP_FAILED)
+						memset(address, 1, length);
+					regions[count].address = address;
+					regions[count++].length = length;
+				} else {
+					munmap(address, length);
+				}
+				break;
+			case 2:
+			case 3:
+				if (count == 16)
+					break;
+				address = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+				if (random() % 2)
+					for (size_t at = 0; at < length; at += PAGE * (1 + random() % 3))
+						((char *)address)[at] = 1;
+				if (!reg(file, address, length, random() % 2, &regions[count].number)) {
+					regions[count].address = address;
+					regions[count++].length = length;
+				} else {
+					munmap(address, length);
+				}
+				break;
+			case 4:
+				if (!count)
+					break;
+				count--;
+				if (random() % 2)
+					munmap(regions[count].address, regions[count].length);
+				unmap(file, regions[count].number);
+				munmap(regions[count].address, regions[count].length);
+				break;
+			case 5:
+				kick(file);
+				break;
+			case 6:
+				wait_word(file, 64, 0, 1000 * (random() % 3000));
+				break;
+			case 7:
+				if (random() % 8 == 0 && !fork()) {
+					if (random() % 2)
+						poll(NULL, 0, random() % 20);
+					_exit(0);
+				}
+				while (waitpid(-1, NULL, WNOHANG) > 0)
+					;
+				break;
+			}
+		}
+		while (count) {
+			count--;
+			munmap(regions[count].address, regions[count].length);
+		}
+		close(file);
+	}
+}
+
+static void test_random_deaths(int seconds)
+{
+	enum { WORKERS = 6 };
+	pid_t workers[WORKERS] = {};
+	double end = now() + seconds;
+	unsigned int seed = 1, deaths = 0;
+	char line[80];
+
+	fflush(stdout);
+	while (now() < end) {
+		int i = random() % WORKERS;
+
+		if (workers[i]) {
+			kill(workers[i], SIGKILL);
+			waitpid(workers[i], NULL, 0);
+			deaths++;
+		}
+		workers[i] = fork();
+		if (!workers[i]) {
+			/* What it has forked dies with it. */
+			setpgid(0, 0);
+			work_at_random(seed);
+		}
+		seed++;
+		poll(NULL, 0, random() % 60);
+	}
+	for (int i = 0; i < WORKERS; i++) {
+		if (workers[i]) {
+			kill(-workers[i], SIGKILL);
+			kill(workers[i], SIGKILL);
+			waitpid(workers[i], NULL, 0);
+			deaths++;
+		}
+	}
+	snprintf(line, sizeof(line), "%u processes were killed at random moments", deaths);
+	report(deaths > 0, line);
+}
+
+static bool read_counts(char *text, size_t size)
+{
+	int file = open(COUNTS, O_RDONLY);
+	ssize_t length = file < 0 ? -1 : read(file, text, size - 1);
+
+	if (file >= 0)
+		close(file);
+	if (length < 0)
+		return false;
+	text[length] = 0;
+	return true;
+}
+
+/* Sessions of killed processes end when the device has answered: that may take a moment. */
+static void test_nothing_is_left(const char *before)
+{
+	char after[512] = "";
+	double end = now() + 20;
+
+	while (now() < end) {
+		read_counts(after, sizeof(after));
+		if (!strcmp(before, after))
+			break;
+		poll(NULL, 0, 10);
+	}
+	report(!strcmp(before, after), "the module holds what it held before");
+	if (strcmp(before, after))
+		printf("before:\n%safter:\n%s", before, after);
+}
+
+int main(int argc, char **argv)
+{
+	int seconds = argc > 1 ? atoi(argv[1]) : 5;
+	char before[512];
+	bool counted;
+	int file;
+
+	file = open_device();
+	wait_until_ready(file);
+	counted = read_counts(before, sizeof(before));
+	test_information(file);
+	test_refusals();
+	test_session();
+	test_regions();
+	test_dead_session_wakes();
+	test_random_deaths(seconds);
+	if (counted)
+		test_nothing_is_left(before);
+	else
+		printf("skip   the module holds what it held before: " COUNTS " needs root and debugfs\n");
+	printf("%d passed, %d failed, %d skipped\n", passed, failed, !counted);
+	return failed ? 1 : 0;
+}

@@ -18,7 +18,7 @@ pub(crate) fn expand(group: u32, item: &ItemTrait) -> Result<TokenStream> {
     }
     let module = snake_case(&item.ident);
     let hand_over = format_ident!("{module}_rows");
-    let statics = rows.iter().map(|row| row_static(group, row));
+    let statics = rows.iter().map(|row| row_static(&module, group, row));
     let names = rows.iter().map(|row| &row.name);
     let attributes = &item.attrs;
     let name = &item.ident;
@@ -60,9 +60,10 @@ fn documented(row: &Row) -> TokenStream {
     quote! { #(#docs)* #default fn #name(#(#parameters),*) -> crate::cuda::CUresult; }
 }
 
-fn row_static(group: u32, row: &Row) -> TokenStream {
+fn row_static(module: &Ident, group: u32, row: &Row) -> TokenStream {
     let name = &row.name;
     let text = name.to_string();
+    let module = module.to_string();
     let opcode = group << 8 | row.number;
     let (since, posted) = (row.since, row.posted);
     let (before_init, needs_context, blocks) = (row.before_init, row.needs_context, &row.blocks);
@@ -80,6 +81,7 @@ fn row_static(group: u32, row: &Row) -> TokenStream {
     quote! {
         pub static #name: Call = Call {
             name: #text,
+            group: #module,
             opcode: #opcode,
             since: #since,
             disposition: Disposition::#disposition,

@@ -31,6 +31,8 @@ pub mod virtual_memory;
 pub struct Call {
     /// The exported symbol.
     pub name: &'static str,
+    /// The group's module, e.g. `memory`.
+    pub group: &'static str,
     /// Number on the wire: the group in bits 8 and up, the row's number below. Never reused.
     pub opcode: u32,
     /// CUDA version (1000 × major + 10 × minor) from which `cuGetProcAddress` gives this symbol for [`Call::base_name`];

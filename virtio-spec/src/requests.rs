@@ -1,6 +1,6 @@
 //! Requests that hand-written code on both sides builds and reads.
 //!
-//! Many functions of CUDA's API come down to one of these: the forty forms of a linear copy are one [`Copy`]. Their
+//! Many functions of CUDA's API come down to one of these: the forty forms of a linear copy are one [`struct@Copy`]. Their
 //! opcodes lie in group [`GROUP`], which the call table leaves free. A request is [`crate::session::RequestHeader`], the
 //! structure named here, then the arrays and bytes that the structure counts, each padded to 8 bytes. A response is
 //! [`crate::session::ResponseHeader`], then the structure named "→".
@@ -44,7 +44,7 @@ pub mod opcode {
     pub const PRINTF_READ: u32 = 0x7f0e;
 }
 
-/// Where one side of a [`Copy`] lies.
+/// Where one side of a [`struct@Copy`] lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Place {
@@ -72,7 +72,7 @@ impl Place {
     }
 }
 
-/// One side of a [`Copy`].
+/// One side of a [`struct@Copy`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Side {

@@ -1,1 +1,34 @@
-//! The guest's libcuda.so.1.
+//! The guest's `libcuda.so.1`.
+//!
+//! A program's call enters at a C export (`exports`, generated from the call table), passes the checks of `entry`, and
+//! is then answered from what the shim knows, or becomes a request in the calling thread's lane.
+//!
+//! Read in this order:
+//! 1. `entry` and `process`: what holds for every call; initialised, forked, ending;
+//! 2. `transport`: the guest's driver or the backend's socket;
+//! 3. `session`: shared memory, lanes, sleeping and waking;
+//! 4. `wire`: one call as a request and its response;
+//! 5. `handles`, `context`: objects and the threads' current contexts;
+//! 6. `device`: the device information and what the environment shows of it;
+//! 7. `memory`: what an address is, pinned memory, copies; `window`: the reserved addresses;
+//! 8. `code`: images, modules, functions, launches;
+//! 9. `calls`: the hand-written halves of calls, one module for each group;
+//! 10. `proc_address`: `cuGetProcAddress`.
+//!
+//! Lock order: a lane's lock is taken last, and nothing else is locked while it is held.
+#![cfg(not(loom))]
+
+mod calls;
+mod code;
+mod context;
+mod device;
+mod entry;
+mod exports;
+mod handles;
+mod memory;
+mod proc_address;
+mod process;
+mod session;
+mod transport;
+mod window;
+mod wire;

@@ -1,0 +1,263 @@
+//! Functions, kernels and occupancy.
+
+use std::ffi::c_char;
+
+use virtio_spec::codec::Scalar;
+use virtio_spec::cuda::{
+    CUdevice, CUdevice_attribute, CUfunction, CUfunction_attribute, CUfunctionLoadingState, CUkernel,
+    CUmodule, CUoccupancyB2DSize, CUresult,
+};
+use virtio_spec::handle::{Handle, Kind};
+
+use super::{give, give_if_wanted};
+use crate::code::function;
+use crate::context;
+use crate::device::devices;
+use crate::entry::status;
+use crate::exports::functions::{
+    cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags, wire_cuFuncGetAttribute, wire_cuFuncSetAttribute,
+    wire_cuKernelGetAttribute, wire_cuKernelSetAttribute,
+};
+
+/// # Safety
+/// `place` is null, or valid for writing.
+unsafe fn give_name(place: *mut *const c_char, handle: u64) -> CUresult {
+    // SAFETY: as the caller promises. The name lives as long as the function.
+    status(function::find(handle).and_then(|found| unsafe { give(place, found.name.as_ptr()) }))
+}
+
+pub(crate) unsafe fn cuKernelGetName(name: *mut *const c_char, function: CUkernel) -> CUresult {
+    // SAFETY: the same contract.
+    unsafe { give_name(name, function.0) }
+}
+
+pub(crate) unsafe fn cuFuncGetName(name: *mut *const c_char, function: CUfunction) -> CUresult {
+    let found = function::find(function.0);
+    // The function of a kernel has the kernel's name.
+    let named = match found {
+        Ok(found) if Handle::from_u64(found.parent).is_some_and(|parent| parent.kind == Kind::Kernel) => {
+            found.parent
+        }
+        _ => function.0,
+    };
+    // SAFETY: the same contract.
+    unsafe { give_name(name, named) }
+}
+
+pub(crate) unsafe fn cuFuncGetModule(module: *mut CUmodule, function: CUfunction) -> CUresult {
+    let parent = function::find(function.0).and_then(|found| match Handle::from_u64(found.parent) {
+        Some(Handle { kind: Kind::Module, .. }) => Ok(found.parent),
+        Some(Handle { kind: Kind::Kernel, .. }) => {
+            let library = function::find(found.parent)?.parent;
+            super::modules::library_module(library)
+        }
+        Some(Handle { kind: Kind::Library, .. }) => super::modules::library_module(found.parent),
+        _ => Err(CUresult::ERROR_INVALID_HANDLE),
+    });
+    // SAFETY: the application's place for a module.
+    status(parent.and_then(|handle| unsafe { give(module, CUmodule(handle)) }))
+}
+
+/// # Safety
+/// Both places are null, or valid for writing.
+unsafe fn give_parameter(handle: u64, index: usize, offset: *mut usize, size: *mut usize) -> CUresult {
+    let found = function::find(handle)
+        .and_then(|found| found.parameters.get(index).copied().ok_or(CUresult::ERROR_INVALID_VALUE));
+    status(found.and_then(|parameter| {
+        // SAFETY: as the caller promises.
+        unsafe { give(offset, parameter.offset as usize) }?;
+        // SAFETY: as the caller promises.
+        unsafe { give_if_wanted(size, parameter.size as usize) };
+        Ok(())
+    }))
+}
+
+pub(crate) unsafe fn cuFuncGetParamInfo(
+    func: CUfunction,
+    param_index: usize,
+    param_offset: *mut usize,
+    param_size: *mut usize,
+) -> CUresult {
+    // SAFETY: the same contract.
+    unsafe { give_parameter(func.0, param_index, param_offset, param_size) }
+}
+
+pub(crate) unsafe fn cuKernelGetParamInfo(
+    kernel: CUkernel,
+    param_index: usize,
+    param_offset: *mut usize,
+    param_size: *mut usize,
+) -> CUresult {
+    // SAFETY: the same contract.
+    unsafe { give_parameter(kernel.0, param_index, param_offset, param_size) }
+}
+
+pub(crate) unsafe fn cuFuncIsLoaded(state: *mut CUfunctionLoadingState, function: CUfunction) -> CUresult {
+    // A function is loaded when it is looked up, because its parameters are asked for.
+    let found = function::find(function.0);
+    // SAFETY: the application's place for the state.
+    status(found.and_then(|_| unsafe { give(state, CUfunctionLoadingState::LOADED) }))
+}
+
+pub(crate) unsafe fn cuFuncGetAttribute(
+    value: *mut i32,
+    attrib: CUfunction_attribute,
+    function: CUfunction,
+) -> CUresult {
+    match function::find(function.0).map(|found| found.attribute(attrib.0)) {
+        // SAFETY: the application's place for a number.
+        Ok(Some(known)) => status(unsafe { give(value, known) }),
+        // SAFETY: the same contract.
+        Ok(None) => unsafe { wire_cuFuncGetAttribute(value, attrib, function) },
+        Err(error) => error,
+    }
+}
+
+/// A device as the worker numbers it.
+fn host_device(device: CUdevice) -> Result<CUdevice, CUresult> {
+    devices()?.host_ordinal(device).map(|ordinal| CUdevice::from_u64(u64::from(ordinal)))
+}
+
+pub(crate) unsafe fn cuKernelGetAttribute(
+    value: *mut i32,
+    attrib: CUfunction_attribute,
+    kernel: CUkernel,
+    device: CUdevice,
+) -> CUresult {
+    let host = match host_device(device) {
+        Ok(host) => host,
+        Err(error) => return error,
+    };
+    match function::find(kernel.0).map(|found| found.attribute(attrib.0)) {
+        // The attributes that came with the kernel are those of device 0.
+        // SAFETY: the application's place for a number.
+        Ok(Some(known)) if host == CUdevice::default() => status(unsafe { give(value, known) }),
+        // SAFETY: the same contract.
+        Ok(_) => unsafe { wire_cuKernelGetAttribute(value, attrib, kernel, host) },
+        Err(error) => error,
+    }
+}
+
+pub(crate) unsafe fn cuFuncSetAttribute(
+    function: CUfunction,
+    attrib: CUfunction_attribute,
+    value: i32,
+) -> CUresult {
+    // SAFETY: no pointers.
+    let result = unsafe { wire_cuFuncSetAttribute(function, attrib, value) };
+    if let Ok(found) = function::find(function.0) {
+        found.attribute_was_set(attrib.0);
+    }
+    result
+}
+
+pub(crate) unsafe fn cuKernelSetAttribute(
+    attrib: CUfunction_attribute,
+    val: i32,
+    kernel: CUkernel,
+    device: CUdevice,
+) -> CUresult {
+    let host = match host_device(device) {
+        Ok(host) => host,
+        Err(error) => return error,
+    };
+    // SAFETY: no pointers.
+    let result = unsafe { wire_cuKernelSetAttribute(attrib, val, kernel, host) };
+    if let Ok(found) = function::find(kernel.0) {
+        found.attribute_was_set(attrib.0);
+    }
+    result
+}
+
+pub(crate) unsafe fn cuOccupancyMaxPotentialBlockSize(
+    min_grid_size: *mut i32,
+    block_size: *mut i32,
+    func: CUfunction,
+    block_size_to_dynamic_smem_size: CUoccupancyB2DSize,
+    dynamic_smem_size: usize,
+    block_size_limit: i32,
+) -> CUresult {
+    // SAFETY: the same contract.
+    unsafe {
+        cuOccupancyMaxPotentialBlockSizeWithFlags(
+            min_grid_size,
+            block_size,
+            func,
+            block_size_to_dynamic_smem_size,
+            dynamic_smem_size,
+            block_size_limit,
+            0,
+        )
+    }
+}
+
+pub(crate) unsafe fn cuOccupancyMaxPotentialBlockSizeWithFlags(
+    min_grid_size: *mut i32,
+    block_size: *mut i32,
+    func: CUfunction,
+    block_size_to_dynamic_smem_size: CUoccupancyB2DSize,
+    dynamic_smem_size: usize,
+    block_size_limit: i32,
+    flags: u32,
+) -> CUresult {
+    if min_grid_size.is_null() || block_size.is_null() || block_size_limit < 0 {
+        return CUresult::ERROR_INVALID_VALUE;
+    }
+    let shared = |size: i32| match block_size_to_dynamic_smem_size {
+        // SAFETY: the application's function, which CUDA calls with block sizes.
+        Some(of_block) => unsafe { of_block(size) },
+        None => dynamic_smem_size,
+    };
+    let best = || -> Result<(i32, i32), CUresult> {
+        let device = context::current_context()?.device;
+        let all = devices()?;
+        let get = |attribute: CUdevice_attribute| all.attribute(device, attribute.0);
+        let warp = get(CUdevice_attribute::WARP_SIZE)?.max(1);
+        let resident = get(CUdevice_attribute::MAX_THREADS_PER_MULTIPROCESSOR)?;
+        let processors = get(CUdevice_attribute::MULTIPROCESSOR_COUNT)?;
+        let mut most = get(CUdevice_attribute::MAX_THREADS_PER_BLOCK)?;
+        let mut of_function = 0;
+        // SAFETY: a local place.
+        let asked = unsafe {
+            cuFuncGetAttribute(&raw mut of_function, CUfunction_attribute::MAX_THREADS_PER_BLOCK, func)
+        };
+        super::outcome(asked)?;
+        most = most.min(of_function);
+        if block_size_limit > 0 {
+            most = most.min(block_size_limit);
+        }
+        let (mut best_threads, mut best_size, mut best_blocks) = (0, 0, 0);
+        // Larger blocks first: of equal occupancies the largest block is the answer.
+        let mut rounded = (most + warp - 1) / warp * warp;
+        while rounded > 0 {
+            let size = rounded.min(most);
+            let mut blocks = 0;
+            // SAFETY: a local place.
+            let asked = unsafe {
+                cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
+                    &raw mut blocks,
+                    func,
+                    size,
+                    shared(size),
+                    flags,
+                )
+            };
+            super::outcome(asked)?;
+            let threads = blocks.saturating_mul(size);
+            if threads > best_threads {
+                (best_threads, best_size, best_blocks) = (threads, size, blocks);
+            }
+            if threads >= resident {
+                break;
+            }
+            rounded -= warp;
+        }
+        Ok((best_blocks.saturating_mul(processors), best_size))
+    };
+    status(best().map(|(grid, block)| {
+        // SAFETY: not null; the application's place for a number.
+        unsafe { min_grid_size.write(grid) };
+        // SAFETY: not null; the application's place for a number.
+        unsafe { block_size.write(block) };
+    }))
+}

@@ -1,0 +1,99 @@
+//! Launches.
+
+use std::ffi::c_void;
+
+use virtio_spec::cuda::{CUfunction, CUlaunchConfig, CUresult, CUstream};
+use virtio_spec::requests::launch_flags;
+
+use crate::code::launch::{self, Order};
+use crate::entry::{Flavour, status};
+
+/// `CU_STREAM_PER_THREAD`.
+const PER_THREAD: u64 = 2;
+
+const fn stream_of(stream: CUstream, flavour: Flavour) -> u64 {
+    if stream.0 == 0 && flavour.is_per_thread() { PER_THREAD } else { stream.0 }
+}
+
+pub(crate) unsafe fn cuLaunchKernel(
+    f: CUfunction,
+    grid_dim_x: u32,
+    grid_dim_y: u32,
+    grid_dim_z: u32,
+    block_dim_x: u32,
+    block_dim_y: u32,
+    block_dim_z: u32,
+    shared_mem_bytes: u32,
+    stream: CUstream,
+    kernel_params: *mut *mut c_void,
+    extra: *mut *mut c_void,
+    flavour: Flavour,
+) -> CUresult {
+    let order = Order {
+        function: f.0,
+        grid: [grid_dim_x, grid_dim_y, grid_dim_z],
+        block: [block_dim_x, block_dim_y, block_dim_z],
+        shared_bytes: shared_mem_bytes,
+        stream: stream_of(stream, flavour),
+        flags: 0,
+        attributes: Vec::new(),
+    };
+    // SAFETY: the same contract.
+    status(unsafe { launch::launch(order, kernel_params, extra) })
+}
+
+pub(crate) unsafe fn cuLaunchKernelEx(
+    config: *const CUlaunchConfig,
+    f: CUfunction,
+    kernel_params: *mut *mut c_void,
+    extra: *mut *mut c_void,
+    flavour: Flavour,
+) -> CUresult {
+    if config.is_null() {
+        return CUresult::ERROR_INVALID_VALUE;
+    }
+    // SAFETY: the application's structure.
+    let config = unsafe { config.read() };
+    // SAFETY: the application's array.
+    let attributes = match unsafe { launch::attributes(config.attrs, config.numAttrs) } {
+        Ok(attributes) => attributes,
+        Err(error) => return error,
+    };
+    let order = Order {
+        function: f.0,
+        grid: [config.gridDimX, config.gridDimY, config.gridDimZ],
+        block: [config.blockDimX, config.blockDimY, config.blockDimZ],
+        shared_bytes: config.sharedMemBytes,
+        stream: stream_of(config.hStream, flavour),
+        flags: launch_flags::EXTENDED,
+        attributes,
+    };
+    // SAFETY: the same contract.
+    status(unsafe { launch::launch(order, kernel_params, extra) })
+}
+
+pub(crate) unsafe fn cuLaunchCooperativeKernel(
+    f: CUfunction,
+    grid_dim_x: u32,
+    grid_dim_y: u32,
+    grid_dim_z: u32,
+    block_dim_x: u32,
+    block_dim_y: u32,
+    block_dim_z: u32,
+    shared_mem_bytes: u32,
+    stream: CUstream,
+    kernel_params: *mut *mut c_void,
+    flavour: Flavour,
+) -> CUresult {
+    let order = Order {
+        function: f.0,
+        grid: [grid_dim_x, grid_dim_y, grid_dim_z],
+        block: [block_dim_x, block_dim_y, block_dim_z],
+        shared_bytes: shared_mem_bytes,
+        stream: stream_of(stream, flavour),
+        flags: launch_flags::COOPERATIVE,
+        attributes: Vec::new(),
+    };
+    // SAFETY: the same contract.
+    status(unsafe { launch::launch(order, kernel_params, std::ptr::null_mut()) })
+}

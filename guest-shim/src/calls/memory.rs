@@ -1,0 +1,220 @@
+//! Device and pinned memory, and what a pointer is.
+
+use std::ffi::c_void;
+
+use virtio_spec::cuda::{CUdeviceptr, CUpointer_attribute, CUresult, CUstream};
+
+use super::{give, outcome};
+use crate::context;
+use crate::entry::{Flavour, status};
+use crate::exports::contexts::wire_cuCtxSynchronize;
+use crate::exports::memory::{
+    wire_cuMemAlloc_v2, wire_cuMemAllocAsync, wire_cuMemAllocPitch_v2, wire_cuMemFree_v2, wire_cuMemFreeAsync,
+};
+use crate::memory::attributes::{self, Value};
+use crate::memory::{self, Kind, copy, pinned, registered};
+
+/// An address of the application as a number.
+fn address(pointer: *const c_void) -> u64 {
+    pointer.expose_provenance() as u64
+}
+
+fn pointer(address: u64) -> *mut c_void {
+    std::ptr::with_exposed_provenance_mut(usize::try_from(address).unwrap_or(0))
+}
+
+/// Writes an attribute's value.
+///
+/// # Safety
+/// `place` has as many bytes as the attribute.
+unsafe fn give_value(value: Value, place: *mut c_void) {
+    // SAFETY: as the caller promises.
+    unsafe { std::ptr::copy_nonoverlapping(value.value.to_le_bytes().as_ptr(), place.cast(), value.bytes) };
+}
+
+pub(crate) unsafe fn cuPointerGetAttribute(
+    data: *mut c_void,
+    attribute: CUpointer_attribute,
+    ptr: CUdeviceptr,
+) -> CUresult {
+    if data.is_null() {
+        return CUresult::ERROR_INVALID_VALUE;
+    }
+    // SAFETY: the application's place for the attribute.
+    status(attributes::get(attribute, ptr.0).map(|value| unsafe { give_value(value, data) }))
+}
+
+pub(crate) unsafe fn cuPointerGetAttributes(
+    num_attributes: u32,
+    attributes: *mut CUpointer_attribute,
+    data: *mut *mut c_void,
+    ptr: CUdeviceptr,
+) -> CUresult {
+    if num_attributes == 0 || attributes.is_null() || data.is_null() {
+        return CUresult::ERROR_INVALID_VALUE;
+    }
+    for index in 0..num_attributes as usize {
+        // SAFETY: an element of the application's array.
+        let attribute = unsafe { attributes.wrapping_add(index).read() };
+        // SAFETY: an element of the application's array.
+        let place = unsafe { data.wrapping_add(index).read() };
+        if place.is_null() {
+            return CUresult::ERROR_INVALID_VALUE;
+        }
+        match attributes::get_or_none(attribute, ptr.0) {
+            // SAFETY: the application's place for the attribute.
+            Ok(value) => unsafe { give_value(value, place) },
+            Err(error) => return error,
+        }
+    }
+    CUresult::SUCCESS
+}
+
+pub(crate) unsafe fn cuPointerSetAttribute(
+    value: *const c_void,
+    attribute: CUpointer_attribute,
+    ptr: CUdeviceptr,
+) -> CUresult {
+    // Synchronous memory operations are the only attribute that can be set. Copies of this device's memory that could
+    // overtake the program do not exist, so there is nothing to change.
+    if value.is_null() || attribute != CUpointer_attribute::SYNC_MEMOPS || memory::find(ptr.0).is_none() {
+        return CUresult::ERROR_INVALID_VALUE;
+    }
+    CUresult::SUCCESS
+}
+
+/// Notes device memory that was just allocated at `*place`.
+///
+/// # Safety
+/// `place` was just written.
+unsafe fn note(place: *const CUdeviceptr, length: u64) {
+    // SAFETY: as the caller promises.
+    let start = unsafe { place.read() }.0;
+    memory::insert(start, length, Kind::Device, start, context::current().unwrap_or(0));
+}
+
+pub(crate) unsafe fn cuMemAlloc_v2(pointer: *mut CUdeviceptr, bytesize: usize) -> CUresult {
+    // SAFETY: the same contract.
+    let result = unsafe { wire_cuMemAlloc_v2(pointer, bytesize) };
+    if result == CUresult::SUCCESS {
+        // SAFETY: the call has written it.
+        unsafe { note(pointer, bytesize as u64) };
+    }
+    result
+}
+
+pub(crate) unsafe fn cuMemAllocPitch_v2(
+    pointer: *mut CUdeviceptr,
+    p_pitch: *mut usize,
+    width_in_bytes: usize,
+    height: usize,
+    element_size_bytes: u32,
+) -> CUresult {
+    // SAFETY: the same contract.
+    let result =
+        unsafe { wire_cuMemAllocPitch_v2(pointer, p_pitch, width_in_bytes, height, element_size_bytes) };
+    if result == CUresult::SUCCESS {
+        // SAFETY: the call has written it.
+        let pitch = unsafe { p_pitch.read() } as u64;
+        // SAFETY: the call has written it.
+        unsafe { note(pointer, pitch.saturating_mul(height as u64)) };
+    }
+    result
+}
+
+pub(crate) unsafe fn cuMemFree_v2(pointer: CUdeviceptr) -> CUresult {
+    // SAFETY: no pointers of the process.
+    let result = unsafe { wire_cuMemFree_v2(pointer) };
+    if result == CUresult::SUCCESS && memory::find(pointer.0).is_some_and(|range| range.kind == Kind::Device)
+    {
+        memory::remove(pointer.0);
+    }
+    result
+}
+
+pub(crate) unsafe fn cuMemAllocAsync(
+    pointer: *mut CUdeviceptr,
+    bytesize: usize,
+    stream: CUstream,
+    flavour: Flavour,
+) -> CUresult {
+    // SAFETY: the same contract.
+    let result = unsafe { wire_cuMemAllocAsync(pointer, bytesize, stream, flavour) };
+    if result == CUresult::SUCCESS {
+        // SAFETY: the call has written it.
+        unsafe { note(pointer, bytesize as u64) };
+    }
+    result
+}
+
+pub(crate) unsafe fn cuMemFreeAsync(pointer: CUdeviceptr, stream: CUstream, flavour: Flavour) -> CUresult {
+    if !copy::is_stream(stream.0) {
+        return CUresult::ERROR_INVALID_HANDLE;
+    }
+    if memory::find(pointer.0).is_none_or(|range| range.start != pointer.0 || range.kind != Kind::Device) {
+        return CUresult::ERROR_INVALID_VALUE;
+    }
+    // SAFETY: no pointers of the process.
+    let result = unsafe { wire_cuMemFreeAsync(pointer, stream, flavour) };
+    if result == CUresult::SUCCESS {
+        memory::remove(pointer.0);
+    }
+    result
+}
+
+pub(crate) unsafe fn cuMemAllocHost_v2(pp: *mut *mut c_void, bytesize: usize) -> CUresult {
+    // SAFETY: the same contract.
+    unsafe { cuMemHostAlloc(pp, bytesize, 0) }
+}
+
+pub(crate) unsafe fn cuMemHostAlloc(pp: *mut *mut c_void, bytesize: usize, flags: u32) -> CUresult {
+    if pp.is_null() {
+        return CUresult::ERROR_INVALID_VALUE;
+    }
+    let allocated = pinned::allocate(bytesize as u64, flags);
+    // SAFETY: the application's place for a pointer.
+    status(allocated.and_then(|address| unsafe { give(pp, pointer(address)) }))
+}
+
+pub(crate) unsafe fn cuMemFreeHost(p: *mut c_void) -> CUresult {
+    if p.is_null() {
+        return CUresult::SUCCESS;
+    }
+    // SAFETY: no pointers.
+    status(pinned::free(address(p), || outcome(unsafe { wire_cuCtxSynchronize() })))
+}
+
+pub(crate) unsafe fn cuMemHostGetFlags(p_flags: *mut u32, p: *mut c_void) -> CUresult {
+    let flags = match memory::find(address(p)).map(|range| range.kind) {
+        // Portable and mapped, as with unified addressing all pinned memory is.
+        Some(Kind::Pinned { flags }) => Ok(flags | 2),
+        Some(Kind::Registered { flags, region }) => Ok(flags | if region.is_some() { 2 } else { 0 }),
+        _ => Err(CUresult::ERROR_INVALID_VALUE),
+    };
+    // SAFETY: the application's place for a number.
+    status(flags.and_then(|flags| unsafe { give(p_flags, flags) }))
+}
+
+pub(crate) unsafe fn cuMemHostGetDevicePointer_v2(
+    pointer: *mut CUdeviceptr,
+    p: *mut c_void,
+    flags: u32,
+) -> CUresult {
+    if flags != 0 {
+        return CUresult::ERROR_INVALID_VALUE;
+    }
+    let found = memory::find(address(p))
+        .filter(|range| range.kind != Kind::Device && range.device_pointer != 0)
+        .map(|range| range.device_pointer + (address(p) - range.start))
+        .ok_or(CUresult::ERROR_INVALID_VALUE);
+    // SAFETY: the application's place for an address.
+    status(found.and_then(|found| unsafe { give(pointer, CUdeviceptr(found)) }))
+}
+
+pub(crate) unsafe fn cuMemHostRegister_v2(p: *mut c_void, bytesize: usize, flags: u32) -> CUresult {
+    status(registered::register(address(p), bytesize as u64, flags))
+}
+
+pub(crate) unsafe fn cuMemHostUnregister(p: *mut c_void) -> CUresult {
+    status(registered::unregister(address(p)))
+}

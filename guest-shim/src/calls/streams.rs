@@ -1,0 +1,79 @@
+//! Streams.
+
+use virtio_spec::cuda::{CUcontext, CUevent, CUresult, CUstream};
+use virtio_spec::handle::Kind;
+
+use super::give;
+use crate::entry::{Flavour, status};
+use crate::exports::streams::{
+    wire_cuStreamCreate, wire_cuStreamCreateWithPriority, wire_cuStreamDestroy_v2, wire_cuStreamQuery,
+    wire_cuStreamSynchronize, wire_cuStreamWaitEvent,
+};
+use crate::memory::copy::is_stream;
+use crate::{context, handles};
+
+pub(crate) unsafe fn cuStreamCreate(stream: *mut CUstream, flags: u32) -> CUresult {
+    // SAFETY: the same contract.
+    unsafe { wire_cuStreamCreate(stream, flags) }
+}
+
+pub(crate) unsafe fn cuStreamCreateWithPriority(
+    stream: *mut CUstream,
+    flags: u32,
+    priority: i32,
+) -> CUresult {
+    // SAFETY: the same contract.
+    unsafe { wire_cuStreamCreateWithPriority(stream, flags, priority) }
+}
+
+pub(crate) unsafe fn cuStreamDestroy_v2(stream: CUstream) -> CUresult {
+    if !handles::check(&[Kind::Stream], stream.0) {
+        return CUresult::ERROR_INVALID_HANDLE;
+    }
+    // SAFETY: no pointers.
+    unsafe { wire_cuStreamDestroy_v2(stream) }
+}
+
+pub(crate) unsafe fn cuStreamDestroy(stream: CUstream) -> CUresult {
+    // SAFETY: no pointers.
+    unsafe { cuStreamDestroy_v2(stream) }
+}
+
+pub(crate) unsafe fn cuStreamSynchronize(stream: CUstream, flavour: Flavour) -> CUresult {
+    if !is_stream(stream.0) {
+        return CUresult::ERROR_INVALID_HANDLE;
+    }
+    // SAFETY: no pointers.
+    unsafe { wire_cuStreamSynchronize(stream, flavour) }
+}
+
+pub(crate) unsafe fn cuStreamQuery(stream: CUstream, flavour: Flavour) -> CUresult {
+    if !is_stream(stream.0) {
+        return CUresult::ERROR_INVALID_HANDLE;
+    }
+    // SAFETY: no pointers.
+    unsafe { wire_cuStreamQuery(stream, flavour) }
+}
+
+pub(crate) unsafe fn cuStreamGetCtx(stream: CUstream, place: *mut CUcontext, _flavour: Flavour) -> CUresult {
+    let found = match stream.0 {
+        0..=2 => context::required(),
+        handle => handles::parent(handle).ok_or(CUresult::ERROR_INVALID_HANDLE),
+    };
+    // SAFETY: the application's place for a context.
+    status(found.and_then(|handle| unsafe { give(place, CUcontext(handle)) }))
+}
+
+pub(crate) unsafe fn cuStreamWaitEvent(
+    stream: CUstream,
+    event: CUevent,
+    flags: u32,
+    flavour: Flavour,
+) -> CUresult {
+    // The request is posted, so what CUDA would refuse at once is refused here.
+    if !is_stream(stream.0) || !handles::check(&[Kind::Event], event.0) {
+        return CUresult::ERROR_INVALID_HANDLE;
+    }
+    // SAFETY: no pointers.
+    unsafe { wire_cuStreamWaitEvent(stream, event, flags, flavour) }
+}

@@ -1,0 +1,199 @@
+//! Functions and kernels: looked up once, with their attributes and the layout of their parameters.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use virtio_spec::cuda::CUresult;
+use virtio_spec::handle::{Handle, Kind};
+use virtio_spec::limits::{MAX_KERNEL_PARAMETERS, MAX_NAME_BYTES};
+use virtio_spec::requests::{FUNCTION_ATTRIBUTES, FunctionInfo, GetFunction, Parameter, opcode};
+
+use super::launch::Launched;
+use crate::wire::Request;
+use crate::{context, handles};
+
+/// What is known of a function or kernel.
+#[derive(Debug)]
+pub(crate) struct Function {
+    /// Its module, library, or the kernel that it is the function of.
+    pub(crate) parent: u64,
+    /// Context in which it was looked up; 0 for a kernel.
+    context: u64,
+    /// Its name, empty if the program never said it.
+    pub(crate) name: CString,
+    /// Where its parameters lie.
+    pub(crate) parameters: Vec<Parameter>,
+    /// Bytes of all parameters.
+    pub(crate) parameter_bytes: u32,
+    attributes: Mutex<Attributes>,
+    /// Shapes in which it was launched with success, so that equal launches need no answer.
+    pub(crate) launched: Mutex<Vec<Launched>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Attributes {
+    known: u32,
+    values: [i32; FUNCTION_ATTRIBUTES],
+}
+
+#[derive(Default)]
+struct Functions {
+    by_handle: HashMap<u64, Arc<Function>>,
+    /// Parent, context and name (none: the kernel's own function) to handle.
+    by_name: HashMap<(u64, u64, CString), u64>,
+}
+
+static FUNCTIONS: RwLock<Option<Functions>> = RwLock::new(None);
+/// Modules of libraries: library and context to module.
+static LIBRARY_MODULES: Mutex<Option<HashMap<(u64, u64), u64>>> = Mutex::new(None);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Function {
+    /// An attribute, if it is known and cannot have changed.
+    pub(crate) fn attribute(&self, index: u32) -> Option<i32> {
+        let attributes = lock(&self.attributes);
+        if index >= u32::BITS || attributes.known >> index & 1 == 0 {
+            return None;
+        }
+        attributes.values.get(index as usize).copied()
+    }
+
+    /// Forgets an attribute that was set, and what it decided about launches.
+    pub(crate) fn attribute_was_set(&self, index: u32) {
+        if index < u32::BITS {
+            lock(&self.attributes).known &= !(1 << index);
+        }
+        lock(&self.launched).clear();
+    }
+}
+
+/// The function or kernel with this handle.
+pub(crate) fn find(handle: u64) -> Result<Arc<Function>, CUresult> {
+    let functions = FUNCTIONS.read().unwrap_or_else(PoisonError::into_inner);
+    functions
+        .as_ref()
+        .and_then(|functions| functions.by_handle.get(&handle).cloned())
+        .ok_or(CUresult::ERROR_INVALID_HANDLE)
+}
+
+/// Looks a function of a module or a kernel of a library up by name, or the function of a kernel without one.
+pub(crate) fn get(parent: u64, kind: Kind, name: Option<&CStr>) -> Result<u64, CUresult> {
+    let context = if kind == Kind::Kernel { 0 } else { context::required()? };
+    let name_bytes = name.map_or(0, |name| name.to_bytes_with_nul().len());
+    if name_bytes > MAX_NAME_BYTES as usize {
+        return Err(CUresult::ERROR_NOT_FOUND);
+    }
+    let key = (parent, context, name.map(CStr::to_owned).unwrap_or_default());
+    {
+        let functions = FUNCTIONS.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(handle) = functions.as_ref().and_then(|functions| functions.by_name.get(&key)) {
+            return Ok(*handle);
+        }
+    }
+    let handle = handles::mint(kind)?;
+    let function = match ask(parent, handle, context, key.2.clone(), name_bytes) {
+        Ok(function) => function,
+        Err(error) => {
+            handles::release(kind, handle);
+            return Err(error);
+        }
+    };
+    let mut functions = FUNCTIONS.write().unwrap_or_else(PoisonError::into_inner);
+    let functions = functions.get_or_insert_default();
+    functions.by_handle.insert(handle, Arc::new(function));
+    functions.by_name.insert(key, handle);
+    Ok(handle)
+}
+
+fn ask(
+    parent: u64,
+    function: u64,
+    context: u64,
+    name: CString,
+    name_bytes: usize,
+) -> Result<Function, CUresult> {
+    let room = size_of::<FunctionInfo>() as u32 + MAX_KERNEL_PARAMETERS * size_of::<Parameter>() as u32;
+    let current = if context == 0 { context::current().unwrap_or(0) } else { context };
+    let mut request = Request::start(opcode::GET_FUNCTION, current)?.with_room(room);
+    let length = u32::try_from(name_bytes).map_err(|_| CUresult::ERROR_INVALID_VALUE)?;
+    request.structure(&GetFunction { parent, function, name_bytes: length, reserved: 0 });
+    if name_bytes > 0 {
+        request.slice(name.as_bytes_with_nul());
+    }
+    let mut response = request.answer()?;
+    let info = response.take::<FunctionInfo>()?;
+    if info.parameter_count > MAX_KERNEL_PARAMETERS {
+        return Err(CUresult::ERROR_UNKNOWN);
+    }
+    let parameters =
+        (0..info.parameter_count).map(|_| response.take::<Parameter>()).collect::<Result<Vec<_>, _>>()?;
+    let fits = |parameter: &Parameter| {
+        parameter.offset.checked_add(parameter.size).is_some_and(|end| end <= info.parameter_bytes)
+    };
+    if !parameters.iter().all(fits) {
+        return Err(CUresult::ERROR_UNKNOWN);
+    }
+    Ok(Function {
+        parent,
+        context,
+        name,
+        parameters,
+        parameter_bytes: info.parameter_bytes,
+        attributes: Mutex::new(Attributes { known: info.attributes_known, values: info.attributes }),
+        launched: Mutex::new(Vec::new()),
+    })
+}
+
+fn retain(keep: impl Fn(u64, &Function) -> bool) {
+    let mut functions = FUNCTIONS.write().unwrap_or_else(PoisonError::into_inner);
+    let Some(functions) = functions.as_mut() else { return };
+    functions.by_handle.retain(|handle, function| {
+        let stays = keep(*handle, function);
+        if !stays && let Some(parts) = Handle::from_u64(*handle) {
+            handles::release(parts.kind, *handle);
+        }
+        stays
+    });
+    let live = &functions.by_handle;
+    functions.by_name.retain(|_, handle| live.contains_key(handle));
+}
+
+/// Forgets what came from a module or library that is gone.
+pub(crate) fn forget_parent(parent: u64) {
+    let kernels: Vec<u64> = {
+        let functions = FUNCTIONS.read().unwrap_or_else(PoisonError::into_inner);
+        let all = functions.iter().flat_map(|functions| functions.by_handle.iter());
+        all.filter(|(_, function)| function.parent == parent).map(|(handle, _)| *handle).collect()
+    };
+    retain(|_, function| function.parent != parent && !kernels.contains(&function.parent));
+    lock(&LIBRARY_MODULES).get_or_insert_default().retain(|(library, _), module| {
+        if *library == parent {
+            handles::release(Kind::Module, *module);
+        }
+        *library != parent
+    });
+}
+
+/// Forgets what was looked up in a context that is gone.
+pub(super) fn forget_context(context: u64) {
+    retain(|_, function| function.context != context);
+    lock(&LIBRARY_MODULES).get_or_insert_default().retain(|(_, other), _| *other != context);
+}
+
+/// The module of a library in the current context, asked for once.
+pub(crate) fn library_module(
+    library: u64,
+    ask: impl FnOnce() -> Result<u64, CUresult>,
+) -> Result<u64, CUresult> {
+    let key = (library, context::required()?);
+    if let Some(module) = lock(&LIBRARY_MODULES).get_or_insert_default().get(&key) {
+        return Ok(*module);
+    }
+    let module = ask()?;
+    lock(&LIBRARY_MODULES).get_or_insert_default().insert(key, module);
+    Ok(module)
+}

@@ -1,0 +1,261 @@
+//! Launches. The first one of each shape is answered, so that CUDA's own checks and errors are the program's; equal
+//! ones after its success are posted.
+//!
+//! Unsafe code: reads the application's kernel parameters, as laid out by the function.
+
+use std::ffi::c_void;
+use std::sync::PoisonError;
+
+use virtio_spec::cuda::{CUlaunchAttribute, CUlaunchAttributeID, CUresult};
+use virtio_spec::handle::Kind;
+use virtio_spec::limits::MAX_LAUNCH_ATTRIBUTES;
+use virtio_spec::requests::{Launch, LaunchAttribute, launch_flags, opcode};
+
+use super::function::{self, Function};
+use crate::memory::copy::is_stream;
+use crate::wire::Request;
+use crate::{context, handles};
+
+/// `CU_LAUNCH_PARAM_BUFFER_POINTER`, `CU_LAUNCH_PARAM_BUFFER_SIZE`.
+const BUFFER_POINTER: usize = 1;
+const BUFFER_SIZE: usize = 2;
+/// Pairs of `extra` that are looked at.
+const MAX_EXTRA: usize = 16;
+/// Shapes that are remembered of a function.
+const MAX_SHAPES: usize = 64;
+/// Blocks of a grid in x, and in y and z, within which only the answered launch's shape decides.
+const MAX_GRID: [u32; 3] = [i32::MAX as u32, 65_535, 65_535];
+
+/// A shape in which a function was launched with success.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Launched {
+    context: u64,
+    block: [u32; 3],
+    shared_bytes: u32,
+    attributes: Vec<LaunchAttribute>,
+}
+
+/// What to launch.
+#[derive(Debug)]
+pub(crate) struct Order {
+    pub(crate) function: u64,
+    pub(crate) grid: [u32; 3],
+    pub(crate) block: [u32; 3],
+    pub(crate) shared_bytes: u32,
+    pub(crate) stream: u64,
+    /// Bits of [`launch_flags`].
+    pub(crate) flags: u32,
+    pub(crate) attributes: Vec<LaunchAttribute>,
+}
+
+/// Copies the application's parameters of a launch.
+///
+/// # Safety
+/// `parameters` names each parameter of the function, or `extra` a buffer with all of them.
+unsafe fn pack(
+    function: &Function,
+    parameters: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> Result<Vec<u8>, CUresult> {
+    let mut packed = vec![0; function.parameter_bytes as usize];
+    if packed.is_empty() {
+        return Ok(packed);
+    }
+    if !extra.is_null() {
+        if !parameters.is_null() {
+            return Err(CUresult::ERROR_INVALID_VALUE);
+        }
+        // SAFETY: as the caller promises.
+        return unsafe { pack_extra(packed, extra) };
+    }
+    if parameters.is_null() {
+        return Err(CUresult::ERROR_INVALID_VALUE);
+    }
+    for (index, parameter) in function.parameters.iter().enumerate() {
+        // SAFETY: an element for each parameter.
+        let from = unsafe { parameters.wrapping_add(index).read() };
+        let range = parameter.offset as usize..(parameter.offset as usize + parameter.size as usize);
+        let Some(to) = packed.get_mut(range) else { return Err(CUresult::ERROR_UNKNOWN) };
+        if from.is_null() {
+            return Err(CUresult::ERROR_INVALID_VALUE);
+        }
+        // SAFETY: the application's parameter has its size.
+        unsafe { std::ptr::copy_nonoverlapping(from.cast(), to.as_mut_ptr(), to.len()) };
+    }
+    Ok(packed)
+}
+
+/// # Safety
+/// `extra` is a list of pairs that ends with `CU_LAUNCH_PARAM_END`, and its buffer has its size.
+unsafe fn pack_extra(mut packed: Vec<u8>, extra: *mut *mut c_void) -> Result<Vec<u8>, CUresult> {
+    let mut buffer: *mut c_void = std::ptr::null_mut();
+    let mut size = 0;
+    for pair in 0..MAX_EXTRA {
+        // SAFETY: the list has not ended yet.
+        let key = unsafe { extra.wrapping_add(2 * pair).read() }.addr();
+        if key == 0 {
+            break;
+        }
+        // SAFETY: a key other than the end has a value.
+        let value = unsafe { extra.wrapping_add(2 * pair + 1).read() };
+        match key {
+            BUFFER_POINTER => buffer = value,
+            BUFFER_SIZE if value.is_null() => return Err(CUresult::ERROR_INVALID_VALUE),
+            // SAFETY: the value is the address of a size.
+            BUFFER_SIZE => size = unsafe { value.cast::<usize>().read_unaligned() },
+            _ => return Err(CUresult::ERROR_INVALID_VALUE),
+        }
+    }
+    if buffer.is_null() || size < packed.len() {
+        return Err(CUresult::ERROR_INVALID_VALUE);
+    }
+    // SAFETY: the buffer has at least as many bytes.
+    unsafe { std::ptr::copy_nonoverlapping(buffer.cast(), packed.as_mut_ptr(), packed.len()) };
+    Ok(packed)
+}
+
+/// Reads the attributes of `cuLaunchKernelEx`.
+///
+/// # Safety
+/// `attributes` has `count` elements.
+pub(crate) unsafe fn attributes(
+    attributes: *const CUlaunchAttribute,
+    count: u32,
+) -> Result<Vec<LaunchAttribute>, CUresult> {
+    if count > MAX_LAUNCH_ATTRIBUTES || (attributes.is_null() && count > 0) {
+        return Err(CUresult::ERROR_INVALID_VALUE);
+    }
+    let mut read = Vec::new();
+    for index in 0..count as usize {
+        // SAFETY: an element of the array.
+        let attribute = unsafe { attributes.wrapping_add(index).read() };
+        match attribute.id {
+            CUlaunchAttributeID::IGNORE => {}
+            CUlaunchAttributeID::ACCESS_POLICY_WINDOW
+            | CUlaunchAttributeID::COOPERATIVE
+            | CUlaunchAttributeID::SYNCHRONIZATION_POLICY
+            | CUlaunchAttributeID::CLUSTER_DIMENSION
+            | CUlaunchAttributeID::CLUSTER_SCHEDULING_POLICY_PREFERENCE
+            | CUlaunchAttributeID::PROGRAMMATIC_STREAM_SERIALIZATION
+            | CUlaunchAttributeID::PRIORITY
+            | CUlaunchAttributeID::MEM_SYNC_DOMAIN_MAP
+            | CUlaunchAttributeID::MEM_SYNC_DOMAIN
+            | CUlaunchAttributeID::PREFERRED_CLUSTER_DIMENSION
+            | CUlaunchAttributeID::PREFERRED_SHARED_MEMORY_CARVEOUT => {
+                read.push(LaunchAttribute { id: attribute.id.0, reserved: 0, value: attribute.value });
+            }
+            CUlaunchAttributeID::PROGRAMMATIC_EVENT | CUlaunchAttributeID::LAUNCH_COMPLETION_EVENT => {
+                if !handles::check(&[Kind::Event], attribute.value[0]) {
+                    return Err(CUresult::ERROR_INVALID_HANDLE);
+                }
+                read.push(LaunchAttribute { id: attribute.id.0, reserved: 0, value: attribute.value });
+            }
+            _ => return Err(CUresult::ERROR_INVALID_VALUE),
+        }
+    }
+    Ok(read)
+}
+
+/// Launches.
+///
+/// # Safety
+/// `parameters` names each parameter of the function, or `extra` a buffer with all of them.
+pub(crate) unsafe fn launch(
+    order: Order,
+    parameters: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> Result<(), CUresult> {
+    let context = context::required()?;
+    let function = function::find(order.function)?;
+    // SAFETY: as the caller promises.
+    let packed = unsafe { pack(&function, parameters, extra) }?;
+    let shape = Launched {
+        context,
+        block: order.block,
+        shared_bytes: order.shared_bytes,
+        attributes: order.attributes,
+    };
+    let posted = is_plain(&shape, &order.grid, order.flags)
+        && is_stream(order.stream)
+        && function.launched.lock().unwrap_or_else(PoisonError::into_inner).contains(&shape);
+
+    let mut request = Request::start(opcode::LAUNCH, context)?.with_room(0);
+    request.structure(&Launch {
+        function: order.function,
+        stream: order.stream,
+        grid: order.grid,
+        block: order.block,
+        shared_bytes: order.shared_bytes,
+        flags: order.flags,
+        attribute_count: u32::try_from(shape.attributes.len()).map_err(|_| CUresult::ERROR_INVALID_VALUE)?,
+        parameter_bytes: function.parameter_bytes,
+    });
+    for attribute in &shape.attributes {
+        request.structure(attribute);
+    }
+    request.slice(&packed);
+    if posted {
+        return request.post();
+    }
+    drop(request.answer()?);
+    let mut launched = function.launched.lock().unwrap_or_else(PoisonError::into_inner);
+    if !launched.contains(&shape) {
+        if launched.len() >= MAX_SHAPES {
+            launched.clear();
+        }
+        launched.push(shape);
+    }
+    Ok(())
+}
+
+/// Whether a launch whose shape has succeeded before can only fail for reasons that surface later anyway. A cooperative
+/// one can be too large, and an event of an attribute can be gone.
+fn is_plain(shape: &Launched, grid: &[u32; 3], flags: u32) -> bool {
+    let within = grid.iter().zip(MAX_GRID).all(|(blocks, most)| (1..=most).contains(blocks));
+    let special = |attribute: &LaunchAttribute| {
+        matches!(
+            CUlaunchAttributeID(attribute.id),
+            CUlaunchAttributeID::COOPERATIVE
+                | CUlaunchAttributeID::CLUSTER_DIMENSION
+                | CUlaunchAttributeID::PREFERRED_CLUSTER_DIMENSION
+                | CUlaunchAttributeID::PROGRAMMATIC_EVENT
+                | CUlaunchAttributeID::LAUNCH_COMPLETION_EVENT
+        )
+    };
+    within && flags & launch_flags::COOPERATIVE == 0 && !shape.attributes.iter().any(special)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extra_names_a_buffer() {
+        let mut bytes = [1_u8, 2, 3, 4, 5, 6, 7, 8];
+        let mut size = bytes.len();
+        let mut extra = [
+            std::ptr::without_provenance_mut(BUFFER_POINTER),
+            bytes.as_mut_ptr().cast::<c_void>(),
+            std::ptr::without_provenance_mut(BUFFER_SIZE),
+            (&raw mut size).cast(),
+            std::ptr::null_mut(),
+        ];
+        // SAFETY: a complete list.
+        let packed = unsafe { pack_extra(vec![0; 6], extra.as_mut_ptr()) };
+        assert_eq!(packed, Ok(vec![1, 2, 3, 4, 5, 6]));
+        // SAFETY: a complete list.
+        let short = unsafe { pack_extra(vec![0; 9], extra.as_mut_ptr()) };
+        assert_eq!(short, Err(CUresult::ERROR_INVALID_VALUE));
+    }
+
+    #[test]
+    fn only_plain_launches_may_be_posted() {
+        let shape = |attributes| Launched { context: 1, block: [32, 1, 1], shared_bytes: 0, attributes };
+        assert!(is_plain(&shape(Vec::new()), &[1, 1, 1], 0));
+        assert!(!is_plain(&shape(Vec::new()), &[0, 1, 1], 0));
+        assert!(!is_plain(&shape(Vec::new()), &[1, 65_536, 1], 0));
+        assert!(!is_plain(&shape(Vec::new()), &[1, 1, 1], launch_flags::COOPERATIVE));
+        let cooperative = LaunchAttribute { id: 2, reserved: 0, value: [1, 0, 0, 0, 0, 0, 0, 0] };
+        assert!(!is_plain(&shape(vec![cooperative]), &[1, 1, 1], 0));
+    }
+}

@@ -1,0 +1,313 @@
+//! Contexts: each thread's stack of them, primary contexts and their reference counts.
+//!
+//! Stacks live here alone; a request names the context that is current in its thread. A primary context's handle is
+//! there before the context is, and stays the same.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use virtio_spec::cuda::{CUdevice, CUresult};
+use virtio_spec::handle::Kind;
+use virtio_spec::requests::{PrimaryContext, PrimaryOperation, opcode};
+
+use crate::wire::Request;
+use crate::{code, device, handles, memory};
+
+/// What is known of a context.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// Its handle.
+    pub(crate) handle: u64,
+    /// Its device, as the process sees it.
+    pub(crate) device: CUdevice,
+    /// What `cuCtxGetId` answers.
+    pub(crate) id: u64,
+    /// Whether it is its device's primary context.
+    pub(crate) primary: bool,
+    /// `CUctx_flags`.
+    pub(crate) flags: AtomicU32,
+    /// `cuCtxAttach` calls without a `cuCtxDetach`, and one for the creation.
+    pub(crate) attachments: AtomicU32,
+}
+
+#[derive(Debug)]
+struct Primary {
+    context: Arc<Context>,
+    references: u32,
+}
+
+static CONTEXTS: RwLock<Option<HashMap<u64, Arc<Context>>>> = RwLock::new(None);
+static PRIMARIES: Mutex<Vec<(i32, Primary)>> = Mutex::new(Vec::new());
+static IDS: AtomicU64 = AtomicU64::new(1);
+/// Counts up whenever a context becomes usable or stops being so; what a thread knows of its current context is only
+/// valid for the epoch in which it was looked up.
+static EPOCH: AtomicU64 = AtomicU64::new(1);
+
+thread_local! {
+    static STACK: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+    static CHECKED: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
+    static CAPTURE_MODE: Cell<u32> = const { Cell::new(0) };
+}
+
+fn primaries() -> MutexGuard<'static, Vec<(i32, Primary)>> {
+    PRIMARIES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The context with this handle: a live explicit one, or a primary one, active or not.
+pub(crate) fn find(handle: u64) -> Option<Arc<Context>> {
+    CONTEXTS.read().unwrap_or_else(PoisonError::into_inner).as_ref()?.get(&handle).cloned()
+}
+
+fn add(device: CUdevice, primary: bool, flags: u32) -> Result<Arc<Context>, CUresult> {
+    let context = Arc::new(Context {
+        handle: handles::mint(Kind::Context)?,
+        device,
+        id: IDS.fetch_add(1, Ordering::Relaxed),
+        primary,
+        flags: AtomicU32::new(flags),
+        attachments: AtomicU32::new(1),
+    });
+    let mut contexts = CONTEXTS.write().unwrap_or_else(PoisonError::into_inner);
+    contexts.get_or_insert_default().insert(context.handle, Arc::clone(&context));
+    Ok(context)
+}
+
+/// The thread's current context, usable or not.
+pub(crate) fn current() -> Option<u64> {
+    STACK.try_with(|stack| stack.borrow().last().copied()).ok().flatten()
+}
+
+/// The thread's current context, which a call needs.
+pub(crate) fn required() -> Result<u64, CUresult> {
+    let handle = current().ok_or(CUresult::ERROR_INVALID_CONTEXT)?;
+    let epoch = EPOCH.load(Ordering::Acquire);
+    if CHECKED.try_with(Cell::get) == Ok((handle, epoch)) {
+        return Ok(handle);
+    }
+    let context = find(handle).ok_or(CUresult::ERROR_CONTEXT_IS_DESTROYED)?;
+    if context.primary && !is_active(context.device) {
+        return Err(CUresult::ERROR_CONTEXT_IS_DESTROYED);
+    }
+    // A thread without its locals looks again at the next call.
+    let _ = CHECKED.try_with(|checked| checked.set((handle, epoch)));
+    Ok(handle)
+}
+
+/// What is known of the thread's current context.
+pub(crate) fn current_context() -> Result<Arc<Context>, CUresult> {
+    let handle = current().ok_or(CUresult::ERROR_INVALID_CONTEXT)?;
+    find(handle).ok_or(CUresult::ERROR_CONTEXT_IS_DESTROYED)
+}
+
+/// Makes a context current on top of the thread's stack.
+pub(crate) fn push(handle: u64) -> Result<(), CUresult> {
+    find(handle).ok_or(CUresult::ERROR_INVALID_CONTEXT)?;
+    STACK.with(|stack| stack.borrow_mut().push(handle));
+    Ok(())
+}
+
+/// Takes the thread's current context off its stack.
+pub(crate) fn pop() -> Result<u64, CUresult> {
+    STACK.with(|stack| stack.borrow_mut().pop()).ok_or(CUresult::ERROR_INVALID_CONTEXT)
+}
+
+/// Replaces the top of the thread's stack; 0 only takes it off.
+pub(crate) fn set(handle: u64) -> Result<(), CUresult> {
+    if handle != 0 {
+        find(handle).ok_or(CUresult::ERROR_INVALID_CONTEXT)?;
+    }
+    STACK.with(|stack| {
+        let mut stack = stack.borrow_mut();
+        stack.pop();
+        if handle != 0 {
+            stack.push(handle);
+        }
+    });
+    Ok(())
+}
+
+/// Runs `body` with a context as the thread's current one.
+pub(crate) fn with<T>(handle: u64, body: impl FnOnce() -> Result<T, CUresult>) -> Result<T, CUresult> {
+    if current() == Some(handle) {
+        return body();
+    }
+    push(handle)?;
+    let outcome = body();
+    pop()?;
+    outcome
+}
+
+/// The thread's stream capture mode.
+pub(crate) fn capture_mode() -> u32 {
+    CAPTURE_MODE.try_with(Cell::get).unwrap_or(0)
+}
+
+/// Sets the thread's stream capture mode and returns the one before.
+pub(crate) fn exchange_capture_mode(mode: u32) -> u32 {
+    CAPTURE_MODE.with(|current| current.replace(mode))
+}
+
+/// Makes an explicit context known, once it exists.
+pub(crate) fn created(handle: u64, device: CUdevice, flags: u32) -> Result<(), CUresult> {
+    let context = Arc::new(Context {
+        handle,
+        device,
+        id: IDS.fetch_add(1, Ordering::Relaxed),
+        primary: false,
+        flags: AtomicU32::new(flags),
+        attachments: AtomicU32::new(1),
+    });
+    CONTEXTS.write().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().insert(handle, context);
+    push(handle)
+}
+
+/// Forgets an explicit context that exists no more. Where it is current in other threads, it stays on their stacks and
+/// their calls answer that it is destroyed.
+pub(crate) fn destroyed(handle: u64) {
+    CONTEXTS.write().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().remove(&handle);
+    forget_contents(handle);
+    if current() == Some(handle) {
+        // It was there a moment ago, in this thread.
+        let _ = pop();
+    }
+}
+
+fn forget_contents(handle: u64) {
+    EPOCH.fetch_add(1, Ordering::AcqRel);
+    handles::release_children(handle);
+    memory::forget_context(handle);
+    code::forget_context(handle);
+}
+
+/// The primary context of a device: its handle exists before it does.
+pub(crate) fn primary(device: CUdevice) -> Result<Arc<Context>, CUresult> {
+    device::devices()?.record(device)?;
+    let mut primaries = primaries();
+    let number = device::number(device);
+    if let Some((_, primary)) = primaries.iter().find(|(other, _)| *other == number) {
+        return Ok(Arc::clone(&primary.context));
+    }
+    let context = add(device, true, 0)?;
+    primaries.push((number, Primary { context: Arc::clone(&context), references: 0 }));
+    Ok(context)
+}
+
+/// Whether a device's primary context is there.
+pub(crate) fn is_active(device: CUdevice) -> bool {
+    let number = device::number(device);
+    primaries().iter().any(|(other, primary)| *other == number && primary.references > 0)
+}
+
+fn ask(context: &Context, operation: PrimaryOperation, flags: u32) -> Result<(), CUresult> {
+    let mut request = Request::start(opcode::PRIMARY_CONTEXT, 0)?;
+    request.structure(&PrimaryContext {
+        context: context.handle,
+        device: device::devices()?.host_ordinal(context.device)?,
+        operation: operation as u32,
+        flags,
+        reserved: 0,
+    });
+    request.answer().map(|_| ())
+}
+
+/// Counts a user of a device's primary context, which the first one makes.
+pub(crate) fn retain(device: CUdevice) -> Result<u64, CUresult> {
+    let context = primary(device)?;
+    let number = device::number(device);
+    let mut primaries = primaries();
+    let primary =
+        primaries.iter_mut().find(|(other, _)| *other == number).ok_or(CUresult::ERROR_INVALID_DEVICE)?;
+    if primary.1.references == 0 {
+        let flags = context.flags.load(Ordering::Relaxed);
+        if flags != 0 {
+            ask(&context, PrimaryOperation::SetFlags, flags)?;
+        }
+        ask(&context, PrimaryOperation::Retain, 0)?;
+        EPOCH.fetch_add(1, Ordering::AcqRel);
+    }
+    primary.1.references += 1;
+    Ok(context.handle)
+}
+
+/// Takes a user off; the last one ends the context.
+pub(crate) fn release(device: CUdevice) -> Result<(), CUresult> {
+    let context = primary(device)?;
+    let number = device::number(device);
+    let last = {
+        let mut primaries = primaries();
+        let primary =
+            primaries.iter_mut().find(|(other, _)| *other == number).ok_or(CUresult::ERROR_INVALID_DEVICE)?;
+        primary.1.references = primary.1.references.checked_sub(1).ok_or(CUresult::ERROR_INVALID_CONTEXT)?;
+        primary.1.references == 0
+    };
+    if last {
+        let outcome = ask(&context, PrimaryOperation::Release, 0);
+        forget_contents(context.handle);
+        outcome?;
+    }
+    Ok(())
+}
+
+/// Ends a device's primary context whoever uses it.
+pub(crate) fn reset(device: CUdevice) -> Result<(), CUresult> {
+    let context = primary(device)?;
+    if !is_active(device) {
+        return Ok(());
+    }
+    ask(&context, PrimaryOperation::Reset, 0)?;
+    let number = device::number(device);
+    if let Some((_, primary)) = primaries().iter_mut().find(|(other, _)| *other == number) {
+        primary.references = 0;
+    }
+    forget_contents(context.handle);
+    Ok(())
+}
+
+/// Sets the flags with which a device's primary context is made, or which it has from now on.
+pub(crate) fn set_flags(device: CUdevice, flags: u32) -> Result<(), CUresult> {
+    let context = primary(device)?;
+    if is_active(device) {
+        ask(&context, PrimaryOperation::SetFlags, flags)?;
+    }
+    context.flags.store(flags, Ordering::Relaxed);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use virtio_spec::codec::Scalar;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_has_a_stack_of_its_own() {
+        let first = add(CUdevice::from_u64(0), false, 0).expect("a context").handle;
+        let second = add(CUdevice::from_u64(0), false, 0).expect("a context").handle;
+        push(first).expect("known");
+        push(second).expect("known");
+
+        let elsewhere = std::thread::spawn(current).join().expect("the thread ends");
+
+        assert_eq!(elsewhere, None);
+        assert_eq!(pop(), Ok(second));
+        set(second).expect("known");
+        assert_eq!(pop(), Ok(second));
+        assert_eq!(pop(), Err(CUresult::ERROR_INVALID_CONTEXT));
+    }
+
+    #[test]
+    fn a_destroyed_context_stays_on_other_stacks_and_says_so() {
+        let handle = add(CUdevice::from_u64(0), false, 0).expect("a context").handle;
+        push(handle).expect("known");
+        assert_eq!(required(), Ok(handle));
+
+        std::thread::spawn(move || destroyed(handle)).join().expect("the thread ends");
+
+        assert_eq!(current(), Some(handle));
+        assert_eq!(required(), Err(CUresult::ERROR_CONTEXT_IS_DESTROYED));
+        assert_eq!(push(handle), Err(CUresult::ERROR_INVALID_CONTEXT));
+        pop().expect("it is still there");
+    }
+}

@@ -1,0 +1,123 @@
+//! The devices of this process, from the device information page: no round trip, no session.
+//!
+//! Read in this order: this file, `visible` (what the environment shows), `mask` (attributes that differ in a guest).
+
+mod mask;
+mod visible;
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use virtio_spec::codec::Scalar;
+use virtio_spec::cuda::{CUdevice, CUresult};
+use virtio_spec::info::{DeviceRecord, InfoHeader, MAGIC, RECORD_BYTES};
+use zerocopy::FromBytes;
+
+use crate::session;
+use crate::transport::{self, TransportError};
+
+/// CUDA version whose functions the shim has, and the most that it reports.
+pub(crate) const VERSION: u32 = 13000;
+/// How long `cuInit` waits for a device that is starting.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two questions to a device that is starting.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What is known of the devices.
+#[derive(Debug)]
+pub(crate) struct Devices {
+    header: InfoHeader,
+    records: Vec<DeviceRecord>,
+    visible: Vec<usize>,
+}
+
+static DEVICES: OnceLock<Devices> = OnceLock::new();
+static READING: Mutex<()> = Mutex::new(());
+
+impl Devices {
+    fn parse(bytes: &[u8]) -> Result<Self, TransportError> {
+        let (header, _) = InfoHeader::read_from_prefix(bytes).map_err(|_| TransportError::Protocol)?;
+        if header.magic != MAGIC || header.device_count > virtio_spec::limits::MAX_DEVICES {
+            return Err(TransportError::Protocol);
+        }
+        let records: Vec<DeviceRecord> = (1..=header.device_count as usize)
+            .map(|number| {
+                let start = number * RECORD_BYTES as usize;
+                let record = bytes.get(start..).ok_or(TransportError::Protocol)?;
+                DeviceRecord::read_from_prefix(record)
+                    .map(|(record, _)| record)
+                    .map_err(|_| TransportError::Protocol)
+            })
+            .collect::<Result<_, _>>()?;
+        let list = std::env::var("CUDA_VISIBLE_DEVICES").ok();
+        let order = std::env::var("CUDA_DEVICE_ORDER").ok();
+        let visible = visible::visible(&records, list.as_deref(), order.as_deref());
+        Ok(Self { header, records, visible })
+    }
+
+    /// Devices that the process sees.
+    pub(crate) const fn count(&self) -> usize {
+        self.visible.len()
+    }
+
+    /// What `cuInit` answers.
+    pub(crate) fn init_result(&self) -> Result<(), CUresult> {
+        match self.header.init_result {
+            0 if self.visible.is_empty() => Err(CUresult::ERROR_NO_DEVICE),
+            0 => Ok(()),
+            error => Err(crate::entry::result(error)),
+        }
+    }
+
+    /// Version that `cuDriverGetVersion` reports: the host's, but nothing that the shim does not have.
+    pub(crate) fn version(&self) -> u32 {
+        self.header.driver_version.min(VERSION)
+    }
+
+    /// Place of a device in the device information, which is how the device knows it.
+    pub(crate) fn host_ordinal(&self, device: CUdevice) -> Result<u32, CUresult> {
+        let ordinal = usize::try_from(number(device)).map_err(|_| CUresult::ERROR_INVALID_DEVICE)?;
+        let place = self.visible.get(ordinal).ok_or(CUresult::ERROR_INVALID_DEVICE)?;
+        u32::try_from(*place).map_err(|_| CUresult::ERROR_INVALID_DEVICE)
+    }
+
+    /// The record of a device.
+    pub(crate) fn record(&self, device: CUdevice) -> Result<&DeviceRecord, CUresult> {
+        let place = self.host_ordinal(device)? as usize;
+        self.records.get(place).ok_or(CUresult::ERROR_INVALID_DEVICE)
+    }
+
+    /// An attribute of a device, as a guest can keep its promise.
+    pub(crate) fn attribute(&self, device: CUdevice, index: u32) -> Result<i32, CUresult> {
+        let record = self.record(device)?;
+        let known = record.attribute(index as usize).ok_or(CUresult::ERROR_INVALID_VALUE)?;
+        Ok(mask::of_guest(index).unwrap_or(known))
+    }
+
+    /// The visible device that has a property.
+    pub(crate) fn find(&self, fits: impl Fn(&DeviceRecord) -> bool) -> Option<CUdevice> {
+        let ordinal = self.visible.iter().position(|&place| self.records.get(place).is_some_and(&fits))?;
+        Some(CUdevice::from_u64(ordinal as u64))
+    }
+}
+
+/// A device's ordinal as a number.
+pub(crate) fn number(device: CUdevice) -> i32 {
+    i32::from_u64(device.to_u64())
+}
+
+/// The devices, asked for once. An answer that did not come is asked for again by the next call.
+pub(crate) fn devices() -> Result<&'static Devices, CUresult> {
+    if let Some(devices) = DEVICES.get() {
+        return Ok(devices);
+    }
+    let _one_at_a_time = READING.lock().unwrap_or_else(PoisonError::into_inner);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match transport::device_info().and_then(|bytes| Devices::parse(&bytes)) {
+            Ok(devices) => return Ok(DEVICES.get_or_init(|| devices)),
+            Err(TransportError::Starting) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+            Err(error) => return Err(session::error_of(error)),
+        }
+    }
+}

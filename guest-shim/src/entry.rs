@@ -1,0 +1,67 @@
+//! What every C export does first: no panic leaves it, and nothing is answered that must not be.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use virtio_spec::calls::Call;
+use virtio_spec::cuda::CUresult;
+
+use crate::process;
+
+/// Which of a call's two entries was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flavour {
+    /// The plain one: the null stream is the legacy stream.
+    Legacy,
+    /// The one with a suffix: the null stream is the thread's own.
+    PerThread,
+}
+
+impl Flavour {
+    /// Whether the null stream is the thread's own.
+    pub(crate) const fn is_per_thread(self) -> bool {
+        matches!(self, Self::PerThread)
+    }
+}
+
+/// Calls to functions that are not supported, for the log.
+static UNSUPPORTED: AtomicU64 = AtomicU64::new(0);
+
+/// A result as it came over the wire.
+pub(crate) const fn result(number: u32) -> CUresult {
+    CUresult(number)
+}
+
+/// A call's result as CUDA returns it.
+pub(crate) fn status(outcome: Result<(), CUresult>) -> CUresult {
+    outcome.err().unwrap_or(CUresult::SUCCESS)
+}
+
+/// Runs a call's body behind the checks that all calls share.
+pub(crate) fn call(row: &'static Call, body: impl FnOnce() -> CUresult) -> CUresult {
+    if !row.before_init
+        && let Err(error) = process::check_initialised()
+    {
+        return error;
+    }
+    // The body's locks are taken over when a panic has poisoned them, and tables change in single steps.
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or(CUresult::ERROR_UNKNOWN)
+}
+
+/// Answers a call that is exported but not supported.
+pub(crate) fn unsupported(row: &'static Call) -> CUresult {
+    call(row, || {
+        UNSUPPORTED.fetch_add(1, Ordering::Relaxed);
+        CUresult::ERROR_NOT_SUPPORTED
+    })
+}
+
+/// Keeps a panic of the shim off the program's standard error. This library's copy of the standard library is its own,
+/// so the hook of a program that is written in Rust stays as it is.
+#[cfg(not(test))]
+pub(crate) fn silence_panics() {
+    std::panic::set_hook(Box::new(|_| {}));
+}
+
+#[cfg(test)]
+pub(crate) fn silence_panics() {}

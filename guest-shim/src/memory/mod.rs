@@ -1,0 +1,154 @@
+//! What an address is: device memory, pinned memory of the process, or anything else.
+//!
+//! Read in this order: this file (the ranges that the shim knows), `pinned` (`cuMemHostAlloc`), `registered`
+//! (`cuMemHostRegister`), `copy`, `attributes` (`cuPointerGetAttribute`).
+
+pub(crate) mod attributes;
+pub(crate) mod copy;
+pub(crate) mod pinned;
+pub(crate) mod registered;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use virtio_spec::window;
+
+/// What a known range is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `cuMemAlloc` and its relatives.
+    Device,
+    /// `cuMemHostAlloc`, with its flags.
+    Pinned {
+        /// `CU_MEMHOSTALLOC_*`.
+        flags: u32,
+    },
+    /// `cuMemHostRegister`, with its flags.
+    Registered {
+        /// `CU_MEMHOSTREGISTER_*`.
+        flags: u32,
+        /// The region that the pages became; `None` if they are not shared, and copies go through staging.
+        region: Option<u32>,
+    },
+}
+
+/// A range of addresses that a CUDA call has made known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Range {
+    /// First address.
+    pub(crate) start: u64,
+    /// Bytes.
+    pub(crate) length: u64,
+    /// What it is.
+    pub(crate) kind: Kind,
+    /// The address that the GPU uses for `start`; 0 if it cannot.
+    pub(crate) device_pointer: u64,
+    /// Context in which it was made.
+    pub(crate) context: u64,
+    /// `CU_POINTER_ATTRIBUTE_BUFFER_ID`.
+    pub(crate) id: u64,
+}
+
+static RANGES: RwLock<BTreeMap<u64, Range>> = RwLock::new(BTreeMap::new());
+static IDS: AtomicU64 = AtomicU64::new(1);
+
+/// Notes a range.
+pub(crate) fn insert(start: u64, length: u64, kind: Kind, device_pointer: u64, context: u64) {
+    let id = IDS.fetch_add(1, Ordering::Relaxed);
+    let range = Range { start, length, kind, device_pointer, context, id };
+    RANGES.write().unwrap_or_else(PoisonError::into_inner).insert(start, range);
+}
+
+/// Forgets the range that starts at an address.
+pub(crate) fn remove(start: u64) -> Option<Range> {
+    RANGES.write().unwrap_or_else(PoisonError::into_inner).remove(&start)
+}
+
+/// The range that an address lies in.
+pub(crate) fn find(address: u64) -> Option<Range> {
+    let ranges = RANGES.read().unwrap_or_else(PoisonError::into_inner);
+    let (_, range) = ranges.range(..=address).next_back()?;
+    (address - range.start < range.length).then_some(*range)
+}
+
+/// Whether any byte of a range is known.
+pub(crate) fn overlaps(start: u64, length: u64) -> bool {
+    let end = start.saturating_add(length);
+    let ranges = RANGES.read().unwrap_or_else(PoisonError::into_inner);
+    ranges.range(..end).next_back().is_some_and(|(_, range)| start < range.start.saturating_add(range.length))
+}
+
+/// Forgets what was made in a context. Pinned memory goes with it.
+pub(crate) fn forget_context(context: u64) {
+    let gone: Vec<Range> = {
+        let mut ranges = RANGES.write().unwrap_or_else(PoisonError::into_inner);
+        let gone = ranges.values().filter(|range| range.context == context).copied().collect();
+        ranges.retain(|_, range| range.context != context);
+        gone
+    };
+    for range in gone {
+        if let Kind::Registered { region: Some(region), .. } = range.kind {
+            registered::drop_region(region);
+        }
+    }
+    pinned::forget_context(context);
+}
+
+/// How the device reaches an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// It is CUDA's address. Known: all `length` bytes lie in one range of the shim.
+    Device {
+        /// Whether the shim knows the whole range.
+        known: bool,
+    },
+    /// It is memory of the process that the device has mapped at the same address.
+    Region,
+    /// Only the process reaches it.
+    Process,
+}
+
+/// How the device reaches `length` bytes at an address.
+pub(crate) fn reach(address: u64, length: u64) -> Reach {
+    let Some(range) = find(address) else {
+        return if window::is_device(address) { Reach::Device { known: false } } else { Reach::Process };
+    };
+    let inside = length <= range.length - (address - range.start);
+    match range.kind {
+        Kind::Device => Reach::Device { known: inside },
+        Kind::Pinned { .. } | Kind::Registered { region: Some(_), .. } if inside => Reach::Region,
+        Kind::Pinned { .. } | Kind::Registered { .. } => Reach::Process,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_found_by_any_of_their_addresses() {
+        insert(0x1000_0000, 0x1000, Kind::Device, 0x1000_0000, 7);
+
+        assert_eq!(find(0x1000_0fff).map(|range| range.start), Some(0x1000_0000));
+        assert_eq!(find(0x1000_1000), None);
+        assert_eq!(find(0x0fff_ffff), None);
+        assert!(overlaps(0x0fff_ff00, 0x101));
+        assert!(!overlaps(0x0fff_ff00, 0x100));
+        assert_eq!(reach(0x1000_0f00, 0x100), Reach::Device { known: true });
+        assert_eq!(reach(0x1000_0f00, 0x101), Reach::Device { known: false });
+        assert_eq!(reach(window::PINNED_END, 1), Reach::Device { known: false });
+        assert_eq!(reach(0x7f00_0000_0000, 1), Reach::Process);
+
+        assert_eq!(remove(0x1000_0000).map(|range| range.context), Some(7));
+        assert_eq!(find(0x1000_0000), None);
+    }
+
+    #[test]
+    fn staged_registrations_stay_memory_of_the_process() {
+        insert(0x2000_0000, 0x1000, Kind::Registered { flags: 0, region: None }, 0, 9);
+        assert_eq!(reach(0x2000_0000, 16), Reach::Process);
+        forget_context(9);
+        assert_eq!(find(0x2000_0000), None);
+    }
+}

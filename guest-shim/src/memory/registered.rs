@@ -1,0 +1,78 @@
+//! Memory of the process that it registers (`cuMemHostRegister`).
+//!
+//! Its pages become a region of the session, mapped by the device at the same address, so that copies are DMA and kernels
+//! reach it. Pages that cannot be shared (too scattered, mapped files, on the local transport anything but private
+//! anonymous memory) stay *staged*: the registration is known and copies work, but no GPU address is given, and a
+//! registration that asked for one fails.
+
+use virtio_spec::cuda::CUresult;
+
+use super::{Kind, find, insert, overlaps, pinned};
+use crate::{context, session};
+
+const PAGE: u64 = 4096;
+/// `CU_MEMHOSTREGISTER_DEVICEMAP`.
+const DEVICE_MAP: u32 = 2;
+/// `CU_MEMHOSTREGISTER_IOMEMORY | CU_MEMHOSTREGISTER_READ_ONLY`.
+const NOT_SUPPORTED: u32 = 4 | 8;
+const KNOWN_FLAGS: u32 = 15;
+
+/// `cuMemHostRegister`.
+pub(crate) fn register(address: u64, length: u64, flags: u32) -> Result<(), CUresult> {
+    let context = context::required()?;
+    let end = address.checked_add(length).ok_or(CUresult::ERROR_INVALID_VALUE)?;
+    if address == 0 || length == 0 || flags & !KNOWN_FLAGS != 0 {
+        return Err(CUresult::ERROR_INVALID_VALUE);
+    }
+    if flags & NOT_SUPPORTED != 0 {
+        return Err(CUresult::ERROR_NOT_SUPPORTED);
+    }
+    if overlaps(address, length) {
+        return Err(CUresult::ERROR_HOST_MEMORY_ALREADY_REGISTERED);
+    }
+    let session = session::get()?;
+    let first = address & !(PAGE - 1);
+    let bytes = end.checked_next_multiple_of(PAGE).ok_or(CUresult::ERROR_INVALID_VALUE)? - first;
+    let region = match session.transport().register(first, bytes, false) {
+        Ok(region) => region,
+        Err(_) if flags & DEVICE_MAP == 0 => {
+            insert(address, length, Kind::Registered { flags, region: None }, 0, context);
+            return Ok(());
+        }
+        Err(_) => return Err(CUresult::ERROR_OUT_OF_MEMORY),
+    };
+    match pinned::register(address, length, flags, context) {
+        Ok(pointer) => {
+            insert(address, length, Kind::Registered { flags, region: Some(region) }, pointer, context);
+            Ok(())
+        }
+        Err(error) => {
+            drop_region(region);
+            Err(error)
+        }
+    }
+}
+
+/// `cuMemHostUnregister`.
+pub(crate) fn unregister(address: u64) -> Result<(), CUresult> {
+    let range = find(address).filter(|range| range.start == address);
+    let Some((range, Kind::Registered { region, .. })) = range.map(|range| (range, range.kind)) else {
+        return Err(CUresult::ERROR_HOST_MEMORY_NOT_REGISTERED);
+    };
+    if let Some(region) = region {
+        pinned::unregister(address, range.context)?;
+        super::remove(address);
+        drop_region(region);
+    } else {
+        super::remove(address);
+    }
+    Ok(())
+}
+
+/// Takes pages back from the device.
+pub(super) fn drop_region(region: u32) {
+    if let Some(session) = session::existing() {
+        // The pages are the process's whatever the device says.
+        let _ = session.transport().unmap(region);
+    }
+}

@@ -1,0 +1,254 @@
+//! The session: shared memory with lanes to a worker that belongs to this process alone.
+//!
+//! Read in this order: `region` (the shared mapping), `notify` (sleep and wake-up), `queue` (a virtqueue's driver side),
+//! `spin`, `lane` (a queue and its thread), and this file (start, end, and which thread has which lane).
+
+pub(crate) mod lane;
+pub(crate) mod notify;
+pub(crate) mod queue;
+pub(crate) mod region;
+mod spin;
+
+use std::cell::Cell;
+use std::mem::offset_of;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use virtio_spec::control::{SessionOptions, options};
+use virtio_spec::cuda::CUresult;
+use virtio_spec::device::PROTOCOL_VERSION;
+use virtio_spec::session::{LaneState, Layout, MAGIC, SessionHeader, WorkerState};
+use zerocopy::{FromZeros, IntoBytes};
+
+use crate::transport::{self, Transport, TransportError, Woken};
+use crate::{process, window};
+use lane::Lane;
+use region::Region;
+
+/// The memory that lanes are made of.
+#[derive(Clone, Copy, Debug)]
+struct Parts {
+    region: Region,
+    layout: Layout,
+}
+
+/// The session of this process.
+pub(crate) struct Session {
+    transport: Box<dyn Transport>,
+    parts: Parts,
+    sticky_error: &'static AtomicU32,
+    worker_state: &'static AtomicU32,
+    next_sequence: &'static AtomicU64,
+    guest_backstops: &'static AtomicU32,
+    lanes: Vec<Lane>,
+    /// Held while a thread takes a lane or gives one back.
+    leases: Mutex<()>,
+    dead: AtomicBool,
+}
+
+static SESSION: AtomicPtr<Session> = AtomicPtr::new(std::ptr::null_mut());
+static STARTING: Mutex<()> = Mutex::new(());
+
+/// The session, if it has been started.
+pub(crate) fn existing() -> Option<&'static Session> {
+    // SAFETY: the pointer is null or that of a session that lives as long as the process.
+    unsafe { SESSION.load(Ordering::Acquire).as_ref() }
+}
+
+/// The session; started if there is none yet. A start that failed is tried again by the next call.
+pub(crate) fn get() -> Result<&'static Session, CUresult> {
+    if let Some(session) = existing() {
+        return Ok(session);
+    }
+    let _one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(session) = existing() {
+        return Ok(session);
+    }
+    if !window::ensure() {
+        return Err(CUresult::ERROR_OUT_OF_MEMORY);
+    }
+    let session: &'static Session = Box::leak(Box::new(Session::start().map_err(error_of)?));
+    process::close_in_child(session.transport.descriptor());
+    SESSION.store(std::ptr::from_ref(session).cast_mut(), Ordering::Release);
+    Ok(session)
+}
+
+/// What a program sees of a transport's error.
+pub(crate) const fn error_of(error: TransportError) -> CUresult {
+    match error {
+        TransportError::Absent => CUresult::ERROR_NO_DEVICE,
+        TransportError::Starting => CUresult::ERROR_SYSTEM_NOT_READY,
+        TransportError::NoMemory => CUresult::ERROR_OUT_OF_MEMORY,
+        TransportError::Address => CUresult::ERROR_INVALID_VALUE,
+        TransportError::Dead => CUresult::ERROR_DEVICE_UNAVAILABLE,
+        TransportError::Protocol => CUresult::ERROR_UNKNOWN,
+    }
+}
+
+/// What the environment says that the host's driver must know.
+fn session_options() -> SessionOptions {
+    let connections =
+        std::env::var("CUDA_DEVICE_MAX_CONNECTIONS").ok().and_then(|text| text.trim().parse().ok());
+    let eager = std::env::var("CUDA_MODULE_LOADING").is_ok_and(|mode| mode == "EAGER");
+    SessionOptions {
+        process: std::process::id(),
+        flags: if eager { options::EAGER_LOADING } else { 0 },
+        max_connections: connections.filter(|count| (1..=32).contains(count)).unwrap_or(0),
+        reserved: [0; 5],
+    }
+}
+
+fn write_header(region: Region, layout: Layout) {
+    let mut header = SessionHeader::new_zeroed();
+    header.version = PROTOCOL_VERSION;
+    header.lane_count = layout.lane_count();
+    header.queue_size = u32::from(layout.queue_size());
+    header.slot_count = layout.slot_count();
+    header.slot_bytes = layout.slot_bytes();
+    header.staging_bytes = layout.staging_bytes();
+    // The device writes its own part from the moment that it knows the region, so only the guest's is written.
+    let sizes = &header.as_bytes()[size_of::<u32>()..offset_of!(SessionHeader, sticky_error)];
+    region.write(size_of::<u32>() as u64, sizes);
+    region.word64(offset_of!(SessionHeader, next_sequence) as u64).store(1, Ordering::Relaxed);
+    region.word32(offset_of!(SessionHeader, magic) as u64).store(MAGIC, Ordering::Release);
+}
+
+impl Session {
+    fn start() -> Result<Self, TransportError> {
+        let layout = Layout::DEFAULT;
+        let transport = transport::open()?;
+        let prepare = |region: Region| write_header(region, layout);
+        let region = transport.create_session(layout.total_bytes(), session_options(), &prepare)?;
+        let parts = Parts { region, layout };
+        let session = Self {
+            transport,
+            parts,
+            sticky_error: region.word32(offset_of!(SessionHeader, sticky_error) as u64),
+            worker_state: region.word32(offset_of!(SessionHeader, worker_state) as u64),
+            next_sequence: region.word64(offset_of!(SessionHeader, next_sequence) as u64),
+            guest_backstops: region.word32(offset_of!(SessionHeader, guest_backstops) as u64),
+            lanes: (0..layout.lane_count()).map(|index| Lane::new(&parts, index)).collect(),
+            leases: Mutex::new(()),
+            dead: AtomicBool::new(false),
+        };
+        session.kick();
+        Ok(session)
+    }
+
+    /// The way to the device.
+    pub(crate) fn transport(&self) -> &dyn Transport {
+        &*self.transport
+    }
+
+    /// The shared memory.
+    pub(crate) const fn region(&self) -> &Region {
+        &self.parts.region
+    }
+
+    /// Where things lie in the shared memory.
+    pub(crate) const fn layout(&self) -> &Layout {
+        &self.parts.layout
+    }
+
+    /// The error that every call of a broken session returns, if it is broken.
+    pub(crate) fn check(&self) -> Result<(), CUresult> {
+        match self.sticky_error.load(Ordering::Acquire) {
+            0 if self.dead.load(Ordering::Relaxed) => Err(CUresult::ERROR_DEVICE_UNAVAILABLE),
+            0 => Ok(()),
+            error => Err(crate::entry::result(error)),
+        }
+    }
+
+    fn next_sequence(&self) -> u64 {
+        self.next_sequence.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn kick(&self) {
+        self.transport.kick();
+    }
+
+    fn wait(&self, word: &AtomicU32, expected: u32, limit: Duration) -> Woken {
+        let base = self.parts.region.at(0, 0).addr();
+        let offset = word.as_ptr().addr().wrapping_sub(base) as u64;
+        self.transport.wait(word, offset, expected, limit)
+    }
+
+    fn count_backstop(&self) {
+        self.guest_backstops.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn is_refused(&self) -> bool {
+        self.worker_state.load(Ordering::Relaxed) == WorkerState::Refused as u32
+    }
+
+    /// The session has ended; every later call says so.
+    fn died(&self) -> CUresult {
+        self.dead.store(true, Ordering::Relaxed);
+        self.check().err().unwrap_or(CUresult::ERROR_DEVICE_UNAVAILABLE)
+    }
+
+    /// The device has broken the protocol: its memory is not looked at again.
+    pub(crate) fn broken(&self) -> CUresult {
+        self.dead.store(true, Ordering::Relaxed);
+        CUresult::ERROR_UNKNOWN
+    }
+
+    /// The calling thread's lane, taken at its first request.
+    pub(crate) fn lane(&'static self) -> &'static Lane {
+        // A thread whose locals are gone already (a destructor calls CUDA) shares a lane for this one call.
+        LEASE.try_with(|lease| lease.get(self)).unwrap_or_else(|_| self.shared_lane())
+    }
+
+    fn shared_lane(&'static self) -> &'static Lane {
+        let lane = &self.lanes[0];
+        let _leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        lane.open();
+        lane
+    }
+
+    fn take_lane(&'static self) -> &'static Lane {
+        let _leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        let lane = self
+            .lanes
+            .iter()
+            .find(|lane| lane.open())
+            .or_else(|| self.lanes.iter().min_by_key(|lane| lane.users.load(Ordering::Relaxed)))
+            .unwrap_or(&self.lanes[0]);
+        lane.users.fetch_add(1, Ordering::Relaxed);
+        lane
+    }
+
+    fn give_lane_back(&self, lane: &Lane) {
+        let _leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        if lane.users.fetch_sub(1, Ordering::Relaxed) == 1 {
+            lane.state.store(LaneState::Free as u32, Ordering::Release);
+        }
+    }
+}
+
+/// The lane that a thread has taken.
+struct Lease(Cell<Option<&'static Lane>>);
+
+thread_local! {
+    static LEASE: Lease = const { Lease(Cell::new(None)) };
+}
+
+impl Lease {
+    fn get(&self, session: &'static Session) -> &'static Lane {
+        if let Some(lane) = self.0.get() {
+            return lane;
+        }
+        let lane = session.take_lane();
+        self.0.set(Some(lane));
+        lane
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let (Some(lane), Some(session), false) = (self.0.get(), existing(), process::is_forked()) {
+            session.give_lane_back(lane);
+        }
+    }
+}

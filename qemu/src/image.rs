@@ -40,15 +40,28 @@ pub struct Contents {
     pub files: Vec<(PathBuf, String)>,
 }
 
-/// What a guest is to do: an archive of its own, to be appended to [`build`]'s. `script` is a shell script, run as the
-/// unprivileged user.
-pub fn job(script: &str, needs_device: bool) -> Vec<u8> {
-    let mut archive = Archive::new();
-    archive.file("etc/job", 0o755, script.as_bytes());
-    if needs_device {
-        archive.file("etc/job.needs-device", 0o644, b"");
+/// What a guest is to do.
+#[derive(Debug, Clone, Copy)]
+pub struct Job<'a> {
+    /// A shell script.
+    pub script: &'a str,
+    /// Run it as root (otherwise as an unprivileged user of group `render`).
+    pub as_root: bool,
+    /// Without the device there is no use in beginning.
+    pub needs_device: bool,
+}
+
+impl Job<'_> {
+    /// An archive of its own, to be appended to [`build`]'s.
+    pub fn archive(&self) -> Vec<u8> {
+        let mut archive = Archive::new();
+        archive.file("etc/job", 0o755, self.script.as_bytes());
+        archive.file("etc/job.user", 0o644, if self.as_root { b"root\n" } else { b"user\n" });
+        if self.needs_device {
+            archive.file("etc/job.needs-device", 0o644, b"");
+        }
+        archive.finish()
     }
-    archive.finish()
 }
 
 /// Makes the initial RAM disk, but for the job.

@@ -1,6 +1,7 @@
 //! What the workspace builds for a guest and for the backend's machine, put side by side as when installed.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -40,7 +41,7 @@ impl Artifacts {
         self.directory.join("bin/conformance")
     }
 
-    /// One of [`PROGRAMS`].
+    /// A program in C: `driver_test` or one of [`PROGRAMS`].
     pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.directory.join("bin").join(name)
     }
@@ -76,19 +77,25 @@ impl Artifacts {
         stage(&built.join("libcuda.so"), &staged.shim())?;
         stage(&built.join("libsoft_gpu.so"), &staged.soft_gpu())?;
         for program in PROGRAMS {
-            staged.compile(program, &places.workspace().join("qemu/guest").join(format!("{program}.c")))?;
+            let source = places.workspace().join("qemu/guest").join(format!("{program}.c"));
+            staged.compile(program, &[source.as_os_str(), staged.shim().as_os_str()])?;
         }
+        let driver = places.workspace().join("guest-driver");
+        let (source, headers) = (driver.join("tests/driver_test.c"), driver.join("include/uapi"));
+        staged.compile(
+            "driver_test",
+            &[source.as_os_str(), "-I".as_ref(), headers.as_os_str(), "-pthread".as_ref()],
+        )?;
         Ok(staged)
     }
 
-    /// Compiles as anyone would for CUDA, linked with the library itself.
-    fn compile(&self, program: &str, source: &Path) -> Result<()> {
+    /// Compiles as anyone would: a CUDA program is linked with the library itself.
+    fn compile(&self, program: &str, arguments: &[&OsStr]) -> Result<()> {
         let mut command = Command::new("cc");
         command
             .args(["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-o"])
             .arg(self.program(program))
-            .arg(source)
-            .arg(self.shim());
+            .args(arguments);
         let log = self.directory.join("cc.log");
         process::run(&mut command, &log, Duration::from_secs(120), |_| false)?.expect_success("cc")
     }

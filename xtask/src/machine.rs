@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use qemu::image::{self, Contents};
+use qemu::image::{self, Contents, Job};
 use qemu::{Accelerator, Config, Kernel, Places, Qemu, Report, Vm};
 use tempfile::TempDir;
 
@@ -60,6 +60,7 @@ impl Machine {
             (artifacts.shim(), library("libcuda.so.1")),
             (artifacts.conformance(), "/usr/bin/conformance".into()),
         ];
+        files.push((artifacts.program("driver_test"), "/usr/bin/driver_test".into()));
         files.extend(PROGRAMS.iter().map(|name| (artifacts.program(name), format!("/usr/bin/{name}"))));
         let contents = Contents { module: Some(module), files };
         Ok(Self {
@@ -71,9 +72,10 @@ impl Machine {
         })
     }
 
-    /// Boots, runs `script` and shows everything that the guest says; a script that fails is an error.
+    /// Boots, runs `script` as the unprivileged user and shows everything that the guest says; a script that fails is an error.
     pub(crate) fn show(&self, backend: Option<&Backend>, script: &str) -> Result<()> {
-        let outcome = self.run(backend, script, Duration::from_secs(900), |report| match report {
+        let job = Job { script, as_root: false, needs_device: backend.is_some() };
+        let outcome = self.run(backend, &job, Duration::from_secs(900), |report| match report {
             Report::Job(line) => say(format_args!("    {line}")),
             Report::Guest(line) => log::info!("guest: {line}"),
             Report::Exit(status) => log::info!("guest: the program ended with status {status}"),
@@ -89,15 +91,15 @@ impl Machine {
         Ok(())
     }
 
-    /// Boots, runs `script` as the unprivileged user and waits for the end. With a backend the guest has the device.
+    /// Boots, runs the job and waits for the end. With a backend the guest has the device.
     pub(crate) fn run(
         &self,
         backend: Option<&Backend>,
-        script: &str,
+        job: &Job<'_>,
         limit: Duration,
         mut each: impl FnMut(&Report),
     ) -> Result<Outcome> {
-        let mut started = self.start(backend, script, false)?;
+        let mut started = self.start(backend, job, false)?;
         let mut boot = None;
         let mut lines = Vec::new();
         let begin = Instant::now();
@@ -120,7 +122,7 @@ impl Machine {
     pub(crate) fn start(
         &self,
         backend: Option<&Backend>,
-        script: &str,
+        job: &Job<'_>,
         restart_on_reset: bool,
     ) -> Result<Started> {
         fs::create_dir_all(&self.logs)?;
@@ -131,7 +133,7 @@ impl Machine {
             .map(|backend| backend.start(Socket::VhostUser(&device), &self.logs.join("backend.log")))
             .transpose()?;
         let initrd = directory.path().join("initrd");
-        fs::write(&initrd, [self.initrd.as_slice(), &image::job(script, backend.is_some())].concat())?;
+        fs::write(&initrd, [self.initrd.as_slice(), &job.archive()].concat())?;
         let config = Config {
             accelerator: Accelerator::of_this_machine(),
             memory_mib: self.memory_mib,

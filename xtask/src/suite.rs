@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use qemu::image::Job;
 use qemu::{Accelerator, Report};
 use virtio_spec::local::SOCKET_VARIABLE;
 
@@ -126,8 +127,9 @@ pub(crate) fn in_guest(machine: &Machine, backend: &Backend, options: &[String])
     };
     let options: Vec<_> = options.iter().map(|option| format!("'{option}'")).collect();
     let script = format!("exec conformance --slow {slow} {}", options.join(" "));
+    let job = Job { script: &script, as_root: false, needs_device: true };
     let mut progress = progress();
-    let outcome = machine.run(Some(backend), &script, LIMIT, |report| match report {
+    let outcome = machine.run(Some(backend), &job, LIMIT, |report| match report {
         Report::Guest(line) => log::info!("  guest: {line}"),
         Report::Exit(_) => {}
         Report::Job(line) => {

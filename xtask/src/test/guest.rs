@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use qemu::image::Job;
 use qemu::{Kernel, Places, Qemu, Report, Vm};
 
 use super::GuestArguments;
@@ -37,6 +38,10 @@ pub(super) fn run(places: &Places, artifacts: &Artifacts, arguments: &GuestArgum
     });
     let Some(qemu) = qemu else { return };
     for kernel in &kernels {
+        let name = format!("guest, kernel {}: device node", kernel.name());
+        steps.step(&name, || device_node(places, artifacts, &qemu, *kernel, &arguments.driver));
+    }
+    for kernel in &kernels {
         let name = format!("guest, kernel {}: paused and reset during CUDA work", kernel.name());
         steps.step(&name, || disturbed(places, artifacts, &qemu, *kernel, &arguments.driver));
     }
@@ -68,6 +73,31 @@ fn one(
     Ok(suite::in_guest(&machine, &backend, &options)?.counts)
 }
 
+/// The driver's own tests, as root, so that they can see whether the module leaves anything behind.
+fn device_node(
+    places: &Places,
+    artifacts: &Artifacts,
+    qemu: &Qemu,
+    kernel: Kernel,
+    driver: &str,
+) -> Result<Counts> {
+    let mut machine = Machine::of_workspace(places, artifacts, qemu, kernel)?;
+    machine.logs = machine::logs(&places.guest(), &format!("device-node-{}", kernel.name()));
+    let backend = Backend { program: artifacts.backend(), driver: driver.to_owned() };
+    let job = Job { script: "exec driver_test", as_root: true, needs_device: true };
+    let outcome = machine.run(Some(&backend), &job, LIMIT, |report| match report {
+        Report::Job(line) if line.starts_with("FAILED") || line.starts_with("skip") => log::info!("  {line}"),
+        Report::Job(line) => log::debug!("  {line}"),
+        Report::Guest(line) => log::info!("  guest: {line}"),
+        Report::Exit(_) => {}
+    })?;
+    let counts = Counts::closing(outcome.lines.iter().map(String::as_str));
+    match counts {
+        Some(counts) if counts.failed > 0 || outcome.status == 0 => Ok(counts),
+        _ => bail!("the driver's tests ended with {}:\n{}", outcome.status, outcome.lines.join("\n")),
+    }
+}
+
 /// Pauses the guest in the midst of CUDA work, lets it go on, and resets it in the midst of more. The work goes on after
 /// the pause; after the reset it starts anew and comes to its end, and the backend is the same all along.
 fn disturbed(
@@ -80,7 +110,8 @@ fn disturbed(
     let mut machine = Machine::of_workspace(places, artifacts, qemu, kernel)?;
     machine.logs = machine::logs(&places.guest(), &format!("disturbed-{}", kernel.name()));
     let backend = Backend { program: artifacts.backend(), driver: driver.to_owned() };
-    let mut started = machine.start(Some(&backend), "exec demo 12", true)?;
+    let job = Job { script: "exec demo 12", as_root: false, needs_device: true };
+    let mut started = machine.start(Some(&backend), &job, true)?;
     let vm = &mut started.vm;
     let deadline = Instant::now() + LIMIT;
 

@@ -80,10 +80,12 @@ impl Gpu {
         Ok(pointer)
     }
 
-    /// Copies values to the device, synchronously.
+    /// Copies values to the device, and waits until they are there: the copy of pageable memory returns
+    /// as soon as it is staged, and other streams than the legacy one do not wait for it.
     #[track_caller]
     pub(crate) fn write<T: Copy>(&self, pointer: u64, values: &[T]) -> Result<()> {
-        self.cu.cuMemcpyHtoD_v2(pointer, values.as_ptr().cast(), size_of_val(values)).ok()
+        self.cu.cuMemcpyHtoD_v2(pointer, values.as_ptr().cast(), size_of_val(values)).ok()?;
+        self.cu.cuStreamSynchronize(0).ok()
     }
 
     /// Copies values from the device, synchronously.

@@ -5,6 +5,7 @@ use anyhow::{Result, ensure};
 use crate::driver::{Code, Handle};
 use crate::gpu::{Gpu, arguments, shape, version};
 use crate::outcome::{CaseResult, pass, skip};
+use crate::probe::Probe;
 use crate::registry::area;
 
 use super::kernels;
@@ -28,6 +29,9 @@ area!("events":
     an_event_of_another_context_is_refused,
     many_events,
 );
+
+/// The helper programs of this area.
+pub(crate) const PROBES: &[Probe] = &[Probe { name: "event-destroyed", body: use_destroyed }];
 
 fn elapsed(gpu: &Gpu, start: Handle, end: Handle) -> Result<f32> {
     let mut milliseconds = -1.0;
@@ -209,7 +213,8 @@ fn bad_flags_are_refused() -> CaseResult {
     pass()
 }
 
-fn destroyed_events_are_refused() -> CaseResult {
+/// Uses an event after its end, and says which call did not refuse it.
+fn use_destroyed(_arguments: &[String]) -> Result<String> {
     let gpu = Gpu::new()?;
     let event = gpu.event(0)?;
     gpu.cu.cuEventDestroy_v2(event).ok()?;
@@ -217,10 +222,14 @@ fn destroyed_events_are_refused() -> CaseResult {
         [Code::INVALID_HANDLE, Code::INVALID_CONTEXT, Code::INVALID_VALUE, Code::CONTEXT_IS_DESTROYED];
     gpu.cu.cuEventRecord(event, 0).is_one_of(&refused)?;
     gpu.cu.cuEventQuery(event).is_one_of(&refused)?;
+    gpu.cu.cuEventSynchronize(event).is_one_of(&refused)?;
     gpu.cu.cuEventDestroy_v2(event).is_one_of(&refused)?;
-    gpu.cu.cuEventDestroy_v2(0).is_one_of(&refused)?;
     gpu.cu.cuCtxSynchronize().ok()?;
-    pass()
+    Ok("refused".to_owned())
+}
+
+fn destroyed_events_are_refused() -> CaseResult {
+    super::streams::expect_refusal("event-destroyed")
 }
 
 fn destroy_of_a_pending_event() -> CaseResult {

@@ -4,3 +4,19 @@
 pub(crate) const BASIC: &str = include_str!("../kernels/basic.ptx");
 /// Kernels about launches themselves: coordinates, parameters, shared memory, waiting.
 pub(crate) const LAUNCH: &str = include_str!("../kernels/launch.ptx");
+/// Global and constant variables.
+pub(crate) const MODULES: &str = include_str!("../kernels/modules.ptx");
+/// A kernel that needs [`LINK_PART`].
+pub(crate) const LINK_MAIN: &str = include_str!("../kernels/link_main.ptx");
+/// The function and the variable that [`LINK_MAIN`] needs.
+pub(crate) const LINK_PART: &str = include_str!("../kernels/link_part.ptx");
+/// Kernels that do what must not be done.
+pub(crate) const FAULTS: &str = include_str!("../kernels/faults.ptx");
+/// Kernels that print.
+pub(crate) const OUTPUT: &str = include_str!("../kernels/output.ptx");
+/// Warps, barriers, calls, local memory.
+pub(crate) const WARP: &str = include_str!("../kernels/warp.ptx");
+/// One instruction on three inputs; the cases fill in the placeholders.
+pub(crate) const INSTRUCTION: &str = include_str!("../kernels/instruction.ptx");
+/// One atomic operation on one cell by all threads; the cases fill in the placeholders.
+pub(crate) const ATOMIC: &str = include_str!("../kernels/atomic.ptx");

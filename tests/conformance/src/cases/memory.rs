@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use crate::driver::Code;
 use crate::gpu::{Gpu, arguments, host, threads};
-use crate::outcome::{CaseResult, pass, skip};
+use crate::outcome::{CaseResult, pass};
 use crate::registry::area;
 
 use super::kernels;
@@ -154,18 +154,20 @@ fn info_counts_what_is_allocated() -> CaseResult {
     gpu.cu.cuDeviceTotalMem_v2(&mut of_device, gpu.device).ok()?;
     ensure!(total == of_device, "{total} bytes by the context, {of_device} by the device");
     ensure!(before <= total, "{before} of {total} bytes are free");
-    let bytes = 64 << 20;
-    if before < 2 * bytes {
-        return skip("too little memory is free");
+    let bytes = (64 << 20).min(before / 4);
+    // Others may use the device at the same time and hide what is looked for: one clear view is enough.
+    for _ in 0..20 {
+        let (before, _) = info()?;
+        let pointer = gpu.alloc(bytes)?;
+        let (during, _) = info()?;
+        gpu.cu.cuMemFree_v2(pointer).ok()?;
+        let (after, _) = info()?;
+        let close = |from: usize, to: usize| from > to && (from - to).abs_diff(bytes) <= bytes / 16;
+        if close(before, during) && close(after, during) {
+            return pass();
+        }
     }
-    let pointer = gpu.alloc(bytes)?;
-    let (during, _) = info()?;
-    // Others may use the device too: the tolerance is half of what was taken.
-    ensure!(during <= before - bytes / 2, "{before} bytes were free, then {during} after taking {bytes}");
-    gpu.cu.cuMemFree_v2(pointer).ok()?;
-    let (after, _) = info()?;
-    ensure!(after >= during + bytes / 2, "{during} bytes were free, then {after} after giving back {bytes}");
-    pass()
+    anyhow::bail!("taking and giving back {bytes} bytes did not show in twenty tries")
 }
 
 fn pitch_is_aligned_and_wide_enough() -> CaseResult {

@@ -1,17 +1,28 @@
 //! The questions, by area. A new area is one file here and one row in each table.
 
+mod atomics;
 mod boxes;
+mod client;
 mod contexts;
 mod copies;
 mod devices;
 mod entry_points;
 mod events;
+mod faults;
+mod functions;
 mod init;
 mod kernels;
 mod launches;
 mod memory;
+mod modules;
+mod numbers;
+mod output;
+mod pointers;
+mod processes;
 mod streams;
+mod threads;
 mod visible;
+mod warps;
 
 use crate::probe::Probe;
 use crate::registry::Case;
@@ -24,12 +35,31 @@ pub(crate) const AREAS: &[&[Case]] = &[
     entry_points::CASES,
     contexts::CASES,
     memory::CASES,
+    pointers::CASES,
     copies::CASES,
     boxes::CASES,
+    modules::CASES,
+    functions::CASES,
     launches::CASES,
+    warps::CASES,
+    atomics::CASES,
+    numbers::CASES,
     streams::CASES,
     events::CASES,
+    threads::CASES,
+    output::CASES,
+    faults::CASES,
+    processes::CASES,
+    client::CASES,
 ];
 
 /// Every area's helper programs.
-pub(crate) const PROBES: &[&[Probe]] = &[visible::PROBES];
+pub(crate) const PROBES: &[&[Probe]] = &[
+    visible::PROBES,
+    streams::PROBES,
+    events::PROBES,
+    output::PROBES,
+    faults::PROBES,
+    processes::PROBES,
+    client::PROBES,
+];

@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use crate::driver::{Code, Handle};
 use crate::gpu::{Gpu, arguments, host, shape};
 use crate::outcome::{CaseResult, pass};
+use crate::probe::Probe;
 use crate::registry::area;
 
 use super::kernels;
@@ -41,6 +42,9 @@ area!("streams":
     callbacks_see_their_stream,
     nothing_captures_at_first,
 );
+
+/// The helper programs of this area.
+pub(crate) const PROBES: &[Probe] = &[Probe { name: "stream-destroyed", body: use_destroyed }];
 
 /// Nanoseconds after which a waiting kernel gives up: the case has failed by then.
 const PATIENCE: u64 = 10_000_000_000;
@@ -443,17 +447,34 @@ fn destroy_lets_the_work_finish() -> CaseResult {
     pass()
 }
 
-fn destroyed_streams_are_refused() -> CaseResult {
+/// Uses a stream after its end, and says which call did not refuse it.
+fn use_destroyed(_arguments: &[String]) -> Result<String> {
     let gpu = Gpu::new()?;
+    let device = gpu.upload(&[7u8; 16])?;
     let stream = gpu.stream(0)?;
     gpu.cu.cuStreamDestroy_v2(stream).ok()?;
     let refused =
         [Code::INVALID_HANDLE, Code::INVALID_CONTEXT, Code::INVALID_VALUE, Code::CONTEXT_IS_DESTROYED];
+    gpu.cu.cuMemsetD8Async(device, 1, 16, stream).is_one_of(&refused)?;
     gpu.cu.cuStreamDestroy_v2(stream).is_one_of(&refused)?;
     gpu.cu.cuStreamSynchronize(stream).is_one_of(&refused)?;
     gpu.cu.cuStreamQuery(stream).is_one_of(&refused)?;
-    gpu.cu.cuStreamDestroy_v2(0).is_one_of(&refused)?;
     gpu.cu.cuCtxSynchronize().ok()?;
+    ensure!(gpu.read::<u8>(device, 16)? == [7; 16], "a refused fill wrote to the device");
+    Ok("refused".to_owned())
+}
+
+fn destroyed_streams_are_refused() -> CaseResult {
+    expect_refusal("stream-destroyed")
+}
+
+/// A probe that uses a destroyed handle must be refused; a driver that crashes on it breaks no promise.
+pub(crate) fn expect_refusal(probe: &str) -> CaseResult {
+    let seen = crate::probe::watch(crate::probe::command(probe, &[])?)?;
+    if std::os::unix::process::ExitStatusExt::signal(&seen.status).is_some() {
+        return crate::outcome::skip("this driver crashes on a destroyed handle, which CUDA leaves open");
+    }
+    ensure!(seen.text()? == "refused", "a destroyed handle was taken");
     pass()
 }
 

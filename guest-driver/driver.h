@@ -257,6 +257,7 @@ enum vcompute_session_state {
  * @free_work: lets go of what only a process may free
  * @dev: the device, referenced
  * @user: whom it is charged to, referenced
+ * @process: thread group that made it; its session ends with it
  * @node: on the device's list
  * @number_node: in the device's hash
  * @number: the device's number of it
@@ -282,6 +283,7 @@ struct vcompute_session {
 	struct work_struct free_work;
 	struct vcompute_device *dev;
 	struct vcompute_user *user;
+	pid_t process;
 	struct list_head node;
 	struct hlist_node number_node;
 	u32 number;
@@ -441,7 +443,7 @@ int vcompute_session_wait(struct vcompute_session *session, const struct vcomput
 __poll_t vcompute_session_poll(struct vcompute_session *session, struct file *file, poll_table *table);
 
 /* quarantine.c */
-void vcompute_session_close(struct vcompute_session *session);
+void vcompute_session_end(struct vcompute_session *session);
 void vcompute_session_ended(struct vcompute_session *session);
 void vcompute_session_destroyed(struct vcompute_request *request);
 void vcompute_sessions_reset(struct vcompute_device *dev);

@@ -4,6 +4,7 @@
  */
 #include <linux/module.h>
 #include <linux/poll.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
@@ -24,13 +25,29 @@ static int file_open(struct inode *inode, struct file *opened)
 	return nonseekable_open(inode, opened);
 }
 
-/* The process has exited, or was killed. Nothing waits here. */
+/*
+ * A process that exits, or is killed, takes its session along, also where
+ * children have inherited the file or mappings of it.
+ */
+static int file_flush(struct file *opened, fl_owner_t owner)
+{
+	struct vcompute_file *file = opened->private_data;
+	struct vcompute_session *session = smp_load_acquire(&file->session);
+
+	if (session && current->flags & PF_EXITING && session->process == current->tgid)
+		vcompute_session_end(session);
+	return 0;
+}
+
+/* The last user of the file is gone. Nothing waits here. */
 static int file_release(struct inode *inode, struct file *opened)
 {
 	struct vcompute_file *file = opened->private_data;
 
-	if (file->session)
-		vcompute_session_close(file->session);
+	if (file->session) {
+		vcompute_session_end(file->session);
+		vcompute_session_put(file->session);
+	}
 	vcompute_device_put(file->dev);
 	kfree(file);
 	atomic_dec(&vcompute_counts.files);
@@ -286,6 +303,7 @@ static __poll_t file_poll(struct file *opened, poll_table *table)
 const struct file_operations vcompute_file_operations = {
 	.owner = THIS_MODULE,
 	.open = file_open,
+	.flush = file_flush,
 	.release = file_release,
 	.unlocked_ioctl = file_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,

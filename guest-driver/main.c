@@ -11,6 +11,7 @@
 #include <linux/module.h>
 #include <linux/random.h>
 #include <linux/rcupdate.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
 
 #include "compat.h"
@@ -105,9 +106,14 @@ static void broken_work(struct work_struct *work)
  */
 long vcompute_device_wait(struct vcompute_device *dev, bool (*done)(void *object), void *object)
 {
-	long left = wait_event_killable_timeout(dev->replies, done(object) || vcompute_device_lost(dev),
-						vcompute_request_timeout());
+	long left = vcompute_request_timeout();
 
+	/* wait_event_killable_timeout(), but a suspend does not wait for it. */
+	might_sleep();
+	if (!(done(object) || vcompute_device_lost(dev)))
+		left = ___wait_event(dev->replies,
+				     ___wait_cond_timeout(done(object) || vcompute_device_lost(dev)),
+				     (TASK_KILLABLE | TASK_FREEZABLE), 0, left, __ret = schedule_timeout(__ret));
 	if (done(object))
 		return 0;
 	if (left < 0)

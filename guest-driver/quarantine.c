@@ -10,12 +10,14 @@
 #include "driver.h"
 
 /**
- * vcompute_session_close() - the session's owner is gone
- * @session: the session, whose reference is passed
+ * vcompute_session_end() - nobody wants the session any more
+ * @session: the session
+ *
+ * Does nothing the second time.
  *
  * Context: process; does not wait.
  */
-void vcompute_session_close(struct vcompute_session *session)
+void vcompute_session_end(struct vcompute_session *session)
 {
 	bool destroy = false;
 
@@ -30,7 +32,6 @@ void vcompute_session_close(struct vcompute_session *session)
 	vcompute_session_died(session);
 	if (destroy)
 		vcompute_request_submit(session->destroy);
-	vcompute_session_put(session);
 }
 
 /**

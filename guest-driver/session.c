@@ -179,6 +179,7 @@ static struct vcompute_session *session_new(struct vcompute_device *dev)
 	INIT_WORK(&session->free_work, free_work);
 	vcompute_device_get(dev);
 	session->dev = dev;
+	session->process = current->tgid;
 	INIT_LIST_HEAD(&session->node);
 	INIT_HLIST_NODE(&session->number_node);
 	spin_lock_init(&session->lock);
@@ -321,7 +322,8 @@ struct vcompute_session *vcompute_session_create(struct vcompute_device *dev, u6
 		spin_unlock(&session->lock);
 	}
 	if (error) {
-		vcompute_session_close(session);
+		vcompute_session_end(session);
+		vcompute_session_put(session);
 		return ERR_PTR(error);
 	}
 	return session;

@@ -353,6 +353,43 @@ static void test_dead_session_wakes(void)
 	close(file);
 }
 
+/* A child that outlives its parent, with the file and a mapping: the session must not outlive the parent. */
+static void test_children_do_not_keep_the_session(void)
+{
+	int file = -1, ready[2], go[2], status;
+	struct pollfd poller = { .events = POLLIN };
+	char byte = 0;
+	pid_t parent;
+
+	if (pipe(ready) || pipe(go))
+		exit(2);
+	fflush(stdout);
+	parent = fork();
+	if (!parent) {
+		void *address = reserve(PAGE);
+		uint32_t region;
+
+		file = open_device();
+		if (create(file, SESSION_BYTES) || map(file, (uintptr_t)address, PAGE, &region))
+			_exit(1);
+		map_region_at(file, region, address, PAGE, MAP_FIXED);
+		if (!fork()) {
+			poller.fd = file;
+			byte = read(go[0], &byte, 1) == 1 && poll(&poller, 1, 5000) == 1 &&
+			       poller.revents & POLLHUP;
+			_exit(write(ready[1], &byte, 1) != 1);
+		}
+		raise(SIGKILL);
+	}
+	waitpid(parent, &status, 0);
+	report(WIFSIGNALED(status) && write(go[1], "g", 1) == 1 && read(ready[0], &byte, 1) == 1 && byte,
+	       "a killed process's session ends though its child has the file");
+	close(ready[0]);
+	close(ready[1]);
+	close(go[0]);
+	close(go[1]);
+}
+
 /* What a killed process may have been doing. Never returns. */
 static void work_at_random(unsigned int seed)
 {
@@ -519,6 +556,7 @@ int main(int argc, char **argv)
 	test_session();
 	test_regions();
 	test_dead_session_wakes();
+	test_children_do_not_keep_the_session();
 	test_random_deaths(seconds);
 	if (counted)
 		test_nothing_is_left(before);

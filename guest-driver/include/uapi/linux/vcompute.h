@@ -12,9 +12,10 @@
  *     header (struct virtio_compute_session_header);
  *  4. the first VCOMPUTE_IOCTL_KICK makes the worker read the header: it must
  *     be complete by then, and its four sizes must not change afterwards;
- *  5. the last close() of the file ends the session. It never waits: pages
- *     that the device may still write stay with the driver until the device
- *     has said that it is done with them.
+ *  5. the session ends when the process that made it exits, or when nobody has
+ *     the file or a mapping of it any more. Neither waits: pages that the
+ *     device may still write stay with the driver until the device has said
+ *     that it is done with them.
  *
  * Session memory (region 0) is not inherited by fork(). A region made by MAP
  * is, as a shared mapping of the same pages, which stay allocated until the

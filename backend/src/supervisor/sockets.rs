@@ -60,6 +60,7 @@ fn bind(path: &Path, kind: SocketType, flags: SocketFlags) -> Result<OwnedFd, Su
         other => other.map_err(failed)?,
     }
     rustix::net::listen(&socket, BACKLOG).map_err(failed)?;
+    log::info!("listening on {}", path.display());
     Ok(socket)
 }
 

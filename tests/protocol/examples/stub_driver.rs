@@ -1,0 +1,90 @@
+//! A CUDA driver with one device, of which only the discovery functions exist. (This file contains unsafe code: it
+//! exports C functions.)
+
+use std::ffi::{c_char, c_int, c_uint};
+
+const SUCCESS: c_int = 0;
+
+/// # Safety
+/// `cuInit` has no preconditions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuInit(_flags: c_uint) -> c_int {
+    SUCCESS
+}
+
+/// # Safety
+/// `version` is valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDriverGetVersion(version: *mut c_int) -> c_int {
+    // SAFETY: the caller's promise.
+    unsafe { version.write(13_000) };
+    SUCCESS
+}
+
+/// # Safety
+/// `count` is valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetCount(count: *mut c_int) -> c_int {
+    // SAFETY: the caller's promise.
+    unsafe { count.write(1) };
+    SUCCESS
+}
+
+/// # Safety
+/// `device` is valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGet(device: *mut c_int, ordinal: c_int) -> c_int {
+    // SAFETY: the caller's promise.
+    unsafe { device.write(ordinal) };
+    SUCCESS
+}
+
+/// # Safety
+/// `name` is valid for writes of `length` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetName(name: *mut c_char, length: c_int, _device: c_int) -> c_int {
+    let text = c"Stub device";
+    let room = usize::try_from(length).unwrap_or(0);
+    let count = text.count_bytes().min(room.saturating_sub(1));
+    // SAFETY: the caller's promise; the text is at least `count` bytes long, and its NUL follows.
+    unsafe { name.copy_from_nonoverlapping(text.as_ptr(), count + 1) };
+    SUCCESS
+}
+
+/// # Safety
+/// `uuid` is valid for a write of 16 bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetUuid_v2(uuid: *mut [u8; 16], _device: c_int) -> c_int {
+    // SAFETY: the caller's promise.
+    unsafe { uuid.write(*b"protocol-tests!!") };
+    SUCCESS
+}
+
+/// # Safety
+/// `bytes` is valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceTotalMem_v2(bytes: *mut usize, _device: c_int) -> c_int {
+    // SAFETY: the caller's promise.
+    unsafe { bytes.write(1 << 30) };
+    SUCCESS
+}
+
+/// # Safety
+/// `id` is valid for writes of `length` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetPCIBusId(id: *mut c_char, length: c_int, _device: c_int) -> c_int {
+    if length > 0 {
+        // SAFETY: the caller's promise.
+        unsafe { id.write(0) };
+    }
+    SUCCESS
+}
+
+/// # Safety
+/// `value` is valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetAttribute(value: *mut c_int, attribute: c_int, _device: c_int) -> c_int {
+    // SAFETY: the caller's promise.
+    unsafe { value.write(attribute) };
+    SUCCESS
+}

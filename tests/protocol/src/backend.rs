@@ -1,0 +1,224 @@
+//! The backend, as a process of the test.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, ChildStderr, Command, Stdio},
+    sync::{Arc, Condvar, Mutex, OnceLock, PoisonError},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal};
+use tempfile::TempDir;
+
+use crate::PATIENCE;
+
+/// Lines that the backend has logged.
+#[derive(Default)]
+struct Log {
+    lines: Mutex<(Vec<String>, bool)>,
+    more: Condvar,
+}
+
+/// A running backend; it is killed when this value is dropped.
+pub struct Backend {
+    child: Child,
+    folder: TempDir,
+    log: Arc<Log>,
+}
+
+/// Where this package's build output lies: `target/<profile>`.
+fn build_folder() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its path");
+    test.ancestors().nth(2).expect("tests lie in <profile>/deps").to_owned()
+}
+
+/// The backend's executable, built if need be with the profile of this test.
+fn executable() -> &'static Path {
+    static EXECUTABLE: OnceLock<PathBuf> = OnceLock::new();
+    EXECUTABLE.get_or_init(|| {
+        let folder = build_folder();
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--package", "vhost-user-compute"]);
+        if folder.file_name().is_some_and(|profile| profile == "release") {
+            build.arg("--release");
+        }
+        let target = folder.parent().expect("a profile lies in a target folder");
+        let built = build.arg("--target-dir").arg(target).status().expect("cargo runs");
+        assert!(built.success(), "the backend does not build");
+        folder.join("vhost-user-compute")
+    })
+}
+
+impl Backend {
+    /// Starts it with both sockets and the stub driver, and waits until it listens.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start() -> Result<Self> {
+        Self::start_with("")
+    }
+
+    /// Starts it with a configuration file of this content.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_with(configuration: &str) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("config.toml");
+        fs::write(&file, configuration)?;
+        let mut child = Command::new(executable())
+            .arg("--socket-path")
+            .arg(folder.path().join("vm.sock"))
+            .arg("--local-socket")
+            .arg(folder.path().join("local.sock"))
+            .arg("--driver")
+            .arg(build_folder().join("examples/libstub_driver.so"))
+            .args(["--log", "debug", "--config"])
+            .arg(file)
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("the backend does not start")?;
+        let log = Arc::new(Log::default());
+        let stderr = child.stderr.take().context("the log is a pipe")?;
+        let reader = Arc::clone(&log);
+        std::thread::spawn(move || read_log(&reader, stderr));
+        let backend = Self { child, folder, log };
+        backend.wait_for_line("listening")?;
+        backend.wait_for_line("Ready: 1 devices")?;
+        Ok(backend)
+    }
+
+    /// QEMU's socket.
+    #[must_use]
+    pub fn vm_socket(&self) -> PathBuf {
+        self.folder.path().join("vm.sock")
+    }
+
+    /// The local socket.
+    #[must_use]
+    pub fn local_socket(&self) -> PathBuf {
+        self.folder.path().join("local.sock")
+    }
+
+    /// Whether the supervisor still runs.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn is_alive(&mut self) -> Result<()> {
+        let ended = self.child.try_wait()?;
+        ensure!(ended.is_none(), "the supervisor has ended: {ended:?}");
+        Ok(())
+    }
+
+    /// Waits until a line that contains `text` has been logged.
+    ///
+    /// # Errors
+    /// There is none in time.
+    pub fn wait_for_line(&self, text: &str) -> Result<()> {
+        let has_line = |state: &(Vec<String>, bool)| state.0.iter().any(|line| line.contains(text));
+        let lines = self.log.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let (lines, _) = self
+            .log
+            .more
+            .wait_timeout_while(lines, PATIENCE, |state| !has_line(state) && !state.1)
+            .unwrap_or_else(PoisonError::into_inner);
+        ensure!(has_line(&lines), "no line with {text:?} in:\n{}", lines.0.join("\n"));
+        Ok(())
+    }
+
+    /// How many lines that contain `text` have been logged.
+    #[must_use]
+    pub fn count_lines(&self, text: &str) -> usize {
+        let lines = self.log.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.0.iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// The running workers.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read.
+    pub fn workers(&self) -> Result<Vec<Pid>> {
+        let parent = self.child.id().to_string();
+        let mut workers = Vec::new();
+        for entry in fs::read_dir("/proc")? {
+            let folder = entry?.path();
+            let Some(pid) = folder.file_name().and_then(|name| name.to_str()?.parse().ok()) else { continue };
+            // Processes that end meanwhile have no files any more.
+            let Ok(stat) = fs::read_to_string(folder.join("stat")) else { continue };
+            let Ok(command) = fs::read(folder.join("cmdline")) else { continue };
+            let after_name = stat.rsplit(')').next().unwrap_or_default();
+            let of_backend = after_name.split_whitespace().nth(1) == Some(parent.as_str());
+            if of_backend && command.split(|byte| *byte == 0).nth(1) == Some(b"@worker") {
+                workers.extend(Pid::from_raw(pid));
+            }
+        }
+        Ok(workers)
+    }
+
+    /// Waits until there are `count` workers.
+    ///
+    /// # Errors
+    /// There are not, in time.
+    pub fn wait_for_workers(&self, count: usize) -> Result<Vec<Pid>> {
+        let start = Instant::now();
+        loop {
+            let workers = self.workers()?;
+            if workers.len() == count {
+                return Ok(workers);
+            }
+            ensure!(start.elapsed() < PATIENCE, "{} workers instead of {count}", workers.len());
+            std::thread::yield_now();
+        }
+    }
+
+    /// Kills the only worker.
+    ///
+    /// # Errors
+    /// There are more, or none.
+    pub fn kill_worker(&self) -> Result<()> {
+        self.signal_worker(Signal::KILL)
+    }
+
+    /// Sends a signal to the only worker.
+    ///
+    /// # Errors
+    /// There are more, or none.
+    pub fn signal_worker(&self, signal: Signal) -> Result<()> {
+        let workers = self.workers()?;
+        let [worker] = workers[..] else { anyhow::bail!("{} workers", workers.len()) };
+        Ok(rustix::process::kill_process(worker, signal)?)
+    }
+
+    /// Kills the supervisor, and waits for its end.
+    ///
+    /// # Errors
+    /// It is not this process's child.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        // It may have been killed before; a failing test shows what was logged.
+        let _killed = self.kill();
+        if std::thread::panicking() {
+            let lines = self.log.lines.lock().unwrap_or_else(PoisonError::into_inner);
+            eprintln!("the backend's log:\n{}", lines.0.join("\n"));
+        }
+    }
+}
+
+fn read_log(log: &Log, stderr: ChildStderr) {
+    for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+        log.lines.lock().unwrap_or_else(PoisonError::into_inner).0.push(line);
+        log.more.notify_all();
+    }
+    log.lines.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
+    log.more.notify_all();
+}

@@ -13,6 +13,9 @@ use anyhow::{Context, Result, bail};
 /// A line is shown this often even when nothing noteworthy is printed.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
+/// Whether the program lives is looked at this often while it is silent.
+const TICK: Duration = Duration::from_secs(2);
+
 /// What a program printed, and how it ended.
 #[derive(Debug)]
 pub(crate) struct Finished {
@@ -71,8 +74,7 @@ pub(crate) fn run(
     let mut lines: Vec<String> = Vec::new();
     let mut shown = Instant::now();
     loop {
-        let wait = HEARTBEAT.saturating_sub(shown.elapsed()).max(Duration::from_millis(1));
-        match received.recv_timeout(wait.min(limit.saturating_sub(begin.elapsed()))) {
+        match received.recv_timeout(TICK.min(limit.saturating_sub(begin.elapsed()))) {
             Ok(line) => {
                 writeln!(kept, "{line}")?;
                 if show(&line) {
@@ -84,6 +86,9 @@ pub(crate) fn run(
             Err(RecvTimeoutError::Timeout) if begin.elapsed() >= limit => {
                 bail!("{program} has not ended after {} s (log: {})", limit.as_secs(), log.display())
             }
+            // A process that it left behind may hold the pipe open for ever.
+            Err(RecvTimeoutError::Timeout) if child.0.try_wait()?.is_some() => break,
+            Err(RecvTimeoutError::Timeout) if shown.elapsed() < HEARTBEAT => {}
             Err(RecvTimeoutError::Timeout) => {
                 let last = lines.last().map_or("nothing printed yet", |line| line.trim());
                 let last: String = last.chars().take(100).collect();
@@ -138,6 +143,17 @@ mod tests {
         assert_eq!(finished.status.code(), Some(3));
         assert_eq!(finished.lines().collect::<Vec<_>>(), ["out", "err"]);
         assert!(finished.expect_success("sh").is_err());
+    }
+
+    #[test]
+    fn what_a_program_leaves_behind_is_not_waited_for() {
+        let begin = Instant::now();
+
+        let finished = shell("sleep 60 & echo $!", Duration::from_secs(50)).expect("run");
+
+        assert!(begin.elapsed() < Duration::from_secs(30));
+        let left = finished.lines().next().expect("its process number").to_owned();
+        Command::new("kill").arg(left).status().expect("kill");
     }
 
     #[test]

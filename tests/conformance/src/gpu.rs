@@ -1,4 +1,6 @@
 //! What most cases start from: a device, its primary context, memory, modules, launches.
+//!
+//! This file has unsafe code: it makes slices of memory that the driver handed out.
 
 use std::ffi::{CString, c_void};
 

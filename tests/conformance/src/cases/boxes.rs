@@ -243,23 +243,18 @@ fn bad_pitches_are_refused() -> CaseResult {
 
 fn bad_memory_types_are_refused() -> CaseResult {
     let gpu = Gpu::new()?;
-    let device = gpu.upload(&vec![0xEEu8; 256])?;
+    let device = gpu.upload(&[0xEEu8; 256])?;
     let source = [1u8; 256];
-    let mut copy = plain_2d();
-    (copy.srcHost, copy.srcPitch) = (source.as_ptr().cast(), 64);
-    (copy.dstMemoryType, copy.dstDevice, copy.dstPitch) = (DEVICE, device, 64);
-    (copy.WidthInBytes, copy.Height) = (64, 2);
-    // The type is written as a number behind the enumeration's back: any value may come from C.
-    let mut bytes = [0u8; size_of::<CUDA_MEMCPY2D_st>()];
-    // SAFETY: the structure and the array have one size, and the structure has no padding that matters.
-    unsafe { std::ptr::copy_nonoverlapping((&raw const copy).cast::<u8>(), bytes.as_mut_ptr(), bytes.len()) };
-    for wrong in [0u8, 9, 255] {
-        bytes[16] = wrong;
-        let words: Vec<u64> =
-            bytes.chunks(8).map(|word| u64::from_le_bytes(word.try_into().unwrap_or_default())).collect();
-        gpu.cu.cuMemcpy2D_v2(words.as_ptr().cast()).is(Code::INVALID_VALUE)?;
+    let host = u64::try_from(source.as_ptr().expose_provenance())?;
+    // The structure as its sixteen words, since the types are numbers that no enumeration has:
+    // source x, y, type, host, device, array, pitch; target likewise; width and height.
+    let words = |from: u64, to: u64| [0, 0, from, host, device, 0, 64, 0, 0, to, host, device, 0, 64, 64, 2];
+    for (from, to) in [(0, 2), (1, 0), (9, 2), (1, 255), (0xFFFF_FFFF, 2)] {
+        gpu.cu.cuMemcpy2D_v2(words(from, to).as_ptr().cast()).is(Code::INVALID_VALUE)?;
     }
     ensure!(gpu.read::<u8>(device, 256)? == [0xEE; 256], "a refused copy wrote something");
+    gpu.cu.cuMemcpy2D_v2(words(1, 2).as_ptr().cast()).ok()?;
+    ensure!(gpu.read::<u8>(device, 128)? == [1; 128], "the copy by the same words did not happen");
     pass()
 }
 

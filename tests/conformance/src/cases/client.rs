@@ -2,6 +2,8 @@
 //!
 //! It looks for `libcuda.so` before `libcuda.so.1`, so its programs run with a folder in front of the
 //! loader's path in which both names are the library under test.
+//!
+//! This file has unsafe code: it launches kernels by the crate's unsafe interface.
 
 use std::sync::Arc;
 

@@ -1,4 +1,6 @@
 //! Copies and fills of linear memory in every direction.
+//!
+//! This file has unsafe code: it maps a file.
 
 use std::ffi::c_void;
 

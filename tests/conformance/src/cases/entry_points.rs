@@ -1,4 +1,6 @@
 //! Exported symbols, and `cuGetProcAddress` with its version rules.
+//!
+//! This file has unsafe code: it calls addresses that were looked up.
 
 use std::ffi::{CString, c_void};
 

@@ -8,8 +8,8 @@ use crate::outcome::{CaseResult, pass, skip};
 use crate::probe::Probe;
 use crate::registry::area;
 
+use super::gate::Gate;
 use super::kernels;
-use super::streams::Gate;
 
 area!("events":
     an_unrecorded_event_is_complete,

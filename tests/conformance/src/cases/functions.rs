@@ -1,4 +1,6 @@
 //! Functions: attributes, parameter layouts, occupancy.
+//!
+//! This file has unsafe code: the driver calls back.
 
 use anyhow::{Result, ensure};
 

@@ -1,4 +1,6 @@
 //! Device memory, pinned memory, registered memory, and what pointers say about themselves.
+//!
+//! This file has unsafe code: it maps pages.
 
 use anyhow::{Result, ensure};
 

@@ -1,6 +1,7 @@
 //! The questions, by area. A new area is one file here and one row in each table.
 
 mod atomics;
+mod bad_launches;
 mod boxes;
 mod client;
 mod contexts;
@@ -9,13 +10,18 @@ mod devices;
 mod entry_points;
 mod events;
 mod faults;
+mod floats;
 mod functions;
+mod gate;
+mod host_functions;
 mod init;
+mod instruction;
+mod integers;
 mod kernels;
 mod launches;
+mod libraries;
 mod memory;
 mod modules;
-mod numbers;
 mod output;
 mod pointers;
 mod processes;
@@ -39,12 +45,16 @@ pub(crate) const AREAS: &[&[Case]] = &[
     copies::CASES,
     boxes::CASES,
     modules::CASES,
+    libraries::CASES,
     functions::CASES,
     launches::CASES,
+    bad_launches::CASES,
     warps::CASES,
     atomics::CASES,
-    numbers::CASES,
+    integers::CASES,
+    floats::CASES,
     streams::CASES,
+    host_functions::CASES,
     events::CASES,
     threads::CASES,
     output::CASES,

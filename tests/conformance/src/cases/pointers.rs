@@ -1,4 +1,6 @@
 //! What pointers say about themselves.
+//!
+//! This file has unsafe code: it allocates memory by its layout.
 
 use std::ffi::c_void;
 

@@ -1,8 +1,7 @@
-//! Streams: order, independence, the default streams, priorities, host functions.
+//! Streams: order, independence, the default streams, priorities.
 
-use std::ffi::c_void;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Barrier, Mutex};
 
 use anyhow::{Result, ensure};
 
@@ -12,6 +11,7 @@ use crate::outcome::{CaseResult, pass};
 use crate::probe::Probe;
 use crate::registry::area;
 
+use super::gate::Gate;
 use super::kernels;
 
 area!("streams":
@@ -37,68 +37,11 @@ area!("streams":
     destroyed_streams_are_refused,
     synchronize_waits,
     context_synchronize_waits_for_every_stream,
-    host_functions_run_in_order,
-    the_stream_waits_for_a_host_function,
-    callbacks_see_their_stream,
     nothing_captures_at_first,
 );
 
 /// The helper programs of this area.
 pub(crate) const PROBES: &[Probe] = &[Probe { name: "stream-destroyed", body: use_destroyed }];
-
-/// Nanoseconds after which a waiting kernel gives up: the case has failed by then.
-const PATIENCE: u64 = 10_000_000_000;
-
-/// A kernel that keeps its stream busy until the host lets it go.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Gate {
-    function: Handle,
-    /// The flag's address: pinned memory that both sides know by one number.
-    flag: u64,
-    /// Where the kernel stores what it saw of the flag.
-    pub(crate) seen: u64,
-}
-
-impl Gate {
-    /// A closed gate.
-    pub(crate) fn new(gpu: &Gpu) -> Result<Self> {
-        let function = gpu.kernel(kernels::LAUNCH, "wait_for_flag")?;
-        // The first launch may load code, which may wait for other work: not while a case watches.
-        let flag = u64::try_from(gpu.pinned(4096, 2)?.expose_provenance())?;
-        let gate = Self { function, flag, seen: gpu.upload(&[77u32])? };
-        gate.open()?;
-        gate.launch(gpu, 0)?;
-        gpu.cu.cuCtxSynchronize().ok()?;
-        gate.store(0)?;
-        gpu.write(gate.seen, &[77u32])?;
-        Ok(gate)
-    }
-
-    fn store(&self, value: u32) -> Result<()> {
-        let flag = std::ptr::with_exposed_provenance_mut(usize::try_from(self.flag)?);
-        // SAFETY: the flag is pinned memory of the case, aligned, and only accessed as an atomic.
-        let flag = unsafe { AtomicU32::from_ptr(flag) };
-        flag.store(value, Ordering::SeqCst);
-        Ok(())
-    }
-
-    /// Makes the stream wait at the gate.
-    pub(crate) fn launch(&self, gpu: &Gpu, stream: Handle) -> Result<()> {
-        gpu.launch_on(stream, self.function, shape(1, 1), arguments![self.flag, self.seen, PATIENCE]).ok()
-    }
-
-    /// Lets all waiting streams go on.
-    pub(crate) fn open(&self) -> Result<()> {
-        self.store(1)
-    }
-
-    /// Checks that the kernel saw the gate open, rather than losing its patience.
-    pub(crate) fn check(&self, gpu: &Gpu) -> Result<()> {
-        let seen = gpu.read::<u32>(self.seen, 1)?;
-        ensure!(seen == [1], "the kernel at the gate saw {seen:?}");
-        Ok(())
-    }
-}
 
 fn work_of_one_stream_keeps_its_order() -> CaseResult {
     let gpu = Gpu::new()?;
@@ -514,83 +457,6 @@ fn context_synchronize_waits_for_every_stream() -> CaseResult {
         gpu.cu.cuStreamQuery(stream).ok()?;
     }
     gate.check(&gpu)?;
-    pass()
-}
-
-/// What host functions append to.
-static DIARY: Mutex<Vec<usize>> = Mutex::new(Vec::new());
-
-/// Notes its argument.
-unsafe extern "C" fn note(data: *mut c_void) {
-    if let Ok(mut diary) = DIARY.lock() {
-        diary.push(data.addr());
-    }
-}
-
-fn host_functions_run_in_order() -> CaseResult {
-    let gpu = Gpu::new()?;
-    let stream = gpu.stream(1)?;
-    for index in 0..100 {
-        let code = gpu.cu.cuLaunchHostFunc(stream, note, std::ptr::without_provenance_mut(index));
-        if code == Code::NOT_SUPPORTED {
-            return crate::outcome::skip("host functions are not supported yet");
-        }
-        code.ok()?;
-    }
-    gpu.cu.cuStreamSynchronize(stream).ok()?;
-    let diary = DIARY.lock().map(|diary| diary.clone()).unwrap_or_default();
-    ensure!(diary == (0..100).collect::<Vec<_>>(), "the host functions ran as {diary:?}");
-    pass()
-}
-
-/// Opens the gate's flag and notes what the device had stored before.
-unsafe extern "C" fn set_flag(data: *mut c_void) {
-    // SAFETY: the case passes its pinned word, which lives until the stream is synchronised.
-    let word = unsafe { AtomicU32::from_ptr(data.cast()) };
-    word.fetch_add(1000, Ordering::SeqCst);
-}
-
-fn the_stream_waits_for_a_host_function() -> CaseResult {
-    let gpu = Gpu::new()?;
-    let step = gpu.kernel(kernels::BASIC, "step")?;
-    let stream = gpu.stream(1)?;
-    let word = gpu.pinned(4, 2)?.cast::<u32>();
-    let address = u64::try_from(word.expose_provenance())?;
-    let mut expected = 0u32;
-    for _ in 0..20 {
-        gpu.launch_on(stream, step, shape(1, 1), arguments![address, 2u32, 1u32]).ok()?;
-        let code = gpu.cu.cuLaunchHostFunc(stream, set_flag, word.cast());
-        if code == Code::NOT_SUPPORTED {
-            return crate::outcome::skip("host functions are not supported yet");
-        }
-        code.ok()?;
-        expected = expected.wrapping_mul(2).wrapping_add(1001);
-    }
-    gpu.cu.cuStreamSynchronize(stream).ok()?;
-    ensure!(host(word, 1) == [expected], "{:?} instead of {expected}", host(word, 1));
-    pass()
-}
-
-/// Notes the stream and the status.
-unsafe extern "C" fn note_stream(stream: Handle, status: i32, data: *mut c_void) {
-    if let Ok(mut diary) = DIARY.lock() {
-        diary.extend([stream, usize::try_from(status).unwrap_or(usize::MAX), data.addr()]);
-    }
-}
-
-fn callbacks_see_their_stream() -> CaseResult {
-    let gpu = Gpu::new()?;
-    let stream = gpu.stream(1)?;
-    let data = std::ptr::without_provenance_mut(4711);
-    let code = gpu.cu.cuStreamAddCallback(stream, note_stream, data, 0);
-    if code == Code::NOT_SUPPORTED {
-        return crate::outcome::skip("callbacks are not supported yet");
-    }
-    code.ok()?;
-    gpu.cu.cuStreamSynchronize(stream).ok()?;
-    let diary = DIARY.lock().map(|diary| diary.clone()).unwrap_or_default();
-    ensure!(diary == [stream, 0, 4711], "the callback saw {diary:x?} of stream {stream:#x}");
-    gpu.cu.cuStreamAddCallback(stream, note_stream, data, 1).is(Code::INVALID_VALUE)?;
     pass()
 }
 

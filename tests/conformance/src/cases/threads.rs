@@ -11,8 +11,8 @@ use crate::outcome::{CaseResult, pass};
 use crate::registry::area;
 
 use super::copies::pattern;
+use super::gate::Gate;
 use super::kernels;
-use super::streams::Gate;
 
 area!("threads":
     launches_and_copies_at_once,

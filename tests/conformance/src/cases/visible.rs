@@ -1,4 +1,6 @@
 //! `CUDA_VISIBLE_DEVICES` and `CUDA_DEVICE_ORDER`: asked of probes with another environment.
+//!
+//! This file has unsafe code: it sets a variable in a process of one thread.
 
 use anyhow::{Context, Result, bail, ensure};
 

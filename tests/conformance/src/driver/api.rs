@@ -1,4 +1,6 @@
 //! The functions that the suite calls, with the signatures of CUDA's documentation.
+//!
+//! This file has unsafe code: it calls the library.
 
 use std::ffi::{c_char, c_void};
 

@@ -13,7 +13,7 @@
 //! 7. `memory`: what an address is, pinned memory, copies; `window`: the reserved addresses;
 //! 8. `code`: images, modules, functions, launches;
 //! 9. `calls`: the hand-written halves of calls, one module for each group;
-//! 10. `proc_address`: `cuGetProcAddress`.
+//! 10. `proc_address`: `cuGetProcAddress`; `debugger`: symbols for debuggers.
 //!
 //! Lock order: a lane's lock is taken last, and nothing else is locked while it is held.
 #![cfg(not(loom))]
@@ -21,6 +21,8 @@
 mod calls;
 mod code;
 mod context;
+#[allow(non_snake_case, reason = "the driver's own names")]
+mod debugger;
 mod device;
 mod entry;
 mod exports;

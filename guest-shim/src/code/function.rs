@@ -13,6 +13,10 @@ use super::launch::Launched;
 use crate::wire::Request;
 use crate::{context, handles};
 
+/// Bytes of the longest answer: the information and every parameter.
+#[expect(clippy::cast_possible_truncation, reason = "the sizes of two small structures")]
+const ROOM: u32 = size_of::<FunctionInfo>() as u32 + MAX_KERNEL_PARAMETERS * size_of::<Parameter>() as u32;
+
 /// What is known of a function or kernel.
 #[derive(Debug)]
 pub(crate) struct Function {
@@ -116,9 +120,8 @@ fn ask(
     name: CString,
     name_bytes: usize,
 ) -> Result<Function, CUresult> {
-    let room = size_of::<FunctionInfo>() as u32 + MAX_KERNEL_PARAMETERS * size_of::<Parameter>() as u32;
     let current = if context == 0 { context::current().unwrap_or(0) } else { context };
-    let mut request = Request::start(opcode::GET_FUNCTION, current)?.with_room(room);
+    let mut request = Request::start(opcode::GET_FUNCTION, current)?.with_room(ROOM);
     let length = u32::try_from(name_bytes).map_err(|_| CUresult::ERROR_INVALID_VALUE)?;
     request.structure(&GetFunction { parent, function, name_bytes: length, reserved: 0 });
     if name_bytes > 0 {

@@ -107,16 +107,19 @@ unsafe fn elf_length(image: *const u8) -> Option<u64> {
         // SAFETY: inside the file's header.
         u64::from(unsafe { at::<u16>(image, offset) })
     };
-    // SAFETY: inside the file's header.
-    let (segments, sections) = unsafe { (at::<u64>(image, 0x20), at::<u64>(image, 0x28)) };
+    let read64 = |offset| {
+        // SAFETY: inside one of the file's headers.
+        unsafe { at::<u64>(image, offset) }
+    };
+    let (segments, sections) = (read64(0x20), read64(0x28));
     let (segment_bytes, section_bytes) = (read16(0x36), read16(0x3a));
     let (segment_count, mut section_count) = (read16(0x38), read16(0x3c));
     if segments.max(sections) > MAX_IMAGE_BYTES || (section_count > 0 && section_bytes < 0x40) {
         return None;
     }
     if section_count == 0 && sections != 0 {
-        // SAFETY: with more sections than fit the header, the first one's size is their number.
-        section_count = unsafe { at::<u64>(image, sections + 0x20) };
+        // With more sections than fit the header, the first one's size is their number.
+        section_count = read64(sections + 0x20);
     }
     let mut end = 64_u64;
     end = end.max(segments.checked_add(segment_count * segment_bytes)?);
@@ -128,8 +131,7 @@ unsafe fn elf_length(image: *const u8) -> Option<u64> {
         let header = sections + number * section_bytes;
         // SAFETY: a section header inside the file.
         let kind = unsafe { at::<u32>(image, header + 4) };
-        // SAFETY: as above.
-        let (offset, size) = unsafe { (at::<u64>(image, header + 0x18), at::<u64>(image, header + 0x20)) };
+        let (offset, size) = (read64(header + 0x18), read64(header + 0x20));
         if kind != NO_BITS && kind != 0 {
             end = end.max(offset.checked_add(size)?);
         }
@@ -137,8 +139,7 @@ unsafe fn elf_length(image: *const u8) -> Option<u64> {
     if segment_bytes >= 0x38 {
         for number in 0..segment_count {
             let header = segments + number * segment_bytes;
-            // SAFETY: a program header inside the file.
-            let (offset, size) = unsafe { (at::<u64>(image, header + 8), at::<u64>(image, header + 0x20)) };
+            let (offset, size) = (read64(header + 8), read64(header + 0x20));
             end = end.max(offset.checked_add(size)?);
         }
     }

@@ -15,7 +15,7 @@ use crate::wire::{Burst, Request};
 use crate::{context, handles};
 
 /// Most bytes that travel inside a request or a response.
-const INLINE: u64 = 768;
+const INLINE: u32 = 768;
 /// Chunks of a copy that are under way at once.
 const CHUNKS: usize = 2;
 const LEGACY_STREAM: u64 = 1;
@@ -191,7 +191,7 @@ pub(crate) unsafe fn copy(
         }
         (Way::Shared(place, known), Way::Staged) => {
             let to = side(place, &destination);
-            if shape.is_linear() && shape.width <= INLINE {
+            if shape.is_linear() && shape.width <= u64::from(INLINE) {
                 // SAFETY: the caller's source of `width` bytes.
                 let bytes = unsafe { application_bytes(source.address, shape.width) };
                 let from = side(Place::Inline, &End { address: 0, ..source });
@@ -204,11 +204,10 @@ pub(crate) unsafe fn copy(
         }
         (Way::Staged, Way::Shared(place, _)) => {
             let from = side(place, &source);
-            if shape.is_linear() && shape.width <= INLINE {
+            if shape.is_linear() && shape.width <= u64::from(INLINE) {
                 let to = side(Place::Inline, &End { address: 0, ..destination });
                 let body = request(to, from, shape, manner.stream, manner.waited_for());
-                let mut request =
-                    Request::start(opcode::COPY, context::required()?)?.with_room(INLINE as u32);
+                let mut request = Request::start(opcode::COPY, context::required()?)?.with_room(INLINE);
                 request.structure(&body);
                 let mut response = request.synchronising().answer()?;
                 let length = usize::try_from(shape.width).map_err(|_| CUresult::ERROR_INVALID_VALUE)?;

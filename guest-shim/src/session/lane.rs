@@ -18,6 +18,10 @@ use super::queue::{Buffer, Queue, Ticket};
 use super::spin::Spin;
 use crate::transport::Woken;
 
+/// Bytes of a response's header.
+#[expect(clippy::cast_possible_truncation, reason = "the size of a small structure")]
+const RESPONSE_HEADER: u32 = size_of::<ResponseHeader>() as u32;
+
 /// Bytes that a request's and a response's start are aligned to: one cache line.
 const LINE: u64 = 64;
 
@@ -131,7 +135,7 @@ impl Traffic {
     ) -> Result<Pending, CUresult> {
         let header_bytes = size_of::<RequestHeader>() as u64;
         let length = header_bytes + self.bytes.len() as u64;
-        let room = room.map_or(0, |bytes| bytes + size_of::<ResponseHeader>() as u32);
+        let room = room.map_or(0, |bytes| bytes + RESPONSE_HEADER);
         if length > u64::from(MAX_REQUEST_BYTES) || room > MAX_RESPONSE_BYTES {
             return Err(CUresult::ERROR_INVALID_VALUE);
         }
@@ -176,7 +180,7 @@ impl Traffic {
         self.bytes.clear();
         session.region().read(pending.response, size_of::<ResponseHeader>(), &mut self.bytes);
         let header = ResponseHeader::read_from_bytes(&self.bytes).map_err(|_| session.broken())?;
-        let most = pending.room.saturating_sub(size_of::<ResponseHeader>() as u32);
+        let most = pending.room.saturating_sub(RESPONSE_HEADER);
         if header.length > most {
             return Err(session.broken());
         }

@@ -210,3 +210,156 @@ impl Queue {
         notify::arm(self.used_index, self.used_event, ticket.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ptr::NonNull;
+
+    use virtio_queue::{QueueT, desc::split::Descriptor as DeviceDescriptor};
+    use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, guest_memory::GuestMemoryBackend};
+
+    use super::*;
+
+    /// A lane's memory with the driver's side and, as a device sees it, the `virtio-queue` crate's side.
+    struct Pair {
+        memory: GuestMemoryMmap,
+        driver: Queue,
+        device: virtio_queue::Queue,
+        layout: Layout,
+    }
+
+    fn pair(queue_size: u32, slot_count: u32) -> Pair {
+        let layout = Layout::new(1, queue_size, slot_count, 256, 4096).expect("sizes in bounds");
+        let length = layout.total_bytes();
+        let memory =
+            GuestMemoryMmap::from_ranges(&[(GuestAddress(0), usize::try_from(length).expect("fits"))])
+                .expect("memory");
+        let base = memory.get_host_address(GuestAddress(0)).expect("mapped");
+        // SAFETY: the mapping of this length; the tests leak nothing that outlives `memory`.
+        let region = unsafe { Region::new(NonNull::new(base).expect("not null"), length) };
+        let mut device = virtio_queue::Queue::new(layout.queue_size()).expect("a power of two");
+        device.set_event_idx(true);
+        device.set_size(layout.queue_size());
+        device.try_set_desc_table_address(GuestAddress(layout.descriptors(0))).expect("aligned");
+        device.try_set_avail_ring_address(GuestAddress(layout.available(0))).expect("aligned");
+        device.try_set_used_ring_address(GuestAddress(layout.used(0))).expect("aligned");
+        device.set_ready(true);
+        assert!(device.is_valid(&memory));
+        Pair { memory, driver: Queue::new(region, layout, 0), device, layout }
+    }
+
+    impl Pair {
+        fn send(&mut self, bytes: u64, answered: bool) -> (Ticket, bool) {
+            let (offset, slots) = self.driver.room(bytes, 2).expect("room");
+            let request = Buffer { offset, length: 8, writable: false };
+            let response = Buffer { offset: offset + 64, length: 16, writable: true };
+            let buffers = [request, response];
+            self.driver.push(if answered { &buffers } else { &buffers[..1] }, slots)
+        }
+
+        /// The device executes one request; true if the driver is to be woken.
+        fn serve(&mut self) -> Option<(Vec<DeviceDescriptor>, bool)> {
+            let chain = self.device.pop_descriptor_chain(&self.memory)?;
+            let head = chain.head_index();
+            let descriptors: Vec<_> = chain.collect();
+            self.device.add_used(&self.memory, head, 8).expect("a used entry");
+            let wake = self.device.needs_notification(&self.memory).expect("the event index");
+            Some((descriptors, wake))
+        }
+    }
+
+    #[test]
+    fn a_device_sees_the_chains_that_were_pushed() {
+        let mut pair = pair(8, 4);
+        let (posted, _) = pair.send(100, false);
+        let (answered, _) = pair.send(100, true);
+
+        let (first, _) = pair.serve().expect("a chain");
+        assert_eq!(first.len(), 1);
+        assert_eq!(first[0].addr(), GuestAddress(pair.layout.slot(0, 0)));
+        assert!(!first[0].is_write_only());
+        assert!(pair.driver.is_returned(posted) && !pair.driver.is_returned(answered));
+
+        let (second, _) = pair.serve().expect("a chain");
+        assert_eq!(second.len(), 2);
+        assert_eq!(second[1].addr(), GuestAddress(pair.layout.slot(0, 1) + 64));
+        assert!(second[1].is_write_only());
+        assert!(pair.driver.is_returned(answered));
+        assert!(pair.serve().is_none());
+    }
+
+    #[test]
+    fn rooms_are_used_again_for_longer_than_the_indices_last() {
+        let mut pair = pair(16, 8);
+        let sizes = [10_u64, 300, 600, 1000, 256];
+        for round in 0..70_000_usize {
+            let bytes = sizes[round % sizes.len()];
+            while pair.driver.room(bytes, 2).is_none() {
+                assert!(pair.driver.outstanding() > 0, "something is under way");
+                let _ = pair.serve();
+                pair.driver.take_back().expect("in order");
+            }
+            let (ticket, _) = pair.send(bytes, round % 3 == 0);
+            if round % 7 == 0 {
+                while pair.serve().is_some() {}
+                assert!(pair.driver.is_returned(ticket));
+            }
+        }
+        while pair.serve().is_some() {}
+        pair.driver.take_back().expect("in order");
+        assert_eq!(pair.driver.outstanding(), 0);
+        assert_eq!(pair.driver.free_slots, 8);
+        assert_eq!(pair.driver.free_descriptors, 16);
+    }
+
+    #[test]
+    fn chunks_that_are_larger_than_the_ring_s_end_start_over() {
+        let mut pair = pair(16, 8);
+        for _ in 0..100 {
+            let (ticket, _) = pair.send(5 * 256, true);
+            pair.serve().expect("a chain");
+            assert!(pair.driver.is_returned(ticket));
+            pair.driver.take_back().expect("in order");
+        }
+        assert!(pair.driver.room(9 * 256, 2).is_none(), "more than there is");
+    }
+
+    #[test]
+    fn the_device_asks_for_kicks_only_while_it_sleeps() {
+        let mut pair = pair(8, 4);
+        pair.device.enable_notification(&pair.memory).expect("the event index");
+        assert!(pair.send(10, false).1, "the device sleeps");
+        assert!(!pair.send(10, false).1, "it was kicked already");
+        while pair.serve().is_some() {}
+        assert!(!pair.device.enable_notification(&pair.memory).expect("the event index"));
+        pair.driver.take_back().expect("in order");
+        assert!(pair.send(10, false).1);
+    }
+
+    #[test]
+    fn only_the_chain_that_is_waited_for_wakes() {
+        let mut pair = pair(8, 4);
+        let _ = pair.send(10, false);
+        let _ = pair.send(10, false);
+        let (ticket, _) = pair.send(10, true);
+        assert!(pair.driver.arm(ticket));
+        assert!(!pair.serve().expect("a chain").1);
+        assert!(!pair.serve().expect("a chain").1);
+        assert!(pair.serve().expect("a chain").1);
+        assert!(!pair.driver.arm(ticket));
+    }
+
+    #[test]
+    fn what_was_not_given_cannot_be_returned() {
+        let mut pair = pair(8, 4);
+        let _ = pair.send(10, false);
+        pair.memory.write_obj(7_u32, GuestAddress(pair.layout.used(0) + 4)).expect("in memory");
+        pair.memory.write_obj(1_u16, GuestAddress(pair.layout.used(0) + 2)).expect("in memory");
+        assert_eq!(pair.driver.take_back(), Err(Broken), "another chain");
+
+        let mut pair = self::pair(8, 4);
+        let _ = pair.send(10, false);
+        pair.memory.write_obj(9_u16, GuestAddress(pair.layout.used(0) + 2)).expect("in memory");
+        assert_eq!(pair.driver.take_back(), Err(Broken), "more chains than there are");
+    }
+}

@@ -1,0 +1,21 @@
+//! The C functions of `libcuda`, as skins over [`crate::driver`].
+//!
+//! Each file lists its functions in one `exports!` block: what must hold before the call, the symbol (and the one whose
+//! null stream is the thread's own), the C parameters, and the Rust function that does it. `entry` turns C arguments
+//! into checked ones, so that most of those functions are safe.
+
+mod contexts;
+mod copies;
+mod devices;
+mod entry;
+mod functions;
+mod launches;
+mod lookup;
+mod memory;
+mod modules;
+mod pools;
+mod streams;
+mod unsupported;
+
+#[cfg(test)]
+mod tests;

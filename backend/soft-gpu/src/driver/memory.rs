@@ -1,0 +1,370 @@
+//! Device memory, pinned memory, and which addresses are whose.
+//!
+//! Device memory is a window of ordinary memory of the process, so a device address is also the host's. What is an
+//! allocation is decided by the table alone: every access of a kernel and every copy is looked up in it.
+//!
+//! Unsafe code: mapping of memory, and filling what was freed.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
+
+use super::Result;
+use super::queue::lock;
+use super::ranges::Ranges;
+use virtio_spec::cuda::CUresult;
+
+/// Memory of the device, in bytes.
+pub(crate) const TOTAL: u64 = 4 << 30;
+
+/// Addresses for it: more, so that freed ranges rest before they are used again.
+const WINDOW: u64 = 4 * TOTAL;
+
+/// Allocations begin at multiples of this.
+const ALIGN: u64 = 512;
+
+/// Bytes between allocations that belong to none.
+const GAP: u64 = 512;
+
+/// What freed memory is overwritten with.
+const POISON: u8 = 0xd5;
+
+const PAGE: u64 = 4096;
+
+/// What an allocation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `cuMemAlloc`.
+    Device,
+    /// `cuMemAllocAsync`.
+    Pool,
+    /// A module's variable.
+    Variable,
+    /// `malloc` of a kernel.
+    Heap,
+    /// `cuMemHostAlloc`.
+    Pinned,
+    /// `cuMemHostRegister`.
+    Registered,
+}
+
+/// A live range of memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Allocation {
+    /// First address.
+    pub(crate) start: u64,
+    /// Bytes that were asked for.
+    pub(crate) length: u64,
+    /// What it is.
+    pub(crate) kind: Kind,
+    /// Handle of the context that made it.
+    pub(crate) context: u64,
+    /// Flags of a pinned or registered range.
+    pub(crate) flags: u32,
+    /// `CU_POINTER_ATTRIBUTE_BUFFER_ID`.
+    pub(crate) id: u64,
+    /// `CU_POINTER_ATTRIBUTE_SYNC_MEMOPS`.
+    pub(crate) sync_memops: bool,
+    reserved: u64,
+}
+
+impl Allocation {
+    /// Whether it is the device's own memory.
+    pub(crate) fn is_device(&self) -> bool {
+        !matches!(self.kind, Kind::Pinned | Kind::Registered)
+    }
+
+    /// Bytes from `address` to its end.
+    pub(crate) fn rest(&self, address: u64) -> u64 {
+        (self.start + self.length).saturating_sub(address)
+    }
+}
+
+struct Window {
+    start: u64,
+    ranges: Mutex<Ranges>,
+    used: AtomicU64,
+}
+
+/// All memory that the driver knows.
+#[derive(Default)]
+pub(crate) struct Memory {
+    window: OnceLock<Option<Window>>,
+    table: RwLock<BTreeMap<u64, Allocation>>,
+    ids: AtomicU64,
+}
+
+/// Maps memory that costs nothing until it is touched.
+fn map(length: u64) -> Option<u64> {
+    let length = usize::try_from(length).ok()?;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new private mapping wherever the kernel likes.
+    let pointer = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0) };
+    (pointer != libc::MAP_FAILED).then(|| pointer.expose_provenance() as u64)
+}
+
+fn pointer(address: u64) -> *mut u8 {
+    std::ptr::with_exposed_provenance_mut(usize::try_from(address).unwrap_or(0))
+}
+
+/// Gives whole pages back to the system and overwrites the rest.
+fn discard(start: u64, length: u64) {
+    let (first, last) = (start.next_multiple_of(PAGE), (start + length) & !(PAGE - 1));
+    let fill = |from: u64, to: u64| {
+        if let Ok(count) = usize::try_from(to.saturating_sub(from)) {
+            // SAFETY: the range lies in the window, which stays mapped, and belongs to no allocation.
+            unsafe { pointer(from).write_bytes(POISON, count) };
+        }
+    };
+    if first >= last {
+        fill(start, start + length);
+        return;
+    }
+    fill(start, first);
+    fill(last, start + length);
+    if let Ok(count) = usize::try_from(last - first) {
+        // SAFETY: whole pages of the window, which belong to no allocation.
+        unsafe { libc::madvise(pointer(first).cast(), count, libc::MADV_DONTNEED) };
+    }
+}
+
+impl Memory {
+    fn window(&self) -> Result<&Window> {
+        let map_window = || {
+            let start = map(WINDOW)?;
+            Some(Window { start, ranges: Mutex::new(Ranges::new(start, WINDOW)), used: AtomicU64::new(0) })
+        };
+        self.window.get_or_init(map_window).as_ref().ok_or(CUresult::ERROR_OUT_OF_MEMORY)
+    }
+
+    /// Free bytes of the device.
+    pub(crate) fn free_bytes(&self) -> u64 {
+        self.window().map_or(0, |window| TOTAL - window.used.load(Ordering::Relaxed))
+    }
+
+    /// Whether an address can only be device memory, live or not.
+    pub(crate) fn in_window(&self, address: u64) -> bool {
+        let window = self.window.get().and_then(Option::as_ref);
+        window.is_some_and(|window| (window.start..window.start + WINDOW).contains(&address))
+    }
+
+    fn insert(&self, start: u64, length: u64, reserved: u64, kind: Kind, (context, flags): (u64, u32)) {
+        let id = self.ids.fetch_add(1, Ordering::Relaxed) + 1;
+        let allocation = Allocation { start, length, kind, context, flags, id, sync_memops: false, reserved };
+        self.table.write().unwrap_or_else(PoisonError::into_inner).insert(start, allocation);
+    }
+
+    /// Takes device memory; its contents are undefined.
+    pub(crate) fn allocate(&self, length: u64, align: u64, kind: Kind, context: u64) -> Result<u64> {
+        if length == 0 {
+            return Err(CUresult::ERROR_INVALID_VALUE);
+        }
+        let reserved = length
+            .checked_next_multiple_of(ALIGN)
+            .filter(|&reserved| reserved <= TOTAL)
+            .ok_or(CUresult::ERROR_OUT_OF_MEMORY)?;
+        let window = self.window()?;
+        let mut ranges = lock(&window.ranges);
+        if window.used.load(Ordering::Relaxed) + reserved > TOTAL {
+            return Err(CUresult::ERROR_OUT_OF_MEMORY);
+        }
+        let start = ranges.take(reserved + GAP, align.max(ALIGN)).ok_or(CUresult::ERROR_OUT_OF_MEMORY)?;
+        window.used.fetch_add(reserved, Ordering::Relaxed);
+        drop(ranges);
+        self.insert(start, length, reserved, kind, (context, 0));
+        Ok(start)
+    }
+
+    /// Maps pinned memory, zeroed.
+    pub(crate) fn allocate_pinned(&self, length: u64, flags: u32, context: u64) -> Result<u64> {
+        if length == 0 {
+            return Err(CUresult::ERROR_INVALID_VALUE);
+        }
+        let reserved = length.checked_next_multiple_of(PAGE).ok_or(CUresult::ERROR_OUT_OF_MEMORY)?;
+        let start = map(reserved).ok_or(CUresult::ERROR_OUT_OF_MEMORY)?;
+        self.insert(start, length, reserved, Kind::Pinned, (context, flags));
+        Ok(start)
+    }
+
+    /// Makes memory of the program usable by kernels.
+    pub(crate) fn register(&self, start: u64, length: u64, flags: u32, context: u64) -> Result<()> {
+        let end = start.checked_add(length).ok_or(CUresult::ERROR_INVALID_VALUE)?;
+        if start == 0 || length == 0 {
+            return Err(CUresult::ERROR_INVALID_VALUE);
+        }
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let before = table.range(..end).next_back().map(|(_, allocation)| *allocation);
+        drop(table);
+        if let Some(before) = before
+            && before.start + before.length > start
+        {
+            return Err(if before.is_device() {
+                CUresult::ERROR_INVALID_VALUE
+            } else {
+                CUresult::ERROR_HOST_MEMORY_ALREADY_REGISTERED
+            });
+        }
+        if !is_mapped(start, length) {
+            return Err(CUresult::ERROR_INVALID_VALUE);
+        }
+        self.insert(start, length, 0, Kind::Registered, (context, flags));
+        Ok(())
+    }
+
+    /// The live range that contains an address.
+    pub(crate) fn find(&self, address: u64) -> Option<Allocation> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let (_, allocation) = table.range(..=address).next_back()?;
+        (allocation.rest(address) > 0).then_some(*allocation)
+    }
+
+    /// Whether all of a range lies in one live range.
+    pub(crate) fn contains(&self, address: u64, length: u64) -> bool {
+        self.find(address).is_some_and(|allocation| allocation.rest(address) >= length)
+    }
+
+    /// Sets `CU_POINTER_ATTRIBUTE_SYNC_MEMOPS`.
+    pub(crate) fn set_sync_memops(&self, address: u64, value: bool) -> Result<()> {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        match table.range_mut(..=address).next_back() {
+            Some((_, allocation)) if allocation.rest(address) > 0 => {
+                allocation.sync_memops = value;
+                Ok(())
+            }
+            _ => Err(CUresult::ERROR_INVALID_VALUE),
+        }
+    }
+
+    /// Ends the live range that begins at `start`, if it is of one of `kinds`. Nothing may use it any more.
+    pub(crate) fn release(&self, start: u64, kinds: &[Kind]) -> Result<Allocation> {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let allocation = table.get(&start).copied().filter(|allocation| kinds.contains(&allocation.kind));
+        let allocation = allocation.ok_or(CUresult::ERROR_INVALID_VALUE)?;
+        table.remove(&start);
+        drop(table);
+        self.reclaim(&allocation);
+        Ok(allocation)
+    }
+
+    fn reclaim(&self, allocation: &Allocation) {
+        match allocation.kind {
+            Kind::Registered => {}
+            Kind::Pinned => {
+                if let Ok(length) = usize::try_from(allocation.reserved) {
+                    // SAFETY: mapped by `allocate_pinned` with this length, and in no table any more.
+                    unsafe { libc::munmap(pointer(allocation.start).cast(), length) };
+                }
+            }
+            _ => {
+                discard(allocation.start, allocation.reserved);
+                if let Ok(window) = self.window() {
+                    lock(&window.ranges).give(allocation.start, allocation.reserved + GAP);
+                    window.used.fetch_sub(allocation.reserved, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    /// Ends all that a context made.
+    pub(crate) fn release_context(&self, context: u64) {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let gone: Vec<_> =
+            table.values().filter(|allocation| allocation.context == context).copied().collect();
+        for allocation in &gone {
+            table.remove(&allocation.start);
+        }
+        drop(table);
+        for allocation in &gone {
+            self.reclaim(allocation);
+        }
+    }
+
+    /// Bytes of one kind that a context has.
+    pub(crate) fn used_by(&self, context: u64, kind: Kind) -> u64 {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table
+            .values()
+            .filter(|allocation| allocation.context == context && allocation.kind == kind)
+            .map(|allocation| allocation.length)
+            .sum()
+    }
+}
+
+/// Whether the process has all pages of a range.
+fn is_mapped(start: u64, length: u64) -> bool {
+    let first = start & !(PAGE - 1);
+    let Some(end) = start.checked_add(length).and_then(|end| end.checked_next_multiple_of(PAGE)) else {
+        return false;
+    };
+    let Ok(count) = usize::try_from(end - first) else { return false };
+    // SAFETY: MADV_NORMAL on any range changes nothing but a hint; a hole in it is an error.
+    unsafe { libc::madvise(pointer(first).cast(), count, libc::MADV_NORMAL) == 0 }
+}
+
+/// Where an address lies in this process.
+pub(crate) fn host(address: u64) -> *mut u8 {
+    pointer(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_freed_range_is_gone_and_its_bytes_are_free_again() {
+        let memory = Memory::default();
+        let before = memory.free_bytes();
+        let start = memory.allocate(100_000, 1, Kind::Device, 1).unwrap();
+        assert!(memory.contains(start + 50_000, 50_000) && !memory.contains(start + 50_000, 50_001));
+        assert!(memory.free_bytes() <= before - 100_000);
+        assert!(memory.release(start + 512, &[Kind::Device]).is_err());
+        memory.release(start, &[Kind::Device]).unwrap();
+        assert!(memory.find(start).is_none() && memory.release(start, &[Kind::Device]).is_err());
+        assert_eq!(memory.free_bytes(), before);
+    }
+
+    #[test]
+    fn allocations_never_touch() {
+        let memory = Memory::default();
+        let first = memory.allocate(512, 1, Kind::Device, 1).unwrap();
+        let second = memory.allocate(512, 1, Kind::Device, 1).unwrap();
+        assert!(second >= first + 512 + GAP);
+        assert!(memory.find(first + 512).is_none());
+    }
+
+    #[test]
+    fn more_than_there_is_is_refused() {
+        let memory = Memory::default();
+        for length in [TOTAL + 1, u64::MAX, u64::MAX - 10] {
+            let refused = memory.allocate(length, 1, Kind::Device, 1).err();
+            assert_eq!(refused, Some(CUresult::ERROR_OUT_OF_MEMORY));
+        }
+        assert_eq!(memory.allocate(0, 1, Kind::Device, 1).err(), Some(CUresult::ERROR_INVALID_VALUE));
+    }
+
+    #[test]
+    fn a_context_takes_its_memory_with_it() {
+        let memory = Memory::default();
+        let before = memory.free_bytes();
+        let mine = memory.allocate(1 << 20, 1, Kind::Device, 1).unwrap();
+        let other = memory.allocate(1 << 20, 1, Kind::Device, 2).unwrap();
+        let pinned = memory.allocate_pinned(10_000, 0, 1).unwrap();
+        memory.release_context(1);
+        assert!(memory.find(mine).is_none() && memory.find(pinned).is_none() && memory.find(other).is_some());
+        assert_eq!(memory.free_bytes(), before - (1 << 20));
+    }
+
+    #[test]
+    fn registering_twice_or_what_is_not_there_is_refused() {
+        let memory = Memory::default();
+        let data = vec![0_u8; 64 << 10];
+        let start = data.as_ptr().expose_provenance() as u64;
+        memory.register(start, 32 << 10, 0, 1).unwrap();
+        let again = memory.register(start + 100, 10, 0, 1).err();
+        assert_eq!(again, Some(CUresult::ERROR_HOST_MEMORY_ALREADY_REGISTERED));
+        assert_eq!(memory.register(PAGE, PAGE, 0, 1).err(), Some(CUresult::ERROR_INVALID_VALUE));
+        memory.release(start, &[Kind::Registered]).unwrap();
+        memory.register(start + 100, 10, 0, 1).unwrap();
+    }
+}

@@ -1,0 +1,116 @@
+//! The driver's state and what happens to it; the C functions in [`crate::api`] are a thin skin over this.
+//!
+//! Read in this order: `handles`, `context` (contexts and their streams), `queue` (how a stream works), `memory`,
+//! `copy`, `image` and `compile` (from bytes to code), `module`, `library`, `launch`, `attributes`.
+//!
+//! Locks are taken in this order: a context's order of work, a stream's queue, a table; and none is held while work runs.
+
+pub(crate) mod attributes;
+pub(crate) mod compile;
+pub(crate) mod context;
+pub(crate) mod copy;
+pub(crate) mod event;
+pub(crate) mod handles;
+pub(crate) mod image;
+pub(crate) mod jit;
+pub(crate) mod launch;
+pub(crate) mod library;
+pub(crate) mod link;
+pub(crate) mod memory;
+pub(crate) mod module;
+pub(crate) mod queue;
+mod ranges;
+mod visible;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
+
+use virtio_spec::cuda::CUresult;
+
+use context::{Context, Primary};
+use event::Event;
+use handles::Table;
+use library::{Kernel, Library};
+use link::Linker;
+use memory::Memory;
+use module::{Function, Module};
+use queue::Stream;
+
+/// What a call ends with.
+pub(crate) type Result<T> = core::result::Result<T, CUresult>;
+
+/// Everything that the process has of the device.
+#[derive(Default)]
+pub(crate) struct Driver {
+    /// Process that initialized the driver, 0 before that.
+    process: AtomicU32,
+    visible: OnceLock<bool>,
+    pub(crate) primary: Mutex<Primary>,
+    pub(crate) memory: Memory,
+    pub(crate) contexts: Table<Context>,
+    pub(crate) streams: Table<Stream>,
+    pub(crate) events: Table<Event>,
+    pub(crate) modules: Table<Module>,
+    pub(crate) functions: Table<Function>,
+    pub(crate) libraries: Table<Library>,
+    pub(crate) kernels: Table<Kernel>,
+    pub(crate) linkers: Table<Linker>,
+}
+
+/// The process's driver.
+pub(crate) fn driver() -> &'static Driver {
+    static DRIVER: LazyLock<Driver> = LazyLock::new(Driver::default);
+    &DRIVER
+}
+
+impl Driver {
+    /// `cuInit`. A child of the process that did it cannot: the driver's threads are not there.
+    pub(crate) fn initialize(&self) -> Result<()> {
+        let own = std::process::id();
+        match self.process.compare_exchange(0, own, Ordering::AcqRel, Ordering::Acquire) {
+            Err(other) if other != own => Err(CUresult::ERROR_NOT_INITIALIZED),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether `CUDA_VISIBLE_DEVICES` leaves the device visible, as it was when first asked.
+    pub(crate) fn is_visible(&self) -> bool {
+        *self.visible.get_or_init(|| match std::env::var_os("CUDA_VISIBLE_DEVICES") {
+            None => true,
+            Some(value) => visible::is_visible(&value.to_string_lossy()),
+        })
+    }
+
+    /// Whether calls are possible.
+    pub(crate) fn check_initialized(&self) -> Result<()> {
+        if self.process.load(Ordering::Acquire) == std::process::id() {
+            Ok(())
+        } else {
+            Err(CUresult::ERROR_NOT_INITIALIZED)
+        }
+    }
+
+    /// Waits until no context works: before memory that kernels may use goes away.
+    pub(crate) fn idle(&self) {
+        for context in self.contexts.all() {
+            context.drain();
+        }
+    }
+
+    /// Ends a context and all that belongs to it.
+    pub(crate) fn destroy_context(&self, context: &Arc<Context>) {
+        let handle = context.handle;
+        if self.contexts.remove(handle).is_err() {
+            return;
+        }
+        context.drain();
+        self.streams.retain(|stream| stream.context != handle);
+        self.events.retain(|event| event.context != handle);
+        self.functions.retain(|function| function.module.context != handle);
+        self.modules.retain(|module| module.context != handle);
+        for library in self.libraries.all() {
+            library.forget_context(handle);
+        }
+        self.memory.release_context(handle);
+    }
+}

@@ -26,6 +26,7 @@ area!("entry_points":
     versions_choose_between_forms,
     per_thread_flag_chooses_forms,
     per_thread_flag_leaves_other_functions_alone,
+    every_form_as_driver_580_gives_it,
     what_runtimes_ask_is_answered,
     a_found_function_works,
     an_unknown_export_table_is_refused,
@@ -283,6 +284,67 @@ fn per_thread_flag_leaves_other_functions_alone() -> CaseResult {
         ("cuStreamCreate", 2000, "cuStreamCreate"),
     ];
     check_forms(cu, &forms, PER_THREAD)?;
+    pass()
+}
+
+/// What driver 580 answers for every name: name, flags (both when a star), and version:symbol where the
+/// answer changes.
+const FORMS_580: &str = include_str!("forms-580.txt");
+
+/// What is wrong with the answer to one request, if anything.
+fn wrong_form(
+    cu: &Driver,
+    name: &str,
+    version: i32,
+    flags: u64,
+    symbol: Option<&str>,
+) -> Result<Option<String>> {
+    let (code, function, status) = lookup(cu, name, version, flags)?;
+    let told = (code, function, status);
+    let right = match symbol {
+        Some(symbol) => {
+            let exported = cu.symbol(symbol);
+            code == Code::SUCCESS
+                && status == 0
+                && function != 0
+                && exported.is_none_or(|exported| exported == function)
+        }
+        None => function == 0 && status != 0,
+    };
+    Ok((!right).then(|| format!("{name} {version} with flags {flags}: {told:x?} instead of {symbol:?}")))
+}
+
+fn every_form_as_driver_580_gives_it() -> CaseResult {
+    let cu = initialized()?;
+    if version()? != 13000 {
+        return skip("the list is that of CUDA 13.0");
+    }
+    let mut wrong = Vec::new();
+    for line in FORMS_580.lines() {
+        let mut parts = line.split(' ');
+        let (Some(name), Some(flags)) = (parts.next(), parts.next()) else {
+            continue;
+        };
+        let flags = match flags {
+            "*" => vec![DEFAULT, PER_THREAD],
+            flags => vec![flags.parse()?],
+        };
+        for flags in flags {
+            let mut before = None;
+            for part in parts.clone() {
+                let Some((since, symbol)) = part.split_once(':') else {
+                    continue;
+                };
+                let since: i32 = since.parse()?;
+                wrong.extend(wrong_form(cu, name, since - 10, flags, before)?);
+                wrong.extend(wrong_form(cu, name, since, flags, Some(symbol))?);
+                before = Some(symbol);
+            }
+            wrong.extend(wrong_form(cu, name, 13000, flags, before)?);
+        }
+    }
+    let first: Vec<&String> = wrong.iter().take(12).collect();
+    ensure!(wrong.is_empty(), "{} answers differ, the first are {first:#?}", wrong.len());
     pass()
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::driver::Code;
 use crate::gpu::{Gpu, arguments, host, threads};
-use crate::outcome::{CaseResult, pass};
+use crate::outcome::{CaseResult, pass, skip};
 use crate::registry::area;
 
 use super::kernels;
@@ -40,6 +40,8 @@ area!("memory":
     unregister_of_unknown_is_refused,
     register_bad_requests_are_refused,
     registered_memory_survives_unregister,
+    managed_memory_is_shared,
+    stream_ordered_memory,
 );
 
 fn alloc_is_aligned_and_disjoint() -> CaseResult {
@@ -445,5 +447,52 @@ fn registered_memory_survives_unregister() -> CaseResult {
     ensure!(slice[4096..].iter().all(|byte| *byte == 0x5A), "the other half is lost");
     slice.fill(1);
     ensure!(slice.iter().all(|byte| *byte == 1), "the memory is not writable any more");
+    pass()
+}
+
+fn managed_memory_is_shared() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let count = 10_000usize;
+    let mut pointer = 0;
+    let code = gpu.cu.cuMemAllocManaged(&mut pointer, 4 * count, 1);
+    if gpu.attribute(83)? == 0 || code == Code::NOT_SUPPORTED {
+        code.is(Code::NOT_SUPPORTED)?;
+        return skip("managed memory is not supported");
+    }
+    code.ok()?;
+    let memory = host(std::ptr::with_exposed_provenance_mut::<u32>(usize::try_from(pointer)?), count);
+    memory.fill(7);
+    let (add, ramp) = (gpu.kernel(kernels::BASIC, "add_u32")?, gpu.kernel(kernels::BASIC, "fill_ramp")?);
+    let out = gpu.alloc(4 * count)?;
+    gpu.run(add, threads(count), arguments![pointer, pointer, out, u32::try_from(count)?])?;
+    ensure!(gpu.read::<u32>(out, count)? == vec![14; count], "the kernel did not see the host's values");
+    gpu.run(ramp, threads(count), arguments![pointer, 5u32, u32::try_from(count)?])?;
+    let expected: Vec<u32> = (5..).take(count).collect();
+    ensure!(memory == expected.as_slice(), "the host does not see the kernel's values");
+    gpu.cu.cuMemFree_v2(pointer).ok()?;
+    pass()
+}
+
+fn stream_ordered_memory() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let (stream, count) = (gpu.stream(1)?, 5000usize);
+    let ramp = gpu.kernel(kernels::BASIC, "fill_ramp")?;
+    let back = gpu.pinned(4 * count, 0)?.cast::<u32>();
+    for round in 0..20u32 {
+        let mut pointer = 0;
+        let code = gpu.cu.cuMemAllocAsync(&mut pointer, 4 * count, stream);
+        if gpu.attribute(115)? == 0 || code == Code::NOT_SUPPORTED {
+            code.is(Code::NOT_SUPPORTED)?;
+            return skip("memory pools are not supported");
+        }
+        code.ok()?;
+        gpu.launch_on(stream, ramp, threads(count), arguments![pointer, round, u32::try_from(count)?])
+            .ok()?;
+        gpu.cu.cuMemcpyDtoHAsync_v2(back.cast(), pointer, 4 * count, stream).ok()?;
+        gpu.cu.cuMemFreeAsync(pointer, stream).ok()?;
+        gpu.cu.cuStreamSynchronize(stream).ok()?;
+        let expected: Vec<u32> = (round..).take(count).collect();
+        ensure!(host(back, count) == expected.as_slice(), "round {round} has other values");
+    }
     pass()
 }

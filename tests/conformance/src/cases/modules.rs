@@ -22,6 +22,7 @@ area!("modules":
     broken_text_is_refused_with_a_log,
     log_sizes_are_written_back,
     a_log_is_cut_to_its_buffer,
+    common_jit_options_are_taken,
     unknown_ptx_versions_are_refused,
     garbage_images_are_refused,
     a_missing_function_is_told,
@@ -182,6 +183,39 @@ fn a_log_is_cut_to_its_buffer() -> CaseResult {
         logged.code.is(Code::INVALID_PTX)?;
         ensure!(logged.error_size <= size, "a buffer of {size} has a log of {}", logged.error_size);
     }
+    pass()
+}
+
+fn common_jit_options_are_taken() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let text = CString::new(kernels::BASIC)?;
+    // Registers, wall time (written back as a float), optimization level, target from the context, debug and
+    // line information, verbose logs.
+    let mut options = [0, 2, 7, 8, 11, 12, 13];
+    let number = std::ptr::without_provenance_mut::<c_void>;
+    let mut values = [number(32), number(0), number(1), number(0), number(0), number(1), number(1)];
+    let mut module = 0;
+    gpu.cu
+        .cuModuleLoadDataEx(&mut module, text.as_ptr().cast(), 7, options.as_mut_ptr(), values.as_mut_ptr())
+        .ok()?;
+    check_step(&gpu, module)?;
+    let wall = f32::from_bits(u32::try_from(values[1].addr() & 0xFFFF_FFFF)?);
+    ensure!((0.0..60_000.0).contains(&wall), "the wall time is {wall} ms");
+    let registers = {
+        let mut value = 0;
+        gpu.cu.cuFuncGetAttribute(&mut value, 4, gpu.function(module, "add_u32")?).ok()?;
+        value
+    };
+    ensure!(registers <= 32, "the function has {registers} registers");
+    let mut options = [5000];
+    let code = gpu.cu.cuModuleLoadDataEx(
+        &mut module,
+        text.as_ptr().cast(),
+        1,
+        options.as_mut_ptr(),
+        values.as_mut_ptr(),
+    );
+    code.is(Code::INVALID_VALUE)?;
     pass()
 }
 

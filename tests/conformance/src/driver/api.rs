@@ -145,6 +145,9 @@ api! {
     cuMemAllocHost_v2(pointer: *mut *mut c_void, bytes: usize);
     cuMemHostAlloc(pointer: *mut *mut c_void, bytes: usize, flags: u32);
     cuMemFreeHost(pointer: *mut c_void);
+    cuMemAllocManaged(pointer: *mut Ptr, bytes: usize, flags: u32);
+    cuMemAllocAsync(pointer: *mut Ptr, bytes: usize, stream: Handle);
+    cuMemFreeAsync(pointer: Ptr, stream: Handle);
     cuMemHostGetDevicePointer_v2(pointer: *mut Ptr, host: *mut c_void, flags: u32);
     cuMemHostGetFlags(flags: *mut u32, host: *mut c_void);
     cuMemHostRegister_v2(pointer: *mut c_void, bytes: usize, flags: u32);

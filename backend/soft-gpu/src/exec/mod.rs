@@ -4,9 +4,22 @@
 //! its shared memory and its warps; a *warp* is a resumable state of 32 lanes with a program counter
 //! each, so that it can be left at a barrier, in a spin loop or after an instruction quantum, and be
 //! taken up again. Read in this order: `image`, `launch`, `block`, `warp`, `step`, `memory`, `alu`.
+//!
+//! Unsafe code is in `access` and `memory` (device memory), and in `alu::float` (processor features).
 
+mod access;
+pub(crate) mod alu;
+mod atomic;
+mod block;
+mod call;
+mod collective;
 mod fault;
 mod image;
+mod launch;
+mod memory;
+mod printf;
+mod step;
+mod warp;
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -127,6 +140,8 @@ pub fn run(
     device: &dyn Device,
     cancel: &CancelToken,
 ) -> Result<(), Fault> {
-    let _ = (image, launch, device, cancel);
-    Ok(())
+    launch::run(image, launch, device, cancel)
 }
+
+#[cfg(test)]
+mod tests;

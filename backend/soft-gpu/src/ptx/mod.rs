@@ -8,7 +8,15 @@
 //! ([`Limits`]), nesting is bounded, and whatever is not understood is a [`CompileError`] that names
 //! the instruction and its line. There is no "best effort": code that parses means what PTX says.
 
-mod module;
+mod body;
+mod constant;
+mod decode;
+pub(crate) mod ir;
+mod lexer;
+mod link;
+pub(crate) mod module;
+mod parser;
+pub(crate) mod types;
 
 pub use module::{Function, FunctionKind, Global, Linkage, Module, Param, Relocation, Space};
 
@@ -83,8 +91,7 @@ pub enum LinkError {
 /// # Errors
 /// The first thing that is malformed, unsupported or over a limit, with its line.
 pub fn parse(source: &str, limits: &Limits) -> Result<Module, CompileError> {
-    let _ = (source, limits);
-    Err(CompileError { line: 1, message: "the compiler is not built yet".into() })
+    parser::Parser::new(source, *limits)?.run()
 }
 
 /// Links modules into one in which every reference is resolved. Also needed for a single module:
@@ -93,5 +100,5 @@ pub fn parse(source: &str, limits: &Limits) -> Result<Module, CompileError> {
 /// # Errors
 /// Duplicate or missing symbols, or shared memory over the device's limit.
 pub fn link(modules: Vec<Module>) -> Result<Module, LinkError> {
-    modules.into_iter().next().ok_or_else(|| LinkError::Undefined("module".into()))
+    link::link(modules)
 }

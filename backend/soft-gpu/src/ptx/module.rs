@@ -1,5 +1,7 @@
 //! What a compiled module consists of, as the driver layer sees it.
 
+use super::ir::Code;
+
 /// A compiled (and, after [`super::link`], linked) PTX module.
 #[derive(Debug)]
 pub struct Module {
@@ -11,6 +13,8 @@ pub struct Module {
     pub functions: Vec<Function>,
     /// Variables in global and constant memory, in source order.
     pub globals: Vec<Global>,
+    pub(crate) shared: Vec<Shared>,
+    pub(crate) symbols: Vec<Symbol>,
 }
 
 /// Whether a function is launched or called.
@@ -73,6 +77,9 @@ pub struct Function {
     pub min_blocks: Option<u32>,
     /// Line of the definition.
     pub line: u32,
+    pub(crate) code: Code,
+    /// Where the shared variables that the kernel can reach lie. Set by linking.
+    pub(crate) shared_layout: Vec<(usize, u32)>,
 }
 
 /// Memory that a variable lives in.
@@ -118,4 +125,54 @@ pub struct Global {
     pub managed: bool,
     /// Who can refer to it. After linking, never [`Linkage::Extern`].
     pub linkage: Linkage,
+}
+
+/// What a symbol of a module is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SymbolKind {
+    /// Named only: declared, or called before its declaration.
+    Undefined,
+    Function(usize),
+    Global(usize),
+    Shared(usize),
+    /// A function of the device's run-time system.
+    Builtin(Builtin),
+}
+
+/// Functions that the engine provides itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Builtin {
+    Printf,
+    Malloc,
+    Free,
+    AssertFail,
+}
+
+impl Builtin {
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "vprintf" => Self::Printf,
+            "malloc" => Self::Malloc,
+            "free" => Self::Free,
+            "__assertfail" => Self::AssertFail,
+            _ => return None,
+        })
+    }
+}
+
+/// A name that code or initial contents refer to.
+#[derive(Clone, Debug)]
+pub(crate) struct Symbol {
+    pub(crate) name: String,
+    pub(crate) kind: SymbolKind,
+    pub(crate) linkage: Linkage,
+}
+
+/// A variable in shared memory.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub(crate) size: u64,
+    pub(crate) align: u64,
+    /// `.extern .shared`: begins where the static variables end.
+    pub(crate) dynamic: bool,
 }

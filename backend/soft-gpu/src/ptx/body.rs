@@ -1,0 +1,757 @@
+//! Function bodies: scopes, registers, labels, operands, control flow. Instructions that compute are
+//! in `decode`.
+
+use std::collections::HashMap;
+
+use super::ir::{self, Argument, Call, Elements, Inst, NONE, Op, Place, Slot, Source, Special, Target};
+use super::lexer::{Number, Token};
+use super::module::SymbolKind;
+use super::parser::{Frame, Parser, Signature};
+use super::types::Type;
+use super::{CompileError, Function, FunctionKind, Linkage};
+
+/// What an identifier in a body means.
+#[derive(Clone, Debug)]
+enum Name {
+    Register(Slot, Type),
+    /// `%r<100>`: registers that exist but have no slot before their first use.
+    Registers {
+        count: u64,
+        ty: Type,
+    },
+    /// Parameter of a kernel.
+    Param {
+        offset: u32,
+    },
+    /// `.local` variable, parameter of a function, or argument of a call.
+    Local {
+        offset: u32,
+        size: u32,
+        param: bool,
+    },
+    Symbol(u32),
+    /// Labelled list of branch targets.
+    Targets(Box<[u32]>),
+    /// Labelled call prototype or list of call targets.
+    Prototype,
+}
+
+/// The memory of a variable that an operand names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Home {
+    KernelParam,
+    FunctionParam,
+    Local,
+    Shared,
+    Global,
+    Const,
+    Function,
+    /// Declared elsewhere; not known before linking.
+    Unknown,
+}
+
+/// An operand as written.
+#[derive(Clone, Debug)]
+pub(crate) enum Operand {
+    Register(Slot, Type),
+    Special(Special, u8),
+    Number(Number),
+    /// Address of a variable or function.
+    Variable(Home, Source),
+    /// `[base + offset]`
+    Address(Box<Operand>, i64),
+    Vector(Vec<Operand>),
+    /// `!p`
+    Not(Slot),
+    /// `_`
+    Discard,
+    /// `d|p`
+    Pair(Box<Operand>, Box<Operand>),
+}
+
+struct Label {
+    at: Option<u32>,
+    line: u32,
+}
+
+/// The function that is being read.
+pub(crate) struct Body<'p, 'a> {
+    pub(crate) parser: &'p mut Parser<'a>,
+    name: &'a str,
+    pub(crate) kind: FunctionKind,
+    pub(crate) frame: Frame,
+    scopes: Vec<HashMap<&'a str, Name>>,
+    labels: HashMap<&'a str, u32>,
+    label_list: Vec<Label>,
+    insts: Vec<Inst>,
+    uses: Vec<u32>,
+    guard: Slot,
+    guard_not: bool,
+    line: u32,
+    /// Where `add.cc` and the like leave the carry.
+    carry: Option<Slot>,
+}
+
+type Result<T> = std::result::Result<T, CompileError>;
+
+impl<'p, 'a> Body<'p, 'a> {
+    pub(crate) fn new(
+        parser: &'p mut Parser<'a>,
+        name: &'a str,
+        kind: FunctionKind,
+        frame: Frame,
+        signature: &Signature<'a>,
+    ) -> Result<Self> {
+        let mut scope = HashMap::new();
+        for (param, place, ty) in &signature.names {
+            let meaning = match *place {
+                Place::Register(slot, _) => Name::Register(slot, *ty),
+                Place::Variable { offset, .. } if kind == FunctionKind::Entry => Name::Param { offset },
+                Place::Variable { offset, size } => Name::Local { offset, size, param: true },
+            };
+            if *param != "_" && scope.insert(*param, meaning).is_some() {
+                return parser.lexer.error(format!("parameter {} is declared twice", Token::Word(param)));
+            }
+        }
+        Ok(Self {
+            parser,
+            name,
+            kind,
+            frame,
+            scopes: vec![scope],
+            labels: HashMap::new(),
+            label_list: Vec::new(),
+            insts: Vec::new(),
+            uses: Vec::new(),
+            guard: NONE,
+            guard_not: false,
+            line: 0,
+            carry: None,
+        })
+    }
+
+    /// Reads up to the closing brace and completes `function`.
+    pub(crate) fn run(mut self, function: &mut Function) -> Result<()> {
+        self.scopes.push(HashMap::new());
+        while self.scopes.len() > 1 {
+            self.statement()?;
+        }
+        // Falling off the end returns.
+        self.line = self.parser.lexer.line();
+        self.emit(if self.kind == FunctionKind::Entry { Op::Exit } else { Op::Return })?;
+        self.resolve_labels()?;
+        self.uses.sort_unstable();
+        self.uses.dedup();
+        function.local = self.frame.local;
+        function.registers = self.frame.slots().min(255);
+        function.code.insts = self.insts;
+        function.code.slots = self.frame.slots();
+        function.code.uses = self.uses;
+        Ok(())
+    }
+
+    pub(crate) fn error<T>(&self, message: impl Into<String>) -> Result<T> {
+        Err(CompileError { line: self.line.max(1), message: message.into() })
+    }
+
+    fn statement(&mut self) -> Result<()> {
+        self.line = self.parser.lexer.line();
+        match self.parser.lexer.next()? {
+            Token::Punct(b'{') => {
+                if self.scopes.len() > self.parser.limits.nesting {
+                    return self.error("blocks are nested too deeply");
+                }
+                self.scopes.push(HashMap::new());
+                Ok(())
+            }
+            Token::Punct(b'}') => {
+                self.scopes.pop();
+                Ok(())
+            }
+            Token::Punct(b';') => Ok(()),
+            Token::Punct(b'@') => {
+                let not = self.parser.lexer.eat(b'!')?;
+                let name = self.parser.lexer.word("a predicate")?;
+                match self.lookup(name)? {
+                    Operand::Register(slot, Type::Pred) => {
+                        self.guard = slot;
+                        self.guard_not = not;
+                    }
+                    _ => return self.error(format!("{} is not a predicate", Token::Word(name))),
+                }
+                let opcode = self.parser.lexer.word("an instruction")?;
+                self.instruction(opcode)?;
+                self.guard = NONE;
+                self.guard_not = false;
+                Ok(())
+            }
+            Token::Word(word) if word.starts_with('.') => self.directive(word),
+            Token::Word(word) => {
+                if self.parser.lexer.eat(b':')? {
+                    return self.label(word);
+                }
+                self.instruction(word)
+            }
+            Token::End => self.error("function body without end"),
+            found => self.error(format!("expected an instruction, found {found}")),
+        }
+    }
+
+    fn directive(&mut self, word: &'a str) -> Result<()> {
+        match word {
+            ".reg" => self.registers(),
+            ".local" | ".param" => {
+                let variable = self.parser.variable()?;
+                let size = variable.size().unwrap_or(u64::MAX);
+                let place = self.frame.take_local(size, variable.align, self.parser.limits.local_bytes);
+                let Some(offset) = place else {
+                    let limit = self.parser.limits.local_bytes;
+                    return self.error(format!("local variables take more than {limit} bytes"));
+                };
+                let size = u32::try_from(size).unwrap_or(u32::MAX);
+                self.declare(variable.name, Name::Local { offset, size, param: word == ".param" })?;
+                self.parser.lexer.expect(b';')
+            }
+            ".shared" | ".global" | ".const" => self.module_variable(word, Linkage::Local),
+            ".extern" => {
+                let space = self.parser.lexer.word("'.shared'")?;
+                if space != ".shared" {
+                    return self.error("only '.extern .shared' can be declared in a function");
+                }
+                self.module_variable(space, Linkage::Extern)
+            }
+            ".loc" | ".file" => self.parser.lexer.skip_line(),
+            ".pragma" => self.parser.skip_to_semicolon(),
+            _ => self.error(format!("directive {} is not supported", Token::Word(word))),
+        }
+    }
+
+    fn module_variable(&mut self, space: &str, linkage: Linkage) -> Result<()> {
+        let variable = self.parser.variable()?;
+        let function = self.name;
+        let symbol = self.parser.place_variable(space, linkage, &variable, Some(function))?;
+        self.declare(variable.name, Name::Symbol(symbol))?;
+        self.parser.lexer.expect(b';')
+    }
+
+    fn registers(&mut self) -> Result<()> {
+        let word = self.parser.lexer.word("a type")?;
+        let Some(ty) = word.strip_prefix('.').and_then(Type::parse) else {
+            return self.error(format!("registers of type {} are not supported", Token::Word(word)));
+        };
+        loop {
+            let name = self.parser.lexer.word("a register name")?;
+            if self.parser.lexer.eat(b'<')? {
+                let count = self.parser.constant()?;
+                self.parser.lexer.expect(b'>')?;
+                self.declare(name, Name::Registers { count, ty })?;
+            } else {
+                let slot = self.take_slot()?;
+                self.declare(name, Name::Register(slot, ty))?;
+            }
+            if self.parser.lexer.eat(b';')? {
+                return Ok(());
+            }
+            self.parser.lexer.expect(b',')?;
+        }
+    }
+
+    fn declare(&mut self, name: &'a str, meaning: Name) -> Result<()> {
+        let declared = self.scopes.iter().map(HashMap::len).sum::<usize>();
+        if declared > self.parser.limits.symbols + self.parser.limits.registers {
+            return self.error("too many declarations");
+        }
+        match self.scopes.last_mut().map(|scope| scope.insert(name, meaning)) {
+            Some(None) => Ok(()),
+            _ => self.error(format!("{} is declared twice", Token::Word(name))),
+        }
+    }
+
+    /// A register of the function's own.
+    pub(crate) fn take_slot(&mut self) -> Result<Slot> {
+        if usize::try_from(self.frame.slots()).unwrap_or(usize::MAX) >= self.parser.limits.registers {
+            return self.error(format!("function uses more than {} registers", self.parser.limits.registers));
+        }
+        Ok(self.frame.take_slot())
+    }
+
+    pub(crate) fn carry(&mut self) -> Result<Slot> {
+        match self.carry {
+            Some(slot) => Ok(slot),
+            None => {
+                let slot = self.take_slot()?;
+                self.carry = Some(slot);
+                Ok(slot)
+            }
+        }
+    }
+
+    fn label(&mut self, name: &'a str) -> Result<()> {
+        match self.parser.lexer.peek() {
+            Token::Word(".branchtargets") => {
+                self.parser.lexer.next()?;
+                let mut targets = Vec::new();
+                loop {
+                    let target = self.parser.lexer.word("a label")?;
+                    targets.push(self.label_index(target)?);
+                    if self.parser.lexer.eat(b';')? {
+                        break;
+                    }
+                    self.parser.lexer.expect(b',')?;
+                }
+                self.declare(name, Name::Targets(targets.into()))
+            }
+            Token::Word(".callprototype" | ".calltargets") => {
+                self.parser.skip_to_semicolon()?;
+                self.declare(name, Name::Prototype)
+            }
+            _ => {
+                let here = u32::try_from(self.insts.len()).unwrap_or(u32::MAX);
+                let index = self.label_index(name)?;
+                let label = usize::try_from(index).ok().and_then(|i| self.label_list.get_mut(i));
+                match label.map(|label| label.at.replace(here)) {
+                    Some(None) => Ok(()),
+                    _ => self.error(format!("label {} is defined twice", Token::Word(name))),
+                }
+            }
+        }
+    }
+
+    /// Labels are numbered as they are met; numbers become code positions at the end.
+    fn label_index(&mut self, name: &'a str) -> Result<u32> {
+        if let Some(index) = self.labels.get(name) {
+            return Ok(*index);
+        }
+        if self.label_list.len() >= self.parser.limits.symbols {
+            return self.error("too many labels");
+        }
+        let index = u32::try_from(self.label_list.len()).unwrap_or(u32::MAX);
+        self.label_list.push(Label { at: None, line: self.line });
+        self.labels.insert(name, index);
+        Ok(index)
+    }
+
+    fn resolve_labels(&mut self) -> Result<()> {
+        let missing = self.labels.iter().find_map(|(name, index)| {
+            let label = usize::try_from(*index).ok().and_then(|i| self.label_list.get(i))?;
+            label.at.is_none().then_some((*name, label.line))
+        });
+        if let Some((name, line)) = missing {
+            let message = format!("label {} is not defined", Token::Word(name));
+            return Err(CompileError { line, message });
+        }
+        let list = &self.label_list;
+        let at = |index: &mut u32| {
+            let label = usize::try_from(*index).ok().and_then(|i| list.get(i));
+            *index = label.and_then(|label| label.at).unwrap_or(u32::MAX);
+        };
+        for inst in &mut self.insts {
+            match &mut inst.op {
+                Op::Branch(target) => at(target),
+                Op::BranchTable { targets, .. } => targets.iter_mut().for_each(at),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds an instruction under the current guard.
+    pub(crate) fn emit(&mut self, op: Op) -> Result<()> {
+        self.parser.instructions += 1;
+        if self.parser.instructions > self.parser.limits.instructions {
+            return self.error(format!("more than {} instructions", self.parser.limits.instructions));
+        }
+        let (guard, guard_not) = (self.guard, self.guard_not);
+        self.insts.push(Inst { op, guard, guard_not, line: self.line });
+        Ok(())
+    }
+
+    /// Called before an instruction is emitted in several steps: its guard must not change between them.
+    pub(crate) fn hold_guard(&mut self) -> Result<()> {
+        if self.guard == NONE {
+            return Ok(());
+        }
+        let (guard, guard_not) = (self.guard, self.guard_not);
+        let copy = self.take_slot()?;
+        (self.guard, self.guard_not) = (NONE, false);
+        let f = crate::exec::alu::logic::mov(1);
+        self.emit(Op::Unary { f, to: copy, a: Source::Slot(guard), imm: 0 })?;
+        (self.guard, self.guard_not) = (copy, guard_not);
+        Ok(())
+    }
+
+    /// Notes that the function refers to a symbol.
+    fn used(&mut self, symbol: u32) -> Source {
+        self.uses.push(symbol);
+        Source::Symbol(symbol, 0)
+    }
+
+    fn find(&self, name: &str) -> Option<&Name> {
+        self.scopes.iter().rev().find_map(|scope| scope.get(name))
+    }
+
+    /// What an identifier stands for as an operand.
+    fn lookup(&mut self, name: &'a str) -> Result<Operand> {
+        if let Some(found) = self.find(name).cloned() {
+            return self.meaning(name, found);
+        }
+        // One of `%r<100>`.
+        let prefix = name.trim_end_matches(|c: char| c.is_ascii_digit());
+        let digits = name.get(prefix.len()..).unwrap_or("");
+        if !digits.is_empty() && (digits == "0" || !digits.starts_with('0')) {
+            let scope = self.scopes.iter().rposition(|scope| scope.contains_key(prefix));
+            if let Some(scope) = scope
+                && let Some(Name::Registers { count, ty }) =
+                    self.scopes.get(scope).and_then(|s| s.get(prefix))
+                && digits.parse::<u64>().is_ok_and(|index| index < *count)
+            {
+                let ty = *ty;
+                let slot = self.take_slot()?;
+                if let Some(scope) = self.scopes.get_mut(scope) {
+                    scope.insert(name, Name::Register(slot, ty));
+                }
+                return Ok(Operand::Register(slot, ty));
+            }
+        }
+        if let Some((special, bits)) = special(name) {
+            return Ok(Operand::Special(special, bits));
+        }
+        if name == "WARP_SZ" {
+            return Ok(Operand::Number(Number::Int(32)));
+        }
+        match self.parser.names.get(name).copied() {
+            Some(symbol) => self.meaning(name, Name::Symbol(symbol)),
+            None => self.error(format!("{} is not declared", Token::Word(name))),
+        }
+    }
+
+    fn meaning(&mut self, name: &str, found: Name) -> Result<Operand> {
+        Ok(match found {
+            Name::Register(slot, ty) => Operand::Register(slot, ty),
+            Name::Param { offset } => Operand::Variable(Home::KernelParam, Source::Value(offset.into())),
+            Name::Local { offset, param, .. } => {
+                let home = if param { Home::FunctionParam } else { Home::Local };
+                Operand::Variable(home, Source::Local(offset))
+            }
+            Name::Symbol(symbol) => {
+                let index = usize::try_from(symbol).unwrap_or(usize::MAX);
+                let kind = self.parser.module.symbols.get(index).map(|s| s.kind);
+                let home = match kind {
+                    Some(SymbolKind::Shared(_)) => Home::Shared,
+                    Some(SymbolKind::Global(global)) => match self.parser.module.globals.get(global) {
+                        Some(global) if global.space == super::Space::Const => Home::Const,
+                        _ => Home::Global,
+                    },
+                    Some(SymbolKind::Function(_) | SymbolKind::Builtin(_)) => Home::Function,
+                    _ => Home::Unknown,
+                };
+                Operand::Variable(home, self.used(symbol))
+            }
+            Name::Registers { .. } | Name::Targets(_) | Name::Prototype => {
+                return self.error(format!("{} cannot be used as an operand", Token::Word(name)));
+            }
+        })
+    }
+
+    /// One operand.
+    pub(crate) fn operand(&mut self) -> Result<Operand> {
+        self.nested_operand(0)
+    }
+
+    fn nested_operand(&mut self, depth: usize) -> Result<Operand> {
+        let operand = match self.parser.lexer.peek() {
+            Token::Punct(b'{') if depth == 0 => {
+                self.parser.lexer.next()?;
+                let mut items = Vec::new();
+                loop {
+                    items.push(self.nested_operand(1)?);
+                    if self.parser.lexer.eat(b'}')? {
+                        break;
+                    }
+                    if items.len() >= 8 {
+                        return self.error("a vector has at most eight elements");
+                    }
+                    self.parser.lexer.expect(b',')?;
+                }
+                Operand::Vector(items)
+            }
+            Token::Punct(b'[') if depth == 0 => {
+                self.parser.lexer.next()?;
+                let base = match self.parser.lexer.peek() {
+                    Token::Word(word) => {
+                        self.parser.lexer.next()?;
+                        self.lookup(word)?
+                    }
+                    _ => Operand::Number(self.parser.constant_number()?),
+                };
+                let offset = match self.parser.lexer.peek() {
+                    Token::Punct(b'+') => {
+                        self.parser.lexer.next()?;
+                        self.parser.constant()?.cast_signed()
+                    }
+                    Token::Punct(b'-') => self.parser.constant()?.cast_signed(),
+                    _ => 0,
+                };
+                self.parser.lexer.expect(b']')?;
+                Operand::Address(Box::new(base), offset)
+            }
+            Token::Punct(b'!') => {
+                self.parser.lexer.next()?;
+                let name = self.parser.lexer.word("a predicate")?;
+                match self.lookup(name)? {
+                    Operand::Register(slot, Type::Pred) => Operand::Not(slot),
+                    _ => return self.error(format!("{} is not a predicate", Token::Word(name))),
+                }
+            }
+            Token::Word("_") => {
+                self.parser.lexer.next()?;
+                Operand::Discard
+            }
+            Token::Word(word) => {
+                self.parser.lexer.next()?;
+                let found = self.lookup(word)?;
+                match (found, self.parser.lexer.peek()) {
+                    (Operand::Variable(home, Source::Symbol(symbol, _)), Token::Punct(b'+' | b'-')) => {
+                        let addend = self.parser.constant()?.cast_signed();
+                        match i32::try_from(addend) {
+                            Ok(addend) => Operand::Variable(home, Source::Symbol(symbol, addend)),
+                            Err(_) => return self.error("offset from a symbol is too large"),
+                        }
+                    }
+                    (Operand::Variable(home, Source::Local(offset)), Token::Punct(b'+')) => {
+                        let addend = self.parser.constant()?;
+                        let sum = u64::from(offset).saturating_add(addend);
+                        Operand::Variable(home, Source::Local(u32::try_from(sum).unwrap_or(u32::MAX)))
+                    }
+                    (found, _) => found,
+                }
+            }
+            _ => Operand::Number(self.parser.constant_number()?),
+        };
+        if depth == 0 && self.parser.lexer.eat(b'|')? {
+            let second = self.nested_operand(1)?;
+            return Ok(Operand::Pair(Box::new(operand), Box::new(second)));
+        }
+        Ok(operand)
+    }
+
+    /// All operands up to the semicolon.
+    fn operands(&mut self) -> Result<Vec<Operand>> {
+        let mut list = Vec::new();
+        if self.parser.lexer.eat(b';')? {
+            return Ok(list);
+        }
+        loop {
+            list.push(self.operand()?);
+            if self.parser.lexer.eat(b';')? {
+                return Ok(list);
+            }
+            if list.len() >= 8 {
+                return self.error("too many operands");
+            }
+            self.parser.lexer.expect(b',')?;
+        }
+    }
+
+    fn instruction(&mut self, opcode: &'a str) -> Result<()> {
+        match opcode {
+            "bra" | "bra.uni" => {
+                let name = self.parser.lexer.word("a label")?;
+                let target = self.label_index(name)?;
+                self.emit(Op::Branch(target))?;
+                self.parser.lexer.expect(b';')
+            }
+            "brx.idx" | "brx.idx.uni" => {
+                let index = self.operand()?;
+                let index = self.value(&index, Type::U32)?;
+                self.parser.lexer.expect(b',')?;
+                let name = self.parser.lexer.word("a list of targets")?;
+                let Some(Name::Targets(targets)) = self.find(name).cloned() else {
+                    return self.error(format!("{} is not a list of targets", Token::Word(name)));
+                };
+                self.emit(Op::BranchTable { index, targets })?;
+                self.parser.lexer.expect(b';')
+            }
+            "call" | "call.uni" => self.call(),
+            _ => {
+                let operands = self.operands()?;
+                self.decode(opcode, &operands)
+            }
+        }
+    }
+
+    fn call(&mut self) -> Result<()> {
+        let results = if self.parser.lexer.peek() == Token::Punct(b'(') {
+            let list = self.arguments()?;
+            self.parser.lexer.expect(b',')?;
+            list
+        } else {
+            Vec::new()
+        };
+        let name = self.parser.lexer.word("a function")?;
+        let target = if self.find(name).is_some() || name.starts_with('%') {
+            match self.lookup(name)? {
+                Operand::Register(slot, Type::U64 | Type::B64 | Type::S64) => {
+                    Target::Indirect(Source::Slot(slot))
+                }
+                _ => return self.error(format!("{} cannot be called", Token::Word(name))),
+            }
+        } else {
+            let symbol = self.parser.symbol(name)?;
+            self.used(symbol);
+            Target::Direct(symbol)
+        };
+        let mut arguments = Vec::new();
+        if self.parser.lexer.eat(b',')? {
+            if self.parser.lexer.peek() == Token::Punct(b'(') {
+                arguments = self.arguments()?;
+                if self.parser.lexer.eat(b',')? {
+                    self.prototype()?;
+                }
+            } else {
+                self.prototype()?;
+            }
+        }
+        self.parser.lexer.expect(b';')?;
+        self.emit(Op::Call(Box::new(Call { target, arguments, results, frame: 0 })))
+    }
+
+    /// The name of a prototype or of a list of targets; what is called is checked when it is called.
+    fn prototype(&mut self) -> Result<()> {
+        let name = self.parser.lexer.word("a prototype")?;
+        match self.find(name) {
+            Some(Name::Prototype) => Ok(()),
+            _ => self.error(format!("{} is not a prototype", Token::Word(name))),
+        }
+    }
+
+    fn arguments(&mut self) -> Result<Vec<Argument>> {
+        self.parser.lexer.expect(b'(')?;
+        let mut list = Vec::new();
+        if self.parser.lexer.eat(b')')? {
+            return Ok(list);
+        }
+        loop {
+            let argument = match self.parser.lexer.peek() {
+                Token::Word(name) => match self.find(name) {
+                    Some(Name::Local { offset, size, param: true }) => {
+                        let argument = Argument::Variable { offset: *offset, size: *size };
+                        self.parser.lexer.next()?;
+                        argument
+                    }
+                    _ => self.scalar_argument()?,
+                },
+                _ => self.scalar_argument()?,
+            };
+            list.push(argument);
+            if list.len() > 4096 {
+                return self.error("too many arguments");
+            }
+            if self.parser.lexer.eat(b')')? {
+                return Ok(list);
+            }
+            self.parser.lexer.expect(b',')?;
+        }
+    }
+
+    fn scalar_argument(&mut self) -> Result<Argument> {
+        let operand = self.operand()?;
+        let source = match operand {
+            Operand::Register(slot, _) => Source::Slot(slot),
+            Operand::Number(Number::Int(value) | Number::F64(value)) => Source::Value(value),
+            Operand::Number(Number::F32(bits)) => Source::Value(bits.into()),
+            _ => return self.error("call arguments are '.param' variables, registers or constants"),
+        };
+        Ok(Argument::Value(source))
+    }
+
+    /// The slots of a destination vector or single register, in order.
+    pub(crate) fn elements<T: Copy>(&self, list: &[T]) -> Result<Elements<T>> {
+        match Elements::new(list) {
+            Some(elements) => Ok(elements),
+            None => self.error("a vector has one to eight elements"),
+        }
+    }
+
+    /// The `k`-th element's index type for values: the source of an operand read as `ty`.
+    pub(crate) fn value(&self, operand: &Operand, ty: Type) -> Result<Source> {
+        match operand {
+            Operand::Register(slot, have) => {
+                if have.bits() < ty.bits() || (*have == Type::Pred) != (ty == Type::Pred) {
+                    return self.error(format!("operand is {have:?}, {ty:?} is needed"));
+                }
+                Ok(Source::Slot(*slot))
+            }
+            Operand::Special(special, bits) if *bits >= ty.bits() && ty != Type::Pred => {
+                Ok(Source::Special(*special))
+            }
+            Operand::Special(special, 32) if ty.bits() == 64 => Ok(Source::Special(*special)),
+            Operand::Number(Number::Int(value)) if ty == Type::Pred => {
+                Ok(Source::Value(u64::from(*value != 0)))
+            }
+            Operand::Number(number) => match super::constant::immediate(ty, *number) {
+                Some(bits) => Ok(Source::Value(bits)),
+                None => self.error(format!("constant does not fit an operand of type {ty:?}")),
+            },
+            Operand::Variable(_, source) if ty.bits() >= 32 && !ty.is_float() => Ok(*source),
+            _ => self.error(format!("operand does not fit an operand of type {ty:?}")),
+        }
+    }
+
+    /// The current position, for tests of what was emitted.
+    #[cfg(test)]
+    pub(crate) fn emitted(&self) -> usize {
+        self.insts.len()
+    }
+}
+
+/// A special register and its bits.
+fn special(name: &str) -> Option<(Special, u8)> {
+    let name = name.strip_prefix('%')?;
+    let dimension = |base: &str, make: fn(u8) -> Special| {
+        let axis = name.strip_prefix(base)?;
+        let axis = match axis {
+            ".x" => 0,
+            ".y" => 1,
+            ".z" => 2,
+            _ => return None,
+        };
+        Some((make(axis), 32))
+    };
+    let axis = dimension("tid", Special::Thread)
+        .or_else(|| dimension("ntid", Special::BlockDim))
+        .or_else(|| dimension("ctaid", Special::Block))
+        .or_else(|| dimension("nctaid", Special::GridDim))
+        // Without clusters every block is a cluster of its own.
+        .or_else(|| dimension("clusterid", Special::Block))
+        .or_else(|| dimension("nclusterid", Special::GridDim))
+        .or_else(|| dimension("cluster_ctaid", |_| Special::Zero))
+        .or_else(|| dimension("cluster_nctaid", |_| Special::One));
+    axis.or(match name {
+        "laneid" => Some((Special::Lane, 32)),
+        "warpid" => Some((Special::Warp, 32)),
+        "nwarpid" => Some((Special::WarpCount, 32)),
+        "smid" => Some((Special::Multiprocessor, 32)),
+        "nsmid" => Some((Special::MultiprocessorCount, 32)),
+        "gridid" => Some((Special::GridId, 64)),
+        "lanemask_eq" => Some((Special::MaskEq, 32)),
+        "lanemask_le" => Some((Special::MaskLe, 32)),
+        "lanemask_lt" => Some((Special::MaskLt, 32)),
+        "lanemask_ge" => Some((Special::MaskGe, 32)),
+        "lanemask_gt" => Some((Special::MaskGt, 32)),
+        "clock" => Some((Special::Clock, 32)),
+        "clock_hi" => Some((Special::ClockHigh, 32)),
+        "clock64" => Some((Special::Clock64, 64)),
+        "globaltimer" => Some((Special::Timer, 64)),
+        "globaltimer_lo" => Some((Special::TimerLow, 32)),
+        "globaltimer_hi" => Some((Special::TimerHigh, 32)),
+        "dynamic_smem_size" => Some((Special::DynamicShared, 32)),
+        "total_smem_size" | "aggr_smem_size" => Some((Special::TotalShared, 32)),
+        "cluster_ctarank" | "is_explicit_cluster" => Some((Special::Zero, 32)),
+        "cluster_nctarank" => Some((Special::One, 32)),
+        _ => None,
+    })
+}
+
+/// The slot that a result goes to when nobody wants it.
+pub(crate) const DISCARD: Slot = ir::NONE;

@@ -69,11 +69,12 @@ pub(crate) fn make(arguments: &Arguments) -> Result<()> {
     fs::write(directory.join("run.sh"), RUN)?;
     fs::set_permissions(directory.join("run.sh"), fs::Permissions::from_mode(0o755))?;
 
+    // Not xz, which would be smaller: small systems come without it.
     log::info!("compressing …");
-    let archive = parent.join(format!("{NAME}.tar.xz"));
+    let archive = parent.join(format!("{NAME}.tar.gz"));
     let mut tar = Command::new("tar");
     tar.args(["--create", "--sort=name", "--owner=0", "--group=0", "--numeric-owner"])
-        .args(["--use-compress-program", "xz -6 --threads=0", "--directory"])
+        .args(["--use-compress-program", "gzip -9", "--directory"])
         .arg(&parent)
         .arg("--file")
         .arg(&archive)

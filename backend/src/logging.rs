@@ -8,10 +8,14 @@ pub(crate) const DEFAULT_FILTER: &str = "info";
 /// `virtio_queue` reports every malformed ring at level error, each time that it looks: a guest could fill the disk.
 /// What it finds is reported by its caller, once.
 pub(crate) fn start(role: &'static str, filter: &str) {
-    use std::io::Write as _;
+    use std::{io::Write as _, os::fd::AsFd as _};
 
     let process = std::process::id();
     let mut builder = env_logger::Builder::new();
+    // A descriptor of its own: a worker's standard error becomes what kernels print.
+    if let Ok(error) = std::io::stderr().as_fd().try_clone_to_owned() {
+        builder.target(env_logger::Target::Pipe(Box::new(std::fs::File::from(error))));
+    }
     builder.parse_filters(filter);
     builder.filter_module("virtio_queue", log::LevelFilter::Off);
     builder.format(move |out, record| {

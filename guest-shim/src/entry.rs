@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use virtio_spec::calls::Call;
 use virtio_spec::cuda::CUresult;
 
-use crate::process;
+use crate::{output, process};
 
 /// Which of a call's two entries was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,12 @@ pub(crate) fn call(row: &'static Call, body: impl FnOnce() -> CUresult) -> CUres
         return error;
     }
     // The body's locks are taken over when a panic has poisoned them, and tables change in single steps.
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or(CUresult::ERROR_UNKNOWN)
+    let guarded = || {
+        let result = body();
+        output::deliver();
+        result
+    };
+    catch_unwind(AssertUnwindSafe(guarded)).unwrap_or(CUresult::ERROR_UNKNOWN)
 }
 
 /// Answers a call that is exported but not supported.

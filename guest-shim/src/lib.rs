@@ -28,6 +28,7 @@ mod entry;
 mod exports;
 mod handles;
 mod memory;
+mod output;
 mod proc_address;
 mod process;
 mod session;

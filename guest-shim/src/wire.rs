@@ -53,11 +53,16 @@ impl Request {
     pub(crate) fn start(opcode: u32, context: u64) -> Result<Self, CUresult> {
         let session = session::get()?;
         session.check()?;
+        Ok(Self::begin(session, opcode, context))
+    }
+
+    /// Starts a request of a session whatever has happened to it: for what is left to read after an error.
+    pub(crate) fn begin(session: &'static Session, opcode: u32, context: u64) -> Self {
         let lane = session.lane();
         let mut traffic = lane.lock();
         traffic.bytes.clear();
         let head = Head { opcode, flags: 0, context, capture_mode: context::capture_mode() };
-        Ok(Self { session, lane, traffic, head, synchronises: false, valid: true, room: ROOM })
+        Self { session, lane, traffic, head, synchronises: false, valid: true, room: ROOM }
     }
 
     /// Says that the call waits for the GPU, so that late errors of earlier requests of the thread surface at it.
@@ -183,6 +188,12 @@ impl Burst {
             CUresult::SUCCESS => Ok(()),
             error => Err(error),
         }
+    }
+
+    /// Waits for a request's result and its structure.
+    pub(crate) fn receive_value<T: FromBytes>(&mut self, pending: Pending) -> Result<T, CUresult> {
+        self.receive(pending)?;
+        T::read_from_prefix(&self.traffic.bytes).map(|(value, _)| value).map_err(|_| CUresult::ERROR_UNKNOWN)
     }
 
     /// The thread's late error, at the end of a call that waited.

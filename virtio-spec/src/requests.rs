@@ -40,8 +40,8 @@ pub mod opcode {
     pub const LINK_COMPLETE: u32 = 0x7f0c;
     /// [`super::LinkRead`].
     pub const LINK_READ: u32 = 0x7f0d;
-    /// [`super::PrintfRead`] → [`super::PrintfText`].
-    pub const PRINTF_READ: u32 = 0x7f0e;
+    /// [`super::OutputRead`] → [`super::OutputText`].
+    pub const OUTPUT_READ: u32 = 0x7f0e;
 }
 
 /// Where one side of a [`struct@Copy`] lies.
@@ -455,24 +455,24 @@ pub struct LinkRead {
 }
 assert_layout!(LinkRead, 32, link: 0, offset: 8, staging: 16, length: 24);
 
-/// PRINTF_READ: takes what kernels have printed and the worker has collected.
+/// OUTPUT_READ: takes what kernels have printed, and the driver's messages about failed assertions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
-pub struct PrintfRead {
+pub struct OutputRead {
     /// Where in the lane's staging the text goes.
     pub staging: u64,
     /// Room in bytes.
     pub length: u64,
 }
-assert_layout!(PrintfRead, 16, staging: 0, length: 8);
+assert_layout!(OutputRead, 16, staging: 0, length: 8);
 
-/// → of PRINTF_READ.
+/// → of OUTPUT_READ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
-pub struct PrintfText {
-    /// Bytes written.
-    pub length: u64,
-    /// Bytes that are still waiting.
-    pub remaining: u64,
+pub struct OutputText {
+    /// Bytes written to staging; 0 when nothing is left.
+    pub length: u32,
+    /// Where the driver wrote it: 1 = standard output, 2 = standard error.
+    pub descriptor: u32,
 }
-assert_layout!(PrintfText, 16, length: 0, remaining: 8);
+assert_layout!(OutputText, 8, length: 0, descriptor: 4);

@@ -55,8 +55,11 @@ pub struct SessionHeader {
     pub pending_events: u64,
     /// Written by the device: sleeps of a lane's host thread that ended by the backstop (a counter).
     pub device_backstops: u32,
+    /// Written by the device: not 0 while there is output of kernels (`printf`, assertions) that the guest has not read
+    /// by [`crate::requests::OutputRead`].
+    pub output_waiting: u32,
     /// Zero.
-    pub reserved1: [u32; 11],
+    pub reserved1: [u32; 10],
 
     /// Written by the guest: the next session sequence number (an atomic counter; the first is 1).
     pub next_sequence: u64,
@@ -67,7 +70,7 @@ pub struct SessionHeader {
 }
 assert_layout!(SessionHeader, 192, magic: 0, version: 4, lane_count: 8, queue_size: 12, slot_count: 16,
     slot_bytes: 20, staging_bytes: 24, reserved0: 32, sticky_error: 64, worker_state: 68, pending_events: 72,
-    device_backstops: 80, reserved1: 84, next_sequence: 128, guest_backstops: 136, reserved2: 140);
+    device_backstops: 80, output_waiting: 84, reserved1: 88, next_sequence: 128, guest_backstops: 136, reserved2: 140);
 
 /// [`SessionHeader::worker_state`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,8 @@
 //! 3. [`notify`]: waking guest threads;
 //! 4. [`driver`]: the CUDA driver, loaded;
 //! 5. [`lanes`]: the threads that take the guest's requests;
-//! 6. [`calls`]: what each request does.
+//! 6. [`calls`]: what each request does;
+//! 7. [`output`]: what kernels print.
 //!
 //! A worker runs what its guest says, and on some hosts a GPU kernel can write to its memory: nothing here is worth
 //! protecting from the guest process it serves, and the supervisor believes nothing it says.
@@ -16,6 +17,7 @@ pub(crate) mod driver;
 pub(crate) mod lanes;
 pub(crate) mod memory;
 pub(crate) mod notify;
+pub(crate) mod output;
 
 use std::{
     ffi::OsString,
@@ -69,6 +71,8 @@ pub(crate) enum WorkerError {
     Window(#[source] MemoryError),
     #[error("a thread cannot be started")]
     Thread(#[source] io::Error),
+    #[error("standard output cannot be captured")]
+    Output(#[source] io::Error),
     #[error("the supervisor's socket fails")]
     Link(#[source] Errno),
     #[error("the supervisor's command is not what is expected")]
@@ -89,6 +93,8 @@ pub(crate) fn run() -> Result<(), WorkerError> {
     memory::reserve_window().map_err(WorkerError::Window)?;
     let link = Arc::new(spawner::take_standard_input()?);
     end_with(Arc::clone(&link))?;
+
+    output::capture().map_err(WorkerError::Output)?;
 
     let mut shell = Shell::start(link)?;
     let result = Driver::load(Path::new(&driver_path))

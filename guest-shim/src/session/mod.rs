@@ -39,6 +39,7 @@ pub(crate) struct Session {
     parts: Parts,
     sticky_error: &'static AtomicU32,
     worker_state: &'static AtomicU32,
+    output_waiting: &'static AtomicU32,
     next_sequence: &'static AtomicU64,
     guest_backstops: &'static AtomicU32,
     lanes: Vec<Lane>,
@@ -126,6 +127,7 @@ impl Session {
             parts,
             sticky_error: region.word32(offset_of!(SessionHeader, sticky_error) as u64),
             worker_state: region.word32(offset_of!(SessionHeader, worker_state) as u64),
+            output_waiting: region.word32(offset_of!(SessionHeader, output_waiting) as u64),
             next_sequence: region.word64(offset_of!(SessionHeader, next_sequence) as u64),
             guest_backstops: region.word32(offset_of!(SessionHeader, guest_backstops) as u64),
             lanes: (0..layout.lane_count()).map(|index| Lane::new(&parts, index)).collect(),
@@ -158,6 +160,11 @@ impl Session {
             0 => Ok(()),
             error => Err(crate::entry::result(error)),
         }
+    }
+
+    /// Whether kernels have printed something that the program has not been given yet.
+    pub(crate) fn has_output(&self) -> bool {
+        self.output_waiting.load(Ordering::Acquire) != 0 && !self.dead.load(Ordering::Relaxed)
     }
 
     fn next_sequence(&self) -> u64 {

@@ -123,7 +123,6 @@ impl JitOptions {
             info_log: vec![0; info_log_bytes as usize],
             error_log: vec![0; error_log_bytes as usize],
         };
-        options.add(CUjit_option::WALL_TIME, std::ptr::null_mut());
         for option in call.values::<LoadOption>(u64::from(count))? {
             let id = CUjit_option(option.id);
             if !is_number(id) {
@@ -197,6 +196,10 @@ pub(super) fn load(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     call.check_free(kind, request.target)?;
     let mut options =
         JitOptions::read(call, request.option_count, request.info_log_bytes, request.error_log_bytes)?;
+    if kind == Kind::Module {
+        // A library refuses it.
+        options.add(CUjit_option::WALL_TIME, std::ptr::null_mut());
+    }
     if request.library_option_count > limits::MAX_LOAD_OPTIONS {
         return Err(CUresult::ERROR_INVALID_VALUE);
     }

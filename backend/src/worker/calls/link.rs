@@ -55,8 +55,6 @@ pub(super) fn add(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     call.set_current()?;
     let add = call.driver().modules.cuLinkAddData_v2.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
     let (count, ids, values) = options.arguments();
-    // The first option is WALL_TIME, which an input does not take.
-    let (count, ids, values) = (count.saturating_sub(1), ids.wrapping_add(1), values.wrapping_add(1));
     let kind = CUjitInputType(request.input_type);
     let length = if kind == CUjitInputType::PTX { image.len() } else { image.len().saturating_sub(1) };
     let name = name.as_ref().map_or(std::ptr::null(), |name| name.as_ptr());

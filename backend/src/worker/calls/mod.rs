@@ -1,7 +1,7 @@
 //! The calls of a session: decoding, checking, calling the host's driver, encoding.
 //!
 //! Read [`Invocation`] first: one request on its way through. Generated calls are in [`generated`]; hand-written ones
-//! in `copy`, `image`, `function`, `launch`, `context`, `host_memory` and `link`, each named after its request in
+//! in `copy`, `image`, `function`, `launch`, `context`, `host_memory`, `link` and `printed`, each named after its request in
 //! [`virtio_spec::requests`].
 //!
 //! A guest can be wrong or hostile: what it sent was copied once before it comes here, and every number, length and
@@ -24,6 +24,7 @@ mod host_memory;
 mod image;
 mod launch;
 mod link;
+mod printed;
 
 use std::{
     collections::HashMap,
@@ -121,6 +122,22 @@ pub(crate) fn is_sticky(result: CUresult) -> bool {
     )
 }
 
+/// Whether the driver prints what kernels have printed before such a request returns.
+pub(crate) fn flushes_output(code: u32) -> bool {
+    use virtio_spec::calls::{contexts, events, memory, streams};
+
+    let synchronising = [
+        opcode::COPY,
+        opcode::PRIMARY_CONTEXT,
+        contexts::rows::cuCtxSynchronize.opcode,
+        contexts::rows::cuCtxDestroy_v2.opcode,
+        streams::rows::cuStreamSynchronize.opcode,
+        events::rows::cuEventSynchronize.opcode,
+        memory::rows::cuMemFree_v2.opcode,
+    ];
+    synchronising.contains(&code)
+}
+
 /// What a lane's host thread keeps between requests.
 pub(crate) struct LaneState {
     /// Number of the lane.
@@ -181,6 +198,7 @@ impl<'a> Invocation<'a> {
             opcode::LINK_ADD => link::add(self),
             opcode::LINK_COMPLETE => link::complete(self),
             opcode::LINK_READ => link::read(self),
+            opcode::OUTPUT_READ => printed::read(self),
             other => generated::dispatch(other, self).unwrap_or(Err(CUresult::ERROR_NOT_SUPPORTED)),
         }
     }

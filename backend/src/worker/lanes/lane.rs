@@ -12,6 +12,7 @@ use virtio_queue::{Queue, QueueOwnedT as _, QueueT as _};
 use virtio_spec::{
     cuda::CUresult,
     limits,
+    requests::opcode,
     session::{LaneState as SharedLaneState, ResponseHeader, WorkerState, request_flags},
 };
 use vm_memory::{Bytes as _, GuestAddress};
@@ -23,8 +24,9 @@ use super::{
     shared::Shared,
 };
 use crate::worker::{
-    calls::{Invocation, LaneState, Session, is_sticky},
+    calls::{Invocation, LaneState, Session, flushes_output, is_sticky},
     notify::Notifier,
+    output,
 };
 
 /// How long a lane looks at its empty ring before it sleeps. Enough to meet a guest thread that sends one request after
@@ -185,6 +187,9 @@ impl Lane {
             CUresult::ERROR_INVALID_VALUE
         };
         log::trace!("lane {} call {:#06x}: {}", self.number, header.opcode, result.0);
+        if flushes_output(header.opcode) || header.opcode == opcode::OUTPUT_READ {
+            common.shared.set_output_waiting(output::is_waiting());
+        }
         if is_sticky(result) {
             common.shared.set_sticky_error(result.0);
         } else if posted && result != CUresult::SUCCESS {

@@ -64,6 +64,10 @@ pub(crate) enum LanesError {
     },
 }
 
+/// Stack of a lane's thread: the driver's JIT compiler recurses deeply, and natively it runs on a program's main thread,
+/// which has 8 MiB. Only what is touched takes memory.
+const STACK: usize = 16 << 20;
+
 /// The lanes of one session.
 pub(crate) struct Lanes {
     common: Arc<Common>,
@@ -133,7 +137,7 @@ impl Lanes {
             }
         };
         let name = format!("lane-{number}");
-        match std::thread::Builder::new().name(name).spawn(move || lane.serve()) {
+        match std::thread::Builder::new().name(name).stack_size(STACK).spawn(move || lane.serve()) {
             Ok(thread) => Some(thread),
             Err(error) => {
                 log::warn!("lane {number} has no thread: {error}");

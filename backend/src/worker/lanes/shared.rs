@@ -89,6 +89,12 @@ impl Shared {
         self.word32(offset_of!(SessionHeader, worker_state) as u64).store(state, Ordering::Release);
     }
 
+    /// Tells the guest whether kernels have printed something.
+    pub(super) fn set_output_waiting(&self, waiting: bool) {
+        let word = self.word32(offset_of!(SessionHeader, output_waiting) as u64);
+        word.store(u32::from(waiting), Ordering::Release);
+    }
+
     /// Marks that the lane has something for the guest.
     pub(super) fn set_pending(&self, lane: u32) {
         let word = self.word64(offset_of!(SessionHeader, pending_events) as u64);

@@ -1,10 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * /sys/kernel/debug/virtio_compute: what the module holds (counts), and for
- * each device what it is doing. Tests read counts to see that nothing leaks.
+ * each device a directory with what it is doing (state) and a way to hold its
+ * locks (hold). Tests read counts to see that nothing leaks, and write to hold
+ * to see who waits for a lock.
  */
 #include <linux/debugfs.h>
+#include <linux/delay.h>
+#include <linux/module.h>
 #include <linux/seq_file.h>
+#include <linux/uaccess.h>
+
+/* A processor spins for this long with interrupts off; the kernel's watchdogs bark at ten seconds. */
+#define LONGEST_HOLD_MS	5000
 
 #include "driver.h"
 
@@ -41,7 +49,7 @@ static const char *state_name(enum vcompute_session_state state)
 	return "?";
 }
 
-static int device_show(struct seq_file *file, void *unused)
+static int state_show(struct seq_file *file, void *unused)
 {
 	struct vcompute_device *dev = file->private;
 	struct vcompute_session *session;
@@ -60,7 +68,50 @@ static int device_show(struct seq_file *file, void *unused)
 	spin_unlock_irq(&dev->sessions_lock);
 	return 0;
 }
-DEFINE_SHOW_ATTRIBUTE(device);
+DEFINE_SHOW_ATTRIBUTE(state);
+
+static spinlock_t *lock_by_name(struct vcompute_device *dev, const char *name)
+{
+	if (!strcmp(name, "control"))
+		return &dev->control.lock;
+	if (!strcmp(name, "event"))
+		return &dev->event.lock;
+	if (!strcmp(name, "sessions"))
+		return &dev->sessions_lock;
+	if (!strcmp(name, "info"))
+		return &dev->info_lock;
+	return NULL;
+}
+
+/* "control 200" holds control.lock for 200 ms. */
+static ssize_t hold_write(struct file *file, const char __user *user, size_t size, loff_t *offset)
+{
+	struct vcompute_device *dev = file->private_data;
+	unsigned int milliseconds;
+	char text[32], name[16];
+	spinlock_t *lock;
+
+	if (size >= sizeof(text))
+		return -EINVAL;
+	if (copy_from_user(text, user, size))
+		return -EFAULT;
+	text[size] = '\0';
+	if (sscanf(text, "%15s %u", name, &milliseconds) != 2 || milliseconds > LONGEST_HOLD_MS)
+		return -EINVAL;
+	lock = lock_by_name(dev, name);
+	if (!lock)
+		return -EINVAL;
+	spin_lock_irq(lock);
+	mdelay(milliseconds);
+	spin_unlock_irq(lock);
+	return size;
+}
+
+static const struct file_operations hold_fops = {
+	.owner = THIS_MODULE,
+	.open = simple_open,
+	.write = hold_write,
+};
 
 /**
  * vcompute_debug_init() - make the module's directory
@@ -80,19 +131,21 @@ void vcompute_debug_exit(void)
 }
 
 /**
- * vcompute_debug_add() - make a device's file
+ * vcompute_debug_add() - make a device's directory
  * @dev: the device
  */
 void vcompute_debug_add(struct vcompute_device *dev)
 {
-	dev->debug = debugfs_create_file(dev->misc.name, 0400, root, dev, &device_fops);
+	dev->debug = debugfs_create_dir(dev->misc.name, root);
+	debugfs_create_file("state", 0400, dev->debug, dev, &state_fops);
+	debugfs_create_file("hold", 0200, dev->debug, dev, &hold_fops);
 }
 
 /**
- * vcompute_debug_remove() - remove a device's file; no reader is left
+ * vcompute_debug_remove() - remove a device's directory; nobody is in its files any more
  * @dev: the device
  */
 void vcompute_debug_remove(struct vcompute_device *dev)
 {
-	debugfs_remove(dev->debug);
+	debugfs_remove_recursive(dev->debug);
 }

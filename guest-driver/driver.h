@@ -333,6 +333,7 @@ enum vcompute_region_state {
  * @result: how mapping or unmapping ended; protected by the session's lock
  * @abandoned: whoever waited for MAP has gone; protected by the session's lock
  * @partly: the device has answered a message of MAP; protected by the session's lock
+ * @complete: the device has mapped it; protected by the session's lock, set once
  * @messages: MAP requests that are still to be sent
  * @unmap: the one UNMAP request
  */
@@ -353,6 +354,7 @@ struct vcompute_region {
 	int result;
 	bool abandoned;
 	bool partly;
+	bool complete;
 	struct list_head messages;
 	struct vcompute_request *unmap;
 };

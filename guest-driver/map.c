@@ -71,12 +71,16 @@ void vcompute_region_gone(struct vcompute_session *session, struct vcompute_regi
 	vcompute_region_put(region);
 }
 
-/* Whether the pages are free after this answer to UNMAP. "Invalid": the device has no such region. */
+/*
+ * Whether the pages are free after this answer to UNMAP. A device that has
+ * refused a later message of MAP may have forgotten the earlier ones, and then
+ * calls UNMAP invalid; of a region that was complete that proves nothing.
+ */
 static bool lets_go(const struct vcompute_request *request)
 {
 	return request->reset || request->status == VIRTIO_COMPUTE_STATUS_OK ||
 	       request->status == VIRTIO_COMPUTE_STATUS_NO_SESSION ||
-	       request->status == VIRTIO_COMPUTE_STATUS_INVALID;
+	       (request->status == VIRTIO_COMPUTE_STATUS_INVALID && !request->region->complete);
 }
 
 /* The answer to UNMAP. */
@@ -137,6 +141,7 @@ static void mapped(struct vcompute_request *request)
 			region->state = REGION_UNMAPPING;
 			unmap = true;
 		} else if (!next) {
+			region->complete = true;
 			region->state = REGION_MAPPED;
 		}
 	}

@@ -313,6 +313,10 @@ static void test_regions(void)
 	expect("REGISTER of memory that cannot be written", reg(file, address, length, 0, &region), 0);
 	expect("UNMAP of it", unmap(file, region), 0);
 	munmap(address, length);
+	address = mmap(NULL, length, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	expect("REGISTER of untouched memory that cannot be written", reg(file, address, length, 0, &region), 0);
+	expect("UNMAP of it", unmap(file, region), 0);
+	munmap(address, length);
 	expect("REGISTER of nothing", reg(file, address, length, 0, &region), -EFAULT);
 
 	target = memfd_create("shared", 0);

@@ -111,18 +111,37 @@ fn copy(
     Ok((room, bytes))
 }
 
+/// Whether the driver has been told of what was given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// It has, or did not want to be.
+    Yes,
+    /// It wants to be, but QEMU has not said yet how: it starts a queue a moment before it passes the eventfd.
+    NotYet,
+}
+
 /// Gives a chain back with `bytes` written to it, as far as they fit; wakes the driver if it wants to be woken.
-pub(crate) fn give_back(vring: &Vring, memory: &Memory, taken: &Taken, bytes: &[u8]) -> Result<(), String> {
+pub(crate) fn give_back(vring: &Vring, memory: &Memory, taken: &Taken, bytes: &[u8]) -> Result<Told, String> {
     let written = write(&memory.memory(), &taken.room, bytes).unwrap_or_else(|why| {
         log::debug!("a reply is lost: {why}");
         0
     });
     vring.add_used(taken.head, written).map_err(|error| error.to_string())?;
-    if vring.needs_notification().map_err(|error| error.to_string())? {
-        // The eventfd's counter is full only if a wake-up is under way already.
-        let _woken = vring.signal_used_queue();
+    let wanted = vring.needs_notification().map_err(|error| error.to_string())?;
+    Ok(if wanted { wake(vring) } else { Told::Yes })
+}
+
+/// Wakes the driver.
+pub(crate) fn wake(vring: &Vring) -> Told {
+    let state = vring.get_ref();
+    match state.get_call() {
+        None => Told::NotYet,
+        Some(call) => {
+            // The eventfd's counter is full only if a wake-up is under way already.
+            let _woken = call.notify();
+            Told::Yes
+        }
     }
-    Ok(())
 }
 
 fn write(memory: &GuestMemoryMmap<()>, room: &[Room], bytes: &[u8]) -> Result<u32, &'static str> {

@@ -196,7 +196,7 @@ impl Supervisor {
         let sessions = self.sessions.values().filter_map(Session::deadline);
         let discovery = self.discovery.as_ref().and_then(|discovery| discovery.deadline);
         let clients = self.local.as_ref().and_then(Local::next_deadline);
-        sessions.chain(discovery).chain(clients).min()
+        sessions.chain(discovery).chain(clients).chain(self.vm_deadline()).min()
     }
 
     fn spawner_has_answered(&mut self) {

@@ -227,18 +227,31 @@ impl Session {
         }
     }
 
-    /// `true`: the region is complete.
+    /// `true`: the region is complete. A part that is refused takes the parts before it along.
     fn collect(
         &mut self,
         part: &Part,
         add: impl FnOnce(&mut Backing) -> Result<u64, Status>,
     ) -> Result<bool, Status> {
-        let fresh = !self.regions.contains_key(&part.region);
-        if fresh && self.regions.len() >= usize::try_from(limits::MAX_REGIONS).unwrap_or(usize::MAX) {
-            return Err(Status::Limit);
+        let result = self.try_collect(part, add);
+        if result.is_err()
+            && self.regions.get(&part.region).is_some_and(|region| region.phase == RegionPhase::Collecting)
+        {
+            self.forget(part.region);
         }
-        let extents = self.extents.checked_add(part.extents).ok_or(Status::Limit)?;
-        if extents > limits::MAX_EXTENTS {
+        result
+    }
+
+    fn try_collect(
+        &mut self,
+        part: &Part,
+        add: impl FnOnce(&mut Backing) -> Result<u64, Status>,
+    ) -> Result<bool, Status> {
+        let extents =
+            self.extents.checked_add(part.extents).filter(|extents| *extents <= limits::MAX_EXTENTS);
+        let extents = extents.ok_or(Status::Limit)?;
+        let most = usize::try_from(limits::MAX_REGIONS).unwrap_or(usize::MAX);
+        if self.regions.len() >= most && !self.regions.contains_key(&part.region) {
             return Err(Status::Limit);
         }
         let region = self.regions.entry(part.region).or_insert_with(|| Region {
@@ -254,28 +267,14 @@ impl Session {
             && region.address == part.address
             && region.length == part.length
             && region.read_only == part.read_only;
-        let covered =
-            region.covered.checked_add(part.bytes).filter(|covered| same && *covered <= region.length);
-        let result = match covered {
-            Some(covered) => add(&mut region.backing).map(|_| covered),
-            None => Err(Status::Invalid),
-        };
-        match result {
-            Ok(covered) => {
-                region.covered = covered;
-                region.extents = region.extents.saturating_add(part.extents);
-                self.extents = extents;
-                self.pinned = self.pinned.saturating_add(part.bytes);
-                Ok(covered == region.length)
-            }
-            Err(status) => {
-                // A region that was there before keeps what it had; one that is half collected starts again.
-                if region.phase == RegionPhase::Collecting {
-                    self.forget(part.region);
-                }
-                Err(status)
-            }
-        }
+        let covered = region.covered.checked_add(part.bytes);
+        let covered = covered.filter(|covered| same && *covered <= region.length).ok_or(Status::Invalid)?;
+        add(&mut region.backing)?;
+        region.covered = covered;
+        region.extents = region.extents.saturating_add(part.extents);
+        self.extents = extents;
+        self.pinned = self.pinned.saturating_add(part.bytes);
+        Ok(covered == region.length)
     }
 
     fn map_complete(&mut self, number: u32, ticket: Ticket) {

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     sync::mpsc::{SyncSender, TrySendError},
+    time::{Duration, Instant},
 };
 
 use virtio_spec::{
@@ -14,7 +15,7 @@ use zerocopy::IntoBytes as _;
 
 use crate::supervisor::{
     Supervisor,
-    chain::{self, Memory, Next, Position, Taken, Vring},
+    chain::{self, Memory, Next, Position, Taken, Told, Vring},
     device::Mail,
     extents::{self, Backing},
     request::{Reply, Request},
@@ -27,6 +28,12 @@ use crate::supervisor::{
 /// that reads none.
 const MAX_EVENTS: usize = 4096;
 
+/// How long QEMU may take between the start of a queue and passing its eventfd. Drivers that poll never get one.
+const OWED_TIME: Duration = Duration::from_secs(1);
+
+/// How often it is looked for meanwhile: the vhost-user crate does not say when it comes.
+const OWED_LOOK: Duration = Duration::from_millis(1);
+
 /// Bytes of a reply's header.
 const REPLY_HEADER: usize = size_of::<virtio_spec::control::ReplyHeader>();
 
@@ -34,6 +41,8 @@ const REPLY_HEADER: usize = size_of::<virtio_spec::control::ReplyHeader>();
 struct Queue {
     vring: Option<Vring>,
     broken: bool,
+    /// The driver is to be woken as soon as QEMU has said how, or not any more after this time.
+    owed: Option<Instant>,
 }
 
 impl Queue {
@@ -42,6 +51,25 @@ impl Queue {
             log::warn!("{name} is broken until the driver sets it up again: {why}");
         }
         self.broken = true;
+    }
+
+    /// Gives a chain back to the driver.
+    fn give_back(&mut self, memory: &Memory, taken: &Taken, bytes: &[u8], name: &str) {
+        let Some(vring) = self.usable() else { return };
+        match chain::give_back(vring, memory, taken, bytes) {
+            Ok(Told::Yes) => {}
+            Ok(Told::NotYet) => self.owed = self.owed.or_else(|| Instant::now().checked_add(OWED_TIME)),
+            Err(why) => self.breaks(name, &why),
+        }
+    }
+
+    /// Wakes the driver, if that is owed and possible by now.
+    fn pay(&mut self, now: Instant) {
+        if let (Some(until), Some(vring)) = (self.owed, &self.vring)
+            && (chain::wake(vring) == Told::Yes || until <= now)
+        {
+            self.owed = None;
+        }
     }
 
     fn usable(&self) -> Option<&Vring> {
@@ -99,6 +127,8 @@ impl Supervisor {
             self.end_vm_sessions();
         }
         if let Some((connection, memory)) = connection {
+            // The end of the one before may have been overtaken.
+            self.end_vm_sessions();
             self.vm = Some(Vm::new(connection, memory));
         }
         if !stops.is_empty() {
@@ -195,10 +225,7 @@ impl Supervisor {
                 }
                 Next::Bad { head, why } => {
                     log::debug!("controlq: {why}");
-                    let taken = Taken { head, room: Vec::new() };
-                    if let Err(why) = chain::give_back(vring, &vm.memory, &taken, &[]) {
-                        return vm.control.breaks("controlq", &why);
-                    }
+                    vm.control.give_back(&vm.memory, &Taken { head, room: Vec::new() }, &[], "controlq");
                 }
                 Next::Broken(why) => return vm.control.breaks("controlq", &why),
                 Next::Empty => match chain::wait_for_more(vring) {
@@ -348,6 +375,18 @@ impl Supervisor {
         self.settle_greeting();
         self.settle_stop();
         self.serve_eventq();
+        if let Some(vm) = &mut self.vm {
+            let now = Instant::now();
+            vm.control.pay(now);
+            vm.events.pay(now);
+        }
+    }
+
+    /// When [`Supervisor::settle_vm`] is due.
+    pub(crate) fn vm_deadline(&self) -> Option<Instant> {
+        let vm = self.vm.as_ref()?;
+        vm.control.owed.or(vm.events.owed)?;
+        Instant::now().checked_add(OWED_LOOK)
     }
 
     fn settle_stop(&mut self) {
@@ -369,12 +408,9 @@ impl Supervisor {
     pub(crate) fn complete_chain(&mut self, connection: u64, taken: &Taken, reply: &Reply) {
         let Some(vm) = self.vm.as_mut().filter(|vm| vm.connection == connection) else { return };
         vm.in_flight = vm.in_flight.saturating_sub(1);
-        let Some(vring) = vm.control.usable() else { return };
         let bytes = reply.to_bytes();
         let bytes = if taken.room_bytes() < REPLY_HEADER { &[][..] } else { &bytes };
-        if let Err(why) = chain::give_back(vring, &vm.memory, taken, bytes) {
-            vm.control.breaks("controlq", &why);
-        }
+        vm.control.give_back(&vm.memory, taken, bytes, "controlq");
     }
 
     /// Has the driver told of something.
@@ -414,9 +450,7 @@ impl Supervisor {
             };
             let event = Event { kind, session, generation, reserved: 0 };
             let bytes = if sound { event.as_bytes() } else { &[] };
-            if let Err(why) = chain::give_back(vring, &vm.memory, &taken, bytes) {
-                return vm.events.breaks("eventq", &why);
-            }
+            vm.events.give_back(&vm.memory, &taken, bytes, "eventq");
             if sound {
                 vm.pending.pop_first();
             }

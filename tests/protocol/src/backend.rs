@@ -205,12 +205,11 @@ impl Backend {
 
 impl Drop for Backend {
     fn drop(&mut self) {
-        // It may have been killed before; a failing test shows what was logged.
+        // It may have been killed before.
         let _killed = self.kill();
-        if std::thread::panicking() {
-            let lines = self.log.lines.lock().unwrap_or_else(PoisonError::into_inner);
-            eprintln!("the backend's log:\n{}", lines.0.join("\n"));
-        }
+        // Shown by the test's harness if the test has failed.
+        let lines = self.log.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        eprintln!("the backend's log:\n{}", lines.0.join("\n"));
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use vm_memory::{Bytes as _, GuestAddress, GuestMemoryMmap};
 
@@ -171,19 +171,22 @@ impl Ring {
             if let Some(used) = self.used() {
                 return Ok(used);
             }
-            let left = PATIENCE.saturating_sub(start.elapsed());
-            ensure!(!left.is_zero(), "nothing was used in {PATIENCE:?}");
-            wait_readable(&call, left)?;
+            if !wait_readable(&call, PATIENCE.saturating_sub(start.elapsed()))? {
+                // A wake-up that is lost must not look like a slow device.
+                let used = self.used();
+                bail!("no wake-up in {PATIENCE:?}; used: {used:?}");
+            }
         }
     }
 }
 
-/// Waits until an eventfd is readable, and reads it.
-fn wait_readable(call: impl AsFd, left: std::time::Duration) -> Result<()> {
+/// Waits until an eventfd is readable, and reads it. `false`: it is not in time.
+fn wait_readable(call: impl AsFd, left: std::time::Duration) -> Result<bool> {
     let timeout = Timespec { tv_sec: i64::try_from(left.as_secs())?, tv_nsec: left.subsec_nanos().into() };
     let mut sources = [PollFd::new(&call, PollFlags::IN)];
-    if rustix::event::poll(&mut sources, Some(&timeout))? > 0 {
+    let readable = rustix::event::poll(&mut sources, Some(&timeout))? > 0;
+    if readable {
         rustix::io::read(&call, &mut [0; 8])?;
     }
-    Ok(())
+    Ok(readable)
 }

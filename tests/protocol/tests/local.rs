@@ -275,6 +275,7 @@ fn a_client_that_does_not_read_harms_nobody() -> Result<()> {
         let polite = Client::connect(&backend.local_socket())?;
         assert_eq!(polite.ask(&message::device_info(0, 16), &[])?.status, Status::Ok);
     }
+    backend.wait_for_line("cannot be answered")?;
     assert_eq!(backend.count_lines("cannot be answered"), 1, "the rude client has been disconnected");
     backend.is_alive()
 }

@@ -49,7 +49,7 @@ impl BlockState {
         }
         barrier.threads = threads;
         if let Some(arrived) = usize::try_from(warp).ok().and_then(|warp| barrier.arrived.get_mut(warp)) {
-            barrier.again += u32::from(*arrived >> lane & 1);
+            barrier.again += *arrived >> lane & 1;
             *arrived |= 1 << lane;
         }
         barrier.count += u32::from(vote);

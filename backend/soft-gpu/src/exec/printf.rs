@@ -396,8 +396,8 @@ mod tests {
             "0.0001 1e-05 1.23457e+06"
         );
         assert_eq!(
-            run("%8.3f|%-8.1f|%08.2f", &[double(3.14159), double(2.0), double(-1.5)]),
-            "   3.142|2.0     |-0001.50"
+            run("%8.3f|%-8.1f|%08.2f", &[double(3.142_59), double(2.0), double(-1.5)]),
+            "   3.143|2.0     |-0001.50"
         );
         assert_eq!(
             run("%f %f %a", &[double(f64::INFINITY), double(f64::NAN), double(1.5)]),

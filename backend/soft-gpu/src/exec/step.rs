@@ -30,12 +30,8 @@ impl Warp {
     ) -> Result<(), Trouble> {
         let Group { mask, mut pc, base } = group;
         let image = env.grid.image;
-        // Where others wait; going there or beyond means to choose again.
-        let mut limit = if limit > pc { limit } else { u32::MAX };
-        if limit == u32::MAX && self.turn == i64::MAX {
-            limit = u32::MAX;
-        }
         loop {
+            // At `limit` others wait to be joined.
             if pc >= limit || *fuel <= 0 {
                 self.set_pc(mask, pc);
                 return Ok(());
@@ -364,10 +360,7 @@ impl Warp {
         let mut room = [0; WARP];
         let predicates = *self.fetch(env, barrier.predicate, group.base, &mut room);
         let mut room = [0; WARP];
-        let counts = match barrier.threads {
-            Some(threads) => Some(*self.fetch(env, threads, group.base, &mut room)),
-            None => None,
-        };
+        let counts = barrier.threads.map(|threads| *self.fetch(env, threads, group.base, &mut room));
         self.set_pc(group.mask & !active, group.pc + 1);
         // Lanes that do not wait go on; the others stay here until they are released.
         self.set_pc(active, if barrier.kind == BarrierKind::Arrive { group.pc + 1 } else { group.pc });

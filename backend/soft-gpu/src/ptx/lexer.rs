@@ -47,9 +47,10 @@ impl std::fmt::Display for Token<'_> {
 pub(crate) struct Lexer<'a> {
     text: &'a str,
     at: usize,
-    line: u32,
+    text_line: u32,
     token: Token<'a>,
-    token_line: u32,
+    /// Line of `token`.
+    line: u32,
 }
 
 fn starts_word(c: u8) -> bool {
@@ -62,7 +63,7 @@ fn continues_word(c: u8) -> bool {
 
 impl<'a> Lexer<'a> {
     pub(crate) fn new(text: &'a str) -> Result<Self, CompileError> {
-        let mut lexer = Self { text, at: 0, line: 1, token: Token::End, token_line: 1 };
+        let mut lexer = Self { text, at: 0, text_line: 1, token: Token::End, line: 1 };
         lexer.advance()?;
         Ok(lexer)
     }
@@ -74,7 +75,7 @@ impl<'a> Lexer<'a> {
 
     /// Line of [`Lexer::peek`].
     pub(crate) fn line(&self) -> u32 {
-        self.token_line
+        self.line
     }
 
     /// Takes the current token.
@@ -86,7 +87,7 @@ impl<'a> Lexer<'a> {
 
     /// An error at the current token's line.
     pub(crate) fn error<T>(&self, message: impl Into<String>) -> Result<T, CompileError> {
-        Err(CompileError { line: self.token_line, message: message.into() })
+        Err(CompileError { line: self.line, message: message.into() })
     }
 
     /// Takes the punctuation `c` if it is next.
@@ -129,8 +130,8 @@ impl<'a> Lexer<'a> {
 
     /// Skips to the end of the current line of text (for debug directives).
     pub(crate) fn skip_line(&mut self) -> Result<(), CompileError> {
-        let line = self.token_line;
-        while self.token_line == line && self.token != Token::End {
+        let line = self.line;
+        while self.line == line && self.token != Token::End {
             self.advance()?;
         }
         Ok(())
@@ -152,7 +153,7 @@ impl<'a> Lexer<'a> {
         while let Some(c) = self.byte(0) {
             match (c, self.byte(1)) {
                 (b'\n', _) => {
-                    self.line += 1;
+                    self.text_line += 1;
                     self.at += 1;
                 }
                 (b' ' | b'\t' | b'\r' | 0x0b | 0x0c, _) => self.at += 1,
@@ -160,13 +161,13 @@ impl<'a> Lexer<'a> {
                     self.take_while(|c| c != b'\n');
                 }
                 (b'/', Some(b'*')) => {
-                    let start = self.line;
+                    let start = self.text_line;
                     self.at += 2;
                     loop {
                         match (self.byte(0), self.byte(1)) {
                             (Some(b'*'), Some(b'/')) => break self.at += 2,
                             (Some(c), _) => {
-                                self.line += u32::from(c == b'\n');
+                                self.text_line += u32::from(c == b'\n');
                                 self.at += 1;
                             }
                             (None, _) => {
@@ -188,7 +189,7 @@ impl<'a> Lexer<'a> {
 
     fn advance(&mut self) -> Result<(), CompileError> {
         self.skip_blank()?;
-        self.token_line = self.line;
+        self.line = self.text_line;
         self.token = match self.byte(0) {
             None => Token::End,
             Some(0) => {

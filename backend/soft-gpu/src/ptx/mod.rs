@@ -1,7 +1,7 @@
 //! PTX assembly: text in, linked register-machine code out.
 //!
 //! Read in this order: `module` (what a module consists of), `lexer`, `parser` (declarations),
-//! `body` (function bodies), `decode` (one file per family of instructions), `ir` (what the decoder
+//! `signature`, `body` and `operand` (functions), `decode` (one file per family of instructions), `ir` (what the decoder
 //! produces and [`crate::exec`] runs), `link`.
 //!
 //! Nothing in here executes anything, and nothing trusts its input: every table has a limit
@@ -15,7 +15,9 @@ pub(crate) mod ir;
 mod lexer;
 mod link;
 pub(crate) mod module;
+mod operand;
 mod parser;
+mod signature;
 pub(crate) mod types;
 
 pub use module::{Function, FunctionKind, Global, Linkage, Module, Param, Relocation, Space};

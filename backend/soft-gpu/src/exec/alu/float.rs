@@ -371,12 +371,12 @@ pub(crate) fn compare(operator: &str, ty: Type) -> Option<Binary> {
         (|$a:ident: $t:ty, $b:ident, $imm:ident| $x:expr, $y:expr) => {
             match operator {
                 "eq" => binary!(|$a: $t, $b: $t, $imm| $x == $y),
-                "ne" => binary!(|$a: $t, $b: $t, $imm| $x < $y || $x > $y),
+                "ne" => binary!(|$a: $t, $b: $t, $imm| matches!($x.partial_cmp(&$y), Some(o) if o.is_ne())),
                 "lt" => binary!(|$a: $t, $b: $t, $imm| $x < $y),
                 "le" => binary!(|$a: $t, $b: $t, $imm| $x <= $y),
                 "gt" => binary!(|$a: $t, $b: $t, $imm| $x > $y),
                 "ge" => binary!(|$a: $t, $b: $t, $imm| $x >= $y),
-                "equ" => binary!(|$a: $t, $b: $t, $imm| !($x < $y || $x > $y)),
+                "equ" => binary!(|$a: $t, $b: $t, $imm| !matches!($x.partial_cmp(&$y), Some(o) if o.is_ne())),
                 "neu" => binary!(|$a: $t, $b: $t, $imm| $x != $y),
                 "ltu" => binary!(|$a: $t, $b: $t, $imm| !matches!($x.partial_cmp(&$y), Some(o) if o.is_ge())),
                 "leu" => binary!(|$a: $t, $b: $t, $imm| !matches!($x.partial_cmp(&$y), Some(o) if o.is_gt())),

@@ -11,7 +11,9 @@ pub(crate) mod integer;
 pub(crate) mod logic;
 pub(crate) mod round;
 
-use crate::ptx::ir::{Binary, Lanes, Ternary, Unary};
+use crate::ptx::ir::Lanes;
+#[cfg(test)]
+use crate::ptx::ir::{Binary, Ternary, Unary};
 
 /// A value as it is kept in a lane: zero-extended to 64 bits.
 pub(crate) trait Register: Copy {
@@ -173,6 +175,7 @@ macro_rules! ternary {
 pub(crate) use {binary, ternary, unary};
 
 /// Applies a [`Unary`] to one value, for tests and single lanes.
+#[cfg(test)]
 pub(crate) fn apply1(f: Unary, a: u64, imm: u32) -> u64 {
     let mut to = [0; 32];
     f(&mut to, &[a; 32], imm);
@@ -180,6 +183,7 @@ pub(crate) fn apply1(f: Unary, a: u64, imm: u32) -> u64 {
 }
 
 /// Applies a [`Binary`] to one pair of values.
+#[cfg(test)]
 pub(crate) fn apply2(f: Binary, a: u64, b: u64, imm: u32) -> u64 {
     let mut to = [0; 32];
     f(&mut to, &[a; 32], &[b; 32], imm);
@@ -187,6 +191,7 @@ pub(crate) fn apply2(f: Binary, a: u64, b: u64, imm: u32) -> u64 {
 }
 
 /// Applies a [`Ternary`] to one triple of values.
+#[cfg(test)]
 pub(crate) fn apply3(f: Ternary, a: u64, b: u64, c: u64, imm: u32) -> u64 {
     let mut to = [0; 32];
     f(&mut to, &[a; 32], &[b; 32], &[c; 32], imm);

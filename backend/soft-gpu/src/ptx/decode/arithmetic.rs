@@ -4,8 +4,9 @@ use super::{Modifiers, Result};
 use crate::exec::alu::float::{ABS, FTZ, NAN, RELU, XORSIGN};
 use crate::exec::alu::round::Mode;
 use crate::exec::alu::{float, half, integer, logic};
-use crate::ptx::body::{Body, Operand};
+use crate::ptx::body::Body;
 use crate::ptx::ir::Source;
+use crate::ptx::operand::Operand;
 use crate::ptx::types::Type;
 
 fn is_half(ty: Type) -> bool {
@@ -232,7 +233,7 @@ impl Body<'_, '_> {
             return m.unsupported();
         }
         let rounds = matches!(name, "add" | "sub" | "mul" | "fma" | "mad" | "div" | "rcp" | "sqrt");
-        if !rounds && imm & 7 != 0 || approximate.is_some() && imm & 7 != 0 {
+        if imm & 7 != 0 && (!rounds || approximate.is_some()) {
             return m.unsupported();
         }
         match name {

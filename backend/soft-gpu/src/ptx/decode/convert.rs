@@ -5,8 +5,9 @@ use crate::exec::alu::convert::{self, Conversion};
 use crate::exec::alu::logic;
 use crate::exec::alu::round::Mode;
 use crate::ptx::FunctionKind;
-use crate::ptx::body::{Body, DISCARD, Operand};
+use crate::ptx::body::{Body, DISCARD};
 use crate::ptx::ir::{Op, Source, window};
+use crate::ptx::operand::Operand;
 use crate::ptx::types::Type;
 
 impl Body<'_, '_> {

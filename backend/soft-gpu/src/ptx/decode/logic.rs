@@ -3,9 +3,10 @@
 use super::{Modifiers, Result};
 use crate::exec::alu::float::FTZ;
 use crate::exec::alu::{float, half, logic};
-use crate::ptx::body::{Body, DISCARD, Operand};
+use crate::ptx::body::{Body, DISCARD};
 use crate::ptx::ir::{Binary, Source};
 use crate::ptx::lexer::Number;
+use crate::ptx::operand::Operand;
 use crate::ptx::types::Type;
 
 const INTEGER_COMPARES: [&str; 10] = ["eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs"];
@@ -39,7 +40,7 @@ impl Body<'_, '_> {
                 let shift = m.take("shiftamt");
                 let ty = m.ty()?;
                 let f = m.check(logic::bfind(ty, shift))?;
-                return self.to_single(f, ty, m, operands);
+                return self.single_result(f, ty, m, operands);
             }
             _ => {}
         }
@@ -58,7 +59,7 @@ impl Body<'_, '_> {
             "popc" | "clz" => {
                 let f = if name == "popc" { logic::popc(wide) } else { logic::clz(wide) };
                 let f = m.check((untyped && ty.bits() >= 32).then_some(f))?;
-                self.to_single(f, ty, m, operands)
+                self.single_result(f, ty, m, operands)
             }
             "brev" => {
                 let f = (untyped && ty.bits() >= 32).then(|| logic::brev(wide));
@@ -111,7 +112,7 @@ impl Body<'_, '_> {
     }
 
     /// An instruction whose result has 32 bits whatever its operand's type.
-    fn to_single(
+    fn single_result(
         &mut self,
         f: crate::ptx::ir::Unary,
         ty: Type,

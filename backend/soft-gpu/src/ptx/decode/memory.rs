@@ -2,9 +2,10 @@
 
 use super::{Modifiers, Result};
 use crate::ptx::FunctionKind;
-use crate::ptx::body::{Body, DISCARD, Home, Operand};
+use crate::ptx::body::{Body, DISCARD};
 use crate::ptx::ir::{Address, Atomic, AtomicOp, Load, Memory, Op, Source, Store};
 use crate::ptx::lexer::Number;
+use crate::ptx::operand::{Home, Operand};
 use crate::ptx::types::Type;
 
 /// State spaces as modifiers.

@@ -10,9 +10,10 @@ mod memory;
 mod sync;
 
 use super::CompileError;
-use super::body::{Body, DISCARD, Operand};
+use super::body::{Body, DISCARD};
 use super::ir::{Binary, Op, Slot, Source, Ternary, Unary};
 use super::lexer::Token;
+use super::operand::Operand;
 use super::types::Type;
 use crate::exec::alu::float::{FTZ, SAT};
 use crate::exec::alu::round::Mode;

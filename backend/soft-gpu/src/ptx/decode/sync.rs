@@ -2,8 +2,9 @@
 
 use super::{Modifiers, Result};
 use crate::ptx::FunctionKind;
-use crate::ptx::body::{Body, DISCARD, Operand};
+use crate::ptx::body::{Body, DISCARD};
 use crate::ptx::ir::{Barrier, BarrierKind, NONE, Op, Source, WarpInst, WarpOp};
+use crate::ptx::operand::Operand;
 use crate::ptx::types::Type;
 
 impl Body<'_, '_> {

@@ -13,6 +13,7 @@ mod faults;
 mod floats;
 mod functions;
 mod gate;
+mod handles;
 mod host_functions;
 mod init;
 mod instruction;
@@ -58,6 +59,7 @@ pub(crate) const AREAS: &[&[Case]] = &[
     events::CASES,
     threads::CASES,
     output::CASES,
+    handles::CASES,
     faults::CASES,
     processes::CASES,
     client::CASES,
@@ -69,6 +71,7 @@ pub(crate) const PROBES: &[&[Probe]] = &[
     streams::PROBES,
     events::PROBES,
     output::PROBES,
+    handles::PROBES,
     faults::PROBES,
     processes::PROBES,
     client::PROBES,

@@ -27,7 +27,7 @@ fn main() {
         };
         writeln!(
             entries,
-            "    Entry {{ symbol: {name:?}, name: {:?}, since: {}, legacy: {name}, per_thread: {second} }},",
+            "    Entry {{ #[cfg(test)] symbol: {name:?}, name: {:?}, since: {}, legacy: {name}, per_thread: {second} }},",
             call.base_name(),
             call.since,
         )

@@ -257,6 +257,8 @@ pub(crate) fn reset(device: CUdevice) -> Result<(), CUresult> {
         return Ok(());
     }
     ask(&context, PrimaryOperation::Reset, 0)?;
+    // The device's own reference and handle go too: the next user makes the context again.
+    let _ = ask(&context, PrimaryOperation::Release, 0);
     let number = device::number(device);
     if let Some((_, primary)) = primaries().iter_mut().find(|(other, _)| *other == number) {
         primary.references = 0;

@@ -7,6 +7,7 @@ include!(concat!(env!("OUT_DIR"), "/entries.rs"));
 /// One row of the call table and its entry points.
 pub(crate) struct Entry {
     /// The exported symbol.
+    #[cfg(test)]
     pub(crate) symbol: &'static str,
     /// The name without its version.
     pub(crate) name: &'static str,
@@ -34,23 +35,15 @@ pub(crate) const PER_THREAD: u64 = 2;
 /// Flags that are known.
 pub(crate) const FLAGS: u64 = 1 | PER_THREAD;
 
-/// Finds what `name` means for `version`: the newest symbol of the name that is not newer. A name may also carry its
-/// version or its suffix itself, as an exported symbol does.
+/// Finds what `name` means for `version`: the newest symbol of the name that is not newer. A symbol's own version or suffix
+/// is no part of a name, as the real driver has it.
 pub(crate) fn find(name: &str, version: u32, flags: u64) -> Found {
-    let (plain, own_suffix) = match name.strip_suffix("_ptsz").or_else(|| name.strip_suffix("_ptds")) {
-        Some(plain) => (plain, true),
-        None => (name, false),
-    };
-    let per_thread = own_suffix || flags & PER_THREAD != 0;
-    let mut named = ENTRIES.iter().filter(|entry| entry.since > 0 && entry.name == plain).peekable();
+    let mut named = ENTRIES.iter().filter(|entry| entry.since > 0 && entry.name == name).peekable();
     if named.peek().is_none() {
-        return match ENTRIES.iter().find(|entry| entry.symbol == plain && entry.since > 0) {
-            Some(entry) => entry.function(per_thread),
-            None => Found::Nothing,
-        };
+        return Found::Nothing;
     }
     match named.filter(|entry| entry.since <= version).max_by_key(|entry| entry.since) {
-        Some(entry) => entry.function(per_thread),
+        Some(entry) => entry.function(flags & PER_THREAD != 0),
         None => Found::Later,
     }
 }
@@ -93,13 +86,14 @@ mod tests {
     fn flags_choose_the_per_thread_entry_where_there_is_one() {
         assert_eq!(symbol("cuMemcpyHtoD", 12000, PER_THREAD).as_deref(), Some("cuMemcpyHtoD_v2 (thread)"));
         assert_eq!(symbol("cuMemAlloc", 12000, PER_THREAD).as_deref(), Some("cuMemAlloc_v2"));
-        assert_eq!(symbol("cuLaunchKernel_ptsz", 12000, 0).as_deref(), Some("cuLaunchKernel (thread)"));
     }
 
     #[test]
     fn unknown_and_later_names_are_told_apart() {
         assert!(matches!(find("", 0, 0), Found::Nothing));
         assert!(matches!(find("cuNoSuchThing", 13000, 0), Found::Nothing));
+        assert!(matches!(find("cuMemAlloc_v2", 13000, 0), Found::Nothing));
+        assert!(matches!(find("cuLaunchKernel_ptsz", 13000, 0), Found::Nothing));
         assert!(matches!(find("cuLibraryLoadData", 11000, 0), Found::Later));
     }
 }

@@ -216,13 +216,14 @@ pub(crate) unsafe fn cuOccupancyMaxPotentialBlockSizeWithFlags(
         let resident = get(CUdevice_attribute::MAX_THREADS_PER_MULTIPROCESSOR)?;
         let processors = get(CUdevice_attribute::MULTIPROCESSOR_COUNT)?;
         let mut most = get(CUdevice_attribute::MAX_THREADS_PER_BLOCK)?;
-        let mut of_function = 0;
-        // SAFETY: a local place.
-        let asked = unsafe {
-            cuFuncGetAttribute(&raw mut of_function, CUfunction_attribute::MAX_THREADS_PER_BLOCK, func)
+        let of_function = |attribute| {
+            let mut value = 0;
+            // SAFETY: a local place.
+            super::outcome(unsafe { cuFuncGetAttribute(&raw mut value, attribute, func) }).map(|()| value)
         };
-        super::outcome(asked)?;
-        most = most.min(of_function);
+        most = most.min(of_function(CUfunction_attribute::MAX_THREADS_PER_BLOCK)?);
+        let room = of_function(CUfunction_attribute::MAX_DYNAMIC_SHARED_SIZE_BYTES)?;
+        let room = usize::try_from(room).unwrap_or(0);
         if block_size_limit > 0 {
             most = most.min(block_size_limit);
         }
@@ -231,6 +232,12 @@ pub(crate) unsafe fn cuOccupancyMaxPotentialBlockSizeWithFlags(
         let mut rounded = (most + warp - 1) / warp * warp;
         while rounded > 0 {
             let size = rounded.min(most);
+            rounded -= warp;
+            let dynamic = shared(size);
+            // A block that could not be launched is no answer.
+            if dynamic > room {
+                continue;
+            }
             let mut blocks = 0;
             // SAFETY: a local place.
             let asked = unsafe {
@@ -238,7 +245,7 @@ pub(crate) unsafe fn cuOccupancyMaxPotentialBlockSizeWithFlags(
                     &raw mut blocks,
                     func,
                     size,
-                    shared(size),
+                    dynamic,
                     flags,
                 )
             };
@@ -250,7 +257,6 @@ pub(crate) unsafe fn cuOccupancyMaxPotentialBlockSizeWithFlags(
             if threads >= resident {
                 break;
             }
-            rounded -= warp;
         }
         Ok((best_blocks.saturating_mul(processors), best_size))
     };

@@ -75,12 +75,13 @@ pub(crate) unsafe fn cuPointerSetAttribute(
     attribute: CUpointer_attribute,
     ptr: CUdeviceptr,
 ) -> CUresult {
-    // Synchronous memory operations are the only attribute that can be set. Copies of this device's memory that could
-    // overtake the program do not exist, so there is nothing to change.
-    if value.is_null() || attribute != CUpointer_attribute::SYNC_MEMOPS || memory::find(ptr.0).is_none() {
+    // Synchronous memory operations are the only attribute that can be set.
+    if value.is_null() || attribute != CUpointer_attribute::SYNC_MEMOPS {
         return CUresult::ERROR_INVALID_VALUE;
     }
-    CUresult::SUCCESS
+    // SAFETY: the application's number.
+    let wanted = unsafe { value.cast::<u32>().read() } != 0;
+    if memory::set_synchronous(ptr.0, wanted) { CUresult::SUCCESS } else { CUresult::ERROR_INVALID_VALUE }
 }
 
 /// Notes device memory that was just allocated at `*place`.

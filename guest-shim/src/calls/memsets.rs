@@ -7,7 +7,7 @@ use crate::entry::{Flavour, status};
 use crate::memory::{Reach, copy::is_stream, reach};
 use crate::wire::Request;
 
-/// Sends a row's numbers; `extent` is the bytes from the first to the last that are set.
+/// Sends a row's numbers; `extent` is the bytes from the first to the last that are set, if they are aligned.
 fn memset(
     row: &'static Call,
     target: CUdeviceptr,
@@ -32,7 +32,19 @@ fn memset(
     status(send())
 }
 
-fn rows_extent(pitch: usize, width: usize, height: usize, element: u64) -> Option<u64> {
+/// Bytes of a linear target, unless CUDA would refuse its alignment.
+fn linear_extent(target: CUdeviceptr, count: usize, element: u64) -> Option<u64> {
+    if target.0.is_multiple_of(element) { (count as u64).checked_mul(element) } else { None }
+}
+
+/// Bytes of a target of rows, unless CUDA would refuse its alignment or pitch.
+fn rows_extent(target: CUdeviceptr, pitch: usize, width: usize, height: usize, element: u64) -> Option<u64> {
+    if !target.0.is_multiple_of(element) || !(pitch as u64).is_multiple_of(element) {
+        return None;
+    }
+    if height > 1 && (pitch as u64) < (width as u64).checked_mul(element)? {
+        return None;
+    }
     let last = (height as u64).saturating_sub(1).checked_mul(pitch as u64)?;
     last.checked_add((width as u64).checked_mul(element)?)
 }
@@ -40,7 +52,7 @@ fn rows_extent(pitch: usize, width: usize, height: usize, element: u64) -> Optio
 macro_rules! linear {
     ($($name:ident, $async_name:ident, $value:ty;)*) => {$(
         pub(crate) unsafe fn $name(target: CUdeviceptr, value: $value, n: usize, flavour: Flavour) -> CUresult {
-            let extent = (n as u64).checked_mul(size_of::<$value>() as u64);
+            let extent = linear_extent(target, n, size_of::<$value>() as u64);
             memset(&rows::$name, target, extent, &[u64::from(value), n as u64], None, flavour)
         }
 
@@ -51,7 +63,7 @@ macro_rules! linear {
             stream: CUstream,
             flavour: Flavour,
         ) -> CUresult {
-            let extent = (n as u64).checked_mul(size_of::<$value>() as u64);
+            let extent = linear_extent(target, n, size_of::<$value>() as u64);
             memset(&rows::$async_name, target, extent, &[u64::from(value), n as u64], Some(stream), flavour)
         }
     )*};
@@ -67,7 +79,7 @@ macro_rules! rectangles {
             height: usize,
             flavour: Flavour,
         ) -> CUresult {
-            let extent = rows_extent(pitch, width, height, size_of::<$value>() as u64);
+            let extent = rows_extent(target, pitch, width, height, size_of::<$value>() as u64);
             let numbers = [pitch as u64, u64::from(value), width as u64, height as u64];
             memset(&rows::$name, target, extent, &numbers, None, flavour)
         }
@@ -81,7 +93,7 @@ macro_rules! rectangles {
             stream: CUstream,
             flavour: Flavour,
         ) -> CUresult {
-            let extent = rows_extent(pitch, width, height, size_of::<$value>() as u64);
+            let extent = rows_extent(target, pitch, width, height, size_of::<$value>() as u64);
             let numbers = [pitch as u64, u64::from(value), width as u64, height as u64];
             memset(&rows::$async_name, target, extent, &numbers, Some(stream), flavour)
         }

@@ -12,6 +12,9 @@ use crate::exports::streams::{
 use crate::memory::copy::is_stream;
 use crate::{context, handles};
 
+/// `CU_EVENT_WAIT_EXTERNAL`.
+const WAIT_FLAGS: u32 = 1;
+
 pub(crate) unsafe fn cuStreamCreate(stream: *mut CUstream, flags: u32) -> CUresult {
     // SAFETY: the same contract.
     unsafe { wire_cuStreamCreate(stream, flags) }
@@ -71,6 +74,9 @@ pub(crate) unsafe fn cuStreamWaitEvent(
     flavour: Flavour,
 ) -> CUresult {
     // The request is posted, so what CUDA would refuse at once is refused here.
+    if flags & !WAIT_FLAGS != 0 {
+        return CUresult::ERROR_INVALID_VALUE;
+    }
     if !is_stream(stream.0) || !handles::check(&[Kind::Event], event.0) {
         return CUresult::ERROR_INVALID_HANDLE;
     }

@@ -92,6 +92,7 @@ fn of_range(attribute: CUpointer_attribute, address: u64, range: &Range) -> Resu
         CUpointer_attribute::RANGE_SIZE | CUpointer_attribute::MAPPING_SIZE => range.length,
         CUpointer_attribute::MAPPED => u64::from(range.device_pointer != 0),
         CUpointer_attribute::ACCESS_FLAGS => READ_WRITE,
+        CUpointer_attribute::SYNC_MEMOPS => u64::from(range.synchronous),
         _ => 0,
     })
 }

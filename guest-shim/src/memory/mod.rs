@@ -48,6 +48,8 @@ pub(crate) struct Range {
     pub(crate) context: u64,
     /// `CU_POINTER_ATTRIBUTE_BUFFER_ID`.
     pub(crate) id: u64,
+    /// `CU_POINTER_ATTRIBUTE_SYNC_MEMOPS`.
+    pub(crate) synchronous: bool,
 }
 
 static RANGES: RwLock<BTreeMap<u64, Range>> = RwLock::new(BTreeMap::new());
@@ -56,13 +58,24 @@ static IDS: AtomicU64 = AtomicU64::new(1);
 /// Notes a range.
 pub(crate) fn insert(start: u64, length: u64, kind: Kind, device_pointer: u64, context: u64) {
     let id = IDS.fetch_add(1, Ordering::Relaxed);
-    let range = Range { start, length, kind, device_pointer, context, id };
+    let range = Range { start, length, kind, device_pointer, context, id, synchronous: false };
     RANGES.write().unwrap_or_else(PoisonError::into_inner).insert(start, range);
 }
 
 /// Forgets the range that starts at an address.
 pub(crate) fn remove(start: u64) -> Option<Range> {
     RANGES.write().unwrap_or_else(PoisonError::into_inner).remove(&start)
+}
+
+/// Sets whether operations on the range that an address lies in are synchronous; false if there is none.
+pub(crate) fn set_synchronous(address: u64, synchronous: bool) -> bool {
+    let mut ranges = RANGES.write().unwrap_or_else(PoisonError::into_inner);
+    let Some((_, range)) = ranges.range_mut(..=address).next_back() else { return false };
+    if address - range.start >= range.length {
+        return false;
+    }
+    range.synchronous = synchronous;
+    true
 }
 
 /// The range that an address lies in.
@@ -114,7 +127,9 @@ pub(crate) fn reach(address: u64, length: u64) -> Reach {
     let Some(range) = find(address) else {
         return if window::is_device(address) { Reach::Device { known: false } } else { Reach::Process };
     };
-    let inside = length <= range.length - (address - range.start);
+    // Operations on memory that wants them synchronous are answered like those on memory that the shim does not know.
+    let inside = length <= range.length - (address - range.start)
+        && !(range.synchronous && range.kind == Kind::Device);
     match range.kind {
         Kind::Device => Reach::Device { known: inside },
         Kind::Pinned { .. } | Kind::Registered { region: Some(_), .. } if inside => Reach::Region,

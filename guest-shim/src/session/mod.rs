@@ -51,10 +51,10 @@ pub(crate) struct Session {
 static SESSION: AtomicPtr<Session> = AtomicPtr::new(std::ptr::null_mut());
 static STARTING: Mutex<()> = Mutex::new(());
 
-/// The session, if it has been started.
+/// The session, if it has been started in this process: a forked child has none, and not its memory either.
 pub(crate) fn existing() -> Option<&'static Session> {
     // SAFETY: the pointer is null or that of a session that lives as long as the process.
-    unsafe { SESSION.load(Ordering::Acquire).as_ref() }
+    unsafe { SESSION.load(Ordering::Acquire).as_ref() }.filter(|_| !process::is_forked())
 }
 
 /// The session; started if there is none yet. A start that failed is tried again by the next call.
@@ -254,7 +254,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let (Some(lane), Some(session), false) = (self.0.get(), existing(), process::is_forked()) {
+        if let (Some(lane), Some(session)) = (self.0.get(), existing()) {
             session.give_lane_back(lane);
         }
     }

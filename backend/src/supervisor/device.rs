@@ -44,8 +44,8 @@ pub(crate) struct Mail {
     pub(crate) connection: Option<(u64, Memory)>,
     /// The connection with this number has ended.
     pub(crate) ended: Option<u64>,
-    /// Queues that have been kicked since the last look, or have been started.
-    pub(crate) kicked: [Option<Vring>; device::QUEUE_COUNT as usize],
+    /// Queues that have been kicked since the last look, or have been started, with their connection.
+    pub(crate) kicked: [Option<(u64, Vring)>; device::QUEUE_COUNT as usize],
     /// Who waits until no worker touches guest memory.
     pub(crate) stops: Vec<SyncSender<()>>,
 }
@@ -95,6 +95,7 @@ impl AsFd for Mailbox {
 
 /// What the vhost-user crate calls.
 struct Device {
+    connection: u64,
     mailbox: Arc<Mailbox>,
 }
 
@@ -181,7 +182,7 @@ impl VhostUserBackend for Device {
             if let Some(vring) = vrings.get(queue).cloned() {
                 self.mailbox.put(|mail| {
                     if let Some(kicked) = mail.kicked.get_mut(queue) {
-                        *kicked = Some(vring);
+                        *kicked = Some((self.connection, vring));
                     }
                 });
             }
@@ -198,7 +199,7 @@ pub(crate) fn serve(listener: UnixListener, mailbox: &Arc<Mailbox>) {
     let mut listener = Listener::from(listener);
     for connection in 1.. {
         let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
-        let device = Arc::new(Device { mailbox: Arc::clone(mailbox) });
+        let device = Arc::new(Device { connection, mailbox: Arc::clone(mailbox) });
         let mut daemon = match VhostUserDaemon::new("vhost-user".to_owned(), device, memory.clone()) {
             Ok(daemon) => daemon,
             Err(error) => {

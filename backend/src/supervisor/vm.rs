@@ -134,8 +134,11 @@ impl Supervisor {
         if !stops.is_empty() {
             self.stop_vm(stops);
         }
-        let [control, events] = kicked;
         let Some(vm) = &mut self.vm else { return };
+        // A queue of a connection that has ended lies in memory that is gone.
+        let current = vm.connection;
+        let [control, events] =
+            kicked.map(|kick| kick.filter(|(connection, _)| *connection == current).map(|(_, vring)| vring));
         if let Some(vring) = events {
             vm.events.vring = Some(vring);
         }

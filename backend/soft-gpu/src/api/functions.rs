@@ -291,7 +291,9 @@ fn potential_block_size_with_flags(
     };
     // The largest of the sizes with which the most threads are active.
     let sizes = (1..=most.div_ceil(32)).rev().map(|warps| (warps * 32).min(most));
-    let counted = sizes.map(|size| (size, blocks_per_multiprocessor(&function.info, size, bytes(size))));
+    let may_have = u64::from(function.settings.max_dynamic());
+    let counted = sizes.map(|size| (size, bytes(size))).filter(|(_, bytes)| *bytes <= may_have);
+    let counted = counted.map(|(size, bytes)| (size, blocks_per_multiprocessor(&function.info, size, bytes)));
     let best = counted.fold(
         (0, 0),
         |best: (u32, u32), (size, blocks)| {

@@ -60,7 +60,7 @@ static ADDRESSES: LazyLock<HashMap<&str, usize>> =
 /// Rows by the name without its version.
 static ROWS: LazyLock<HashMap<&str, Vec<&Call>>> = LazyLock::new(|| {
     let mut rows: HashMap<&str, Vec<&Call>> = HashMap::new();
-    for call in calls::all() {
+    for call in calls::all().filter(|call| call.since > 0) {
         rows.entry(call.base_name()).or_default().push(call);
     }
     rows
@@ -75,13 +75,20 @@ enum Found {
 
 const PER_THREAD: u64 = 2;
 
+/// CUDA version of the first per-thread forms.
+const FIRST_PER_THREAD: u32 = 7000;
+
 fn find(name: &str, version: u32, flags: u64) -> Found {
     let Some(rows) = ROWS.get(name) else { return Found::Nothing };
+    let own = flags & PER_THREAD != 0;
+    // Where a name has per-thread forms, there is nothing before them for a program that asks for those.
+    if own && version < FIRST_PER_THREAD && rows.iter().any(|row| row.per_thread.is_some()) {
+        return Found::OnlyInNewerVersions;
+    }
     let row = rows.iter().filter(|row| row.since <= version).max_by_key(|row| row.since);
     let Some(row) = row else { return Found::OnlyInNewerVersions };
-    let own =
-        row.per_thread.filter(|_| flags & PER_THREAD != 0).map(|suffix| suffix.suffix()).unwrap_or_default();
-    match ADDRESSES.get(format!("{}{own}", row.name).as_str()) {
+    let suffix = row.per_thread.filter(|_| own).map(|form| form.suffix()).unwrap_or_default();
+    match ADDRESSES.get(format!("{}{suffix}", row.name).as_str()) {
         Some(address) => Found::Address(*address),
         None => Found::Nothing,
     }

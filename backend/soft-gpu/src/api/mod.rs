@@ -6,6 +6,7 @@
 
 mod contexts;
 mod copies;
+mod debugger;
 mod devices;
 mod entry;
 mod functions;

@@ -38,7 +38,9 @@ pub(crate) unsafe fn read(image: *const u8) -> Result<Sources> {
     let mut start = [0; 4];
     for (offset, byte) in start.iter_mut().enumerate() {
         // SAFETY: an image ends with a NUL or after its header, neither of which was passed yet.
-        *byte = unsafe { image.add(offset).read() };
+        let place = unsafe { image.add(offset) };
+        // SAFETY: as above.
+        *byte = unsafe { place.read() };
         if *byte == 0 {
             break;
         }

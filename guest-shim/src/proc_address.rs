@@ -32,25 +32,28 @@ pub(crate) enum Found {
 
 /// Flag that asks for the per-thread entry.
 pub(crate) const PER_THREAD: u64 = 2;
+/// CUDA version of the first per-thread entries.
+const PER_THREAD_SINCE: u32 = 7000;
 /// Flags that are known.
 pub(crate) const FLAGS: u64 = 1 | PER_THREAD;
 
 /// Finds what `name` means for `version`: the newest symbol of the name that is not newer. A symbol's own version or suffix
 /// is no part of a name, as the real driver has it.
 pub(crate) fn find(name: &str, version: u32, flags: u64) -> Found {
-    let mut named = ENTRIES.iter().filter(|entry| entry.since > 0 && entry.name == name).peekable();
-    if named.peek().is_none() {
+    let named = || ENTRIES.iter().filter(|entry| entry.since > 0 && entry.name == name);
+    if named().next().is_none() {
         return Found::Nothing;
     }
-    match named.filter(|entry| entry.since <= version).max_by_key(|entry| entry.since) {
-        Some(entry) => entry.function(flags & PER_THREAD != 0),
+    // A name that has per-thread forms has no other meaning with the flag.
+    let per_thread = flags & PER_THREAD != 0 && named().any(|entry| entry.per_thread.is_some());
+    let forms = named().filter_map(|entry| match entry.per_thread {
+        Some(function) if per_thread => Some((entry.since.max(PER_THREAD_SINCE), function)),
+        None if per_thread => None,
+        _ => Some((entry.since, entry.legacy)),
+    });
+    match forms.filter(|(since, _)| *since <= version).max_by_key(|(since, _)| *since) {
+        Some((_, function)) => Found::Function(function),
         None => Found::Later,
-    }
-}
-
-impl Entry {
-    fn function(&self, per_thread: bool) -> Found {
-        Found::Function(if per_thread { self.per_thread.unwrap_or(self.legacy) } else { self.legacy })
     }
 }
 
@@ -86,6 +89,8 @@ mod tests {
     fn flags_choose_the_per_thread_entry_where_there_is_one() {
         assert_eq!(symbol("cuMemcpyHtoD", 12000, PER_THREAD).as_deref(), Some("cuMemcpyHtoD_v2 (thread)"));
         assert_eq!(symbol("cuMemAlloc", 12000, PER_THREAD).as_deref(), Some("cuMemAlloc_v2"));
+        assert_eq!(symbol("cuMemcpyHtoD", 6050, PER_THREAD), None);
+        assert_eq!(symbol("cuMemcpyHtoD", 6050, 0).as_deref(), Some("cuMemcpyHtoD_v2"));
     }
 
     #[test]

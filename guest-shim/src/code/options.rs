@@ -73,10 +73,8 @@ impl Options {
                 CUjit_option::ERROR_LOG_BUFFER_SIZE_BYTES => {
                     (read.error.bytes, read.error.size_place) = (size, place);
                 }
-                CUjit_option::WALL_TIME => {
-                    read.wall_time = Some(place);
-                    read.sent.push(LoadOption { id: option.0, reserved: 0, value: 0 });
-                }
+                // The device measures it in any case.
+                CUjit_option::WALL_TIME => read.wall_time = Some(place),
                 CUjit_option::THREADS_PER_BLOCK => {
                     read.threads_per_block = Some(place);
                     read.sent.push(LoadOption { id: option.0, reserved: 0, value: value & 0xffff_ffff });

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     let role = std::env::args_os().nth(1);
     let result = match role.as_deref().and_then(OsStr::to_str) {
         Some(spawner::ROLE) => spawner::run().map_err(Into::into),
-        Some(worker::ROLE) => worker::run().map_err(Into::into),
+        Some(worker::ROLE) => return worker::run(),
         Some(worker::DISCOVERY_ROLE) => worker::discover().map_err(Into::into),
         _ => start(Args::parse()),
     };
@@ -52,12 +52,24 @@ fn main() -> ExitCode {
 fn start(args: Args) -> Result<(), Box<dyn Error>> {
     let config = Config::try_from(args)?;
     logging::start("supervisor", &config.log);
+    raise_descriptor_limit();
     // Before any thread: the spawner is cloned from a process that has only one.
     let spawner = spawner::Spawner::start(&config)?;
     let listeners = supervisor::Listeners::bind(&config)?;
     let supervisor = supervisor::Supervisor::new(config, spawner, listeners)?;
     supervisor.run()?;
     Ok(())
+}
+
+/// Each session takes a few descriptors, and the usual soft limit of 1024 is for programs that use `select`.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        log::warn!("the limit of open files cannot be raised: {error}");
+    }
 }
 
 /// An error and what caused it, on one line.

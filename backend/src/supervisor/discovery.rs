@@ -2,13 +2,16 @@
 
 use virtio_spec::{
     device::{self, State},
-    info::{self, InfoHeader},
+    info::{self, DeviceRecord, InfoHeader},
     limits,
 };
 use zerocopy::{FromBytes as _, FromZeros as _, IntoBytes as _};
 
 /// Bytes that the discovery process may write: the driver's index and the information.
 pub(crate) const MAX_BYTES: usize = 4 + info::MAX_BYTES as usize;
+
+/// `CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS`.
+const PAGEABLE_MEMORY_ACCESS: usize = 88;
 
 /// What the device is, at present.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +65,15 @@ impl Information {
         if let Some(field) = self.bytes.get_mut(at..).and_then(|rest| rest.first_chunk_mut()) {
             *field = generation.to_le_bytes();
         }
+    }
+
+    /// Whether kernels on one of the devices can read memory that its process has not given to CUDA.
+    pub(crate) fn offers_pageable_access(&self) -> bool {
+        let record_bytes = usize::try_from(info::RECORD_BYTES).unwrap_or(usize::MAX);
+        self.bytes.chunks(record_bytes).skip(1).any(|bytes| {
+            DeviceRecord::read_from_bytes(bytes)
+                .is_ok_and(|record| record.attribute(PAGEABLE_MEMORY_ACCESS) == Some(1))
+        })
     }
 
     /// The configuration space that goes with it.

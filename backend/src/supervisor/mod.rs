@@ -7,7 +7,7 @@
 //! Read in this order:
 //! 1. this file: start-up and the loop;
 //! 2. [`request`]: what can be asked for, on either transport;
-//! 3. [`sessions`]: what is done about it, with [`session`] as the record of one session;
+//! 3. [`sessions`]: what is done about it, with [`session`] (and its [`regions`]) as the record of one session;
 //! 4. [`vm`]: the virtqueues ([`chain`], [`extents`], [`device`]);
 //! 5. [`local`]: the local socket ([`peer`]);
 //! 6. [`discovery`]: the device information.
@@ -29,10 +29,12 @@ mod extents;
 mod local;
 mod peer;
 mod poller;
+mod regions;
 mod request;
 mod session;
 mod sessions;
 mod sockets;
+mod throttle;
 mod ticket;
 mod vm;
 
@@ -58,6 +60,7 @@ use local::Local;
 use poller::{Interest, Poller, Source};
 use session::Session;
 pub(crate) use sockets::Listeners;
+use throttle::Throttle;
 use vm::Vm;
 
 /// How long the discovery process may take: drivers of hosts with many GPUs start slowly.
@@ -98,6 +101,8 @@ pub(crate) struct Supervisor {
     last_session: u32,
     vm: Option<Vm>,
     local: Option<Local>,
+    /// For lines about what guests and clients have brought about.
+    throttle: Throttle,
 }
 
 /// The spawner's token of the discovery process; sessions count from 1.
@@ -143,6 +148,7 @@ impl Supervisor {
             last_session: 0,
             vm: None,
             local,
+            throttle: Throttle::default(),
         })
     }
 
@@ -182,7 +188,7 @@ impl Supervisor {
         let now = Instant::now();
         for (number, session) in &mut self.sessions {
             if session.expire(now) {
-                log::warn!("session {number}: the worker is late and has been killed");
+                self.throttle.log(format_args!("session {number}: the worker is late and has been killed"));
             }
         }
         if self.discovery.as_ref().and_then(|discovery| discovery.deadline).is_some_and(|due| due <= now) {
@@ -300,8 +306,14 @@ impl Supervisor {
     /// Makes new device information known.
     fn change(&mut self, mut information: Information) {
         information.set_generation(self.information.generation.wrapping_add(1));
-        log::info!("{:?}: {} devices", information.state, information.device_count);
         self.mailbox.set_config(information.config(self.config.limits.max_sessions));
+        log::info!("{:?}: {} devices", information.state, information.device_count);
+        if information.offers_pageable_access() {
+            log::warn!(
+                "kernels can reach the ordinary memory of workers on this host (pageable memory access, HMM or ATS); \
+                 to prevent it, load the module nvidia_uvm with uvm_disable_hmm=1"
+            );
+        }
         self.information = information;
         self.event(0, EventType::Config);
     }

@@ -19,7 +19,11 @@ use zerocopy::FromBytes as _;
 use crate::{
     link::{self, Command, Kind, Piece},
     packet,
-    supervisor::{extents::Backing, ticket::Ticket},
+    supervisor::{
+        extents::Backing,
+        regions::{Complete, Part, Regions, Unmap},
+        ticket::Ticket,
+    },
 };
 
 /// How long a worker may take to answer. Mapping takes milliseconds; a worker that loads a driver is busy meanwhile.
@@ -72,38 +76,6 @@ pub(crate) enum Answered {
     Paused,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum RegionPhase {
-    Collecting,
-    Mapping,
-    Mapped,
-    Unmapping,
-}
-
-#[derive(Debug)]
-struct Region {
-    phase: RegionPhase,
-    address: u64,
-    length: u64,
-    read_only: bool,
-    covered: u64,
-    extents: u32,
-    backing: Backing,
-}
-
-/// A part of a region, as a MAP request brings it.
-#[derive(Debug)]
-pub(crate) struct Part {
-    pub(crate) region: u32,
-    pub(crate) read_only: bool,
-    pub(crate) address: u64,
-    pub(crate) length: u64,
-    /// Extents, as the driver counts them.
-    pub(crate) extents: u32,
-    /// Bytes of them.
-    pub(crate) bytes: u64,
-}
-
 struct Outgoing {
     bytes: Vec<u8>,
     files: Vec<Arc<File>>,
@@ -127,9 +99,7 @@ pub(crate) struct Session {
     call: Option<Arc<File>>,
     asked: HashMap<u32, Asked>,
     last_token: u32,
-    regions: HashMap<u32, Region>,
-    extents: u32,
-    pinned: u64,
+    regions: Regions,
     /// Who waits for the worker's end.
     pub(crate) enders: Vec<Ticket>,
 }
@@ -151,9 +121,7 @@ impl Session {
             call,
             asked: HashMap::new(),
             last_token: 0,
-            regions: HashMap::new(),
-            extents: 0,
-            pinned: 0,
+            regions: Regions::default(),
             enders: Vec::new(),
         }
     }
@@ -175,7 +143,7 @@ impl Session {
 
     /// Guest memory that the session keeps pinned, in bytes.
     pub(crate) fn pinned(&self) -> u64 {
-        self.pinned
+        self.regions.pinned()
     }
 
     /// When [`Session::expire`] is due.
@@ -202,8 +170,7 @@ impl Session {
         files.extend(self.call.clone());
         files.extend(backing.files);
         let futex = if self.call.is_none() { link::flags::FUTEX } else { 0 };
-        self.extents = extents;
-        self.pinned = length;
+        self.regions.count_first(length, extents);
         let token = self.ask(Asked::Start(ticket));
         let command = Command { kind: Kind::Start as u32, token, flags: futex, length, ..Command::default() };
         self.send(command, &backing.pieces, files);
@@ -217,7 +184,7 @@ impl Session {
         add: impl FnOnce(&mut Backing) -> Result<u64, Status>,
         ticket: Ticket,
     ) -> Result<Option<Ticket>, (Ticket, Status)> {
-        match self.collect(part, add) {
+        match self.regions.collect(part, add) {
             Err(status) => Err((ticket, status)),
             Ok(false) => Ok(Some(ticket)),
             Ok(true) => {
@@ -227,68 +194,19 @@ impl Session {
         }
     }
 
-    /// `true`: the region is complete. A part that is refused takes the parts before it along.
-    fn collect(
-        &mut self,
-        part: &Part,
-        add: impl FnOnce(&mut Backing) -> Result<u64, Status>,
-    ) -> Result<bool, Status> {
-        let result = self.try_collect(part, add);
-        if result.is_err()
-            && self.regions.get(&part.region).is_some_and(|region| region.phase == RegionPhase::Collecting)
-        {
-            self.forget(part.region);
-        }
-        result
-    }
-
-    fn try_collect(
-        &mut self,
-        part: &Part,
-        add: impl FnOnce(&mut Backing) -> Result<u64, Status>,
-    ) -> Result<bool, Status> {
-        let extents =
-            self.extents.checked_add(part.extents).filter(|extents| *extents <= limits::MAX_EXTENTS);
-        let extents = extents.ok_or(Status::Limit)?;
-        let most = usize::try_from(limits::MAX_REGIONS).unwrap_or(usize::MAX);
-        if self.regions.len() >= most && !self.regions.contains_key(&part.region) {
-            return Err(Status::Limit);
-        }
-        let region = self.regions.entry(part.region).or_insert_with(|| Region {
-            phase: RegionPhase::Collecting,
-            address: part.address,
-            length: part.length,
-            read_only: part.read_only,
-            covered: 0,
-            extents: 0,
-            backing: Backing::default(),
-        });
-        let same = region.phase == RegionPhase::Collecting
-            && region.address == part.address
-            && region.length == part.length
-            && region.read_only == part.read_only;
-        let covered = region.covered.checked_add(part.bytes);
-        let covered = covered.filter(|covered| same && *covered <= region.length).ok_or(Status::Invalid)?;
-        add(&mut region.backing)?;
-        region.covered = covered;
-        region.extents = region.extents.saturating_add(part.extents);
-        self.extents = extents;
-        self.pinned = self.pinned.saturating_add(part.bytes);
-        Ok(covered == region.length)
-    }
-
     fn map_complete(&mut self, number: u32, ticket: Ticket) {
         let token = self.ask(Asked::Map { region: number, ticket });
-        let Some(region) = self.regions.get_mut(&number) else { return };
-        region.phase = RegionPhase::Mapping;
-        let backing = std::mem::take(&mut region.backing);
-        let read_only = if region.read_only { link::flags::READ_ONLY } else { 0 };
+        let Some(Complete { address, length, read_only, backing }) = self.regions.complete(number) else {
+            return;
+        };
+        let flags = if read_only { link::flags::READ_ONLY } else { 0 };
         let command = Command {
             kind: Kind::Map as u32,
             token,
             region: number,
-            address: region.address,
-            length: region.length,
+            flags,
+            address,
+            length,
             ..Command::default()
         };
         // All files go with the first packet.
@@ -296,33 +214,22 @@ impl Session {
         let mut chunks = backing.pieces.chunks(link::MAX_PIECES).peekable();
         while let Some(chunk) = chunks.next() {
             let more = if chunks.peek().is_some() { link::flags::MORE } else { 0 };
-            self.send(Command { flags: read_only | more, ..command }, chunk, std::mem::take(&mut files));
+            self.send(Command { flags: flags | more, ..command }, chunk, std::mem::take(&mut files));
         }
     }
 
     /// Has the worker unmap a region. `Ok(Some(_))`: there was nothing to unmap yet, the request is done.
     pub(crate) fn unmap(&mut self, number: u32, ticket: Ticket) -> Result<Option<Ticket>, (Ticket, Status)> {
-        match self.regions.get_mut(&number).map(|region| (region.phase, region)) {
-            Some((RegionPhase::Collecting, _)) => {
-                self.forget(number);
-                Ok(Some(ticket))
-            }
-            Some((RegionPhase::Mapped, region)) => {
-                region.phase = RegionPhase::Unmapping;
+        match self.regions.unmap(number) {
+            Err(status) => Err((ticket, status)),
+            Ok(Unmap::Nothing) => Ok(Some(ticket)),
+            Ok(Unmap::ByWorker) => {
                 let token = self.ask(Asked::Unmap { region: number, ticket });
                 let command =
                     Command { kind: Kind::Unmap as u32, token, region: number, ..Command::default() };
                 self.send(command, &[], Vec::new());
                 Ok(None)
             }
-            Some((RegionPhase::Mapping | RegionPhase::Unmapping, _)) | None => Err((ticket, Status::Invalid)),
-        }
-    }
-
-    fn forget(&mut self, number: u32) {
-        if let Some(region) = self.regions.remove(&number) {
-            self.extents = self.extents.saturating_sub(region.extents);
-            self.pinned = self.pinned.saturating_sub(region.covered);
         }
     }
 
@@ -456,7 +363,7 @@ impl Session {
             .filter(|_| !packet.truncated)
             .and_then(|reply| Some((self.asked.remove(&reply.token)?, Status::from_u32(reply.status)?)));
         let Some((asked, status)) = answer else {
-            log::warn!("a worker has sent what is no answer, and is killed");
+            log::debug!("a worker has sent what is no answer, and is killed");
             self.kill();
             return None;
         };
@@ -471,19 +378,11 @@ impl Session {
             Asked::Start(ticket) if status == Status::Ok => Answered::Started(ticket),
             Asked::Start(ticket) => Answered::NotStarted(ticket, status),
             Asked::Map { region, ticket } => {
-                if status != Status::Ok {
-                    self.forget(region);
-                } else if let Some(region) = self.regions.get_mut(&region) {
-                    region.phase = RegionPhase::Mapped;
-                }
+                self.regions.mapped(region, status == Status::Ok);
                 Answered::Request(ticket, status)
             }
             Asked::Unmap { region, ticket } => {
-                if status == Status::Ok {
-                    self.forget(region);
-                } else if let Some(region) = self.regions.get_mut(&region) {
-                    region.phase = RegionPhase::Mapped;
-                }
+                self.regions.unmapped(region, status == Status::Ok);
                 Answered::Request(ticket, status)
             }
             Asked::Pause => {

@@ -248,7 +248,7 @@ impl Supervisor {
         self.unwatch(&session);
         let (owner, news) = (session.owner, session.end_is_news());
         if news {
-            log::info!("session {number} has died: {cause}");
+            self.throttle.log(format_args!("session {number} has died: {cause}"));
         } else {
             log::debug!("session {number} has ended: {cause}");
         }

@@ -18,8 +18,9 @@ use crate::supervisor::{
     chain::{self, Memory, Next, Position, Taken, Told, Vring},
     device::Mail,
     extents::{self, Backing},
+    regions::Part,
     request::{Reply, Request},
-    session::{Owner, Part, Phase},
+    session::{Owner, Phase},
     sessions::Material,
     ticket::Ticket,
 };
@@ -430,7 +431,8 @@ impl Supervisor {
     fn serve_eventq(&mut self) {
         let generation = self.information.generation;
         let Some(vm) = &mut self.vm else { return };
-        if matches!(vm.running, Running::Stopping(_) | Running::Stopped(_)) {
+        // After a reset, the new driver is not told of the old one's sessions.
+        if !matches!(vm.running, Running::Yes) {
             return;
         }
         while let Some(&(session, kind)) = vm.pending.first() {

@@ -25,6 +25,7 @@ use std::{
     mem::offset_of,
     os::fd::{AsFd, OwnedFd},
     path::Path,
+    process::ExitCode,
     sync::{Arc, atomic::Ordering},
 };
 
@@ -85,8 +86,27 @@ pub(crate) enum WorkerError {
     Lanes(#[from] LanesError),
 }
 
+impl WorkerError {
+    /// Whether the host's operator has to do something about it.
+    fn concerns_host(&self) -> bool {
+        !matches!(self, Self::Memory(_) | Self::Lanes(_))
+    }
+}
+
 /// The worker process.
-pub(crate) fn run() -> Result<(), WorkerError> {
+pub(crate) fn run() -> ExitCode {
+    match serve_session() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // A guest can bring some of these about as often as it likes.
+            let level = if error.concerns_host() { log::Level::Error } else { log::Level::Debug };
+            log::log!(level, "{}", crate::chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve_session() -> Result<(), WorkerError> {
     let (driver_path, _) = arguments("worker")?;
     let driver_path = driver_path.ok_or(WorkerError::Arguments)?;
     // Before any library comes to lie there.

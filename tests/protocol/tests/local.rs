@@ -185,7 +185,7 @@ fn wrong_descriptors_are_refused() -> Result<()> {
     assert_eq!(ask(&[unsealed.as_fd(), kick.as_fd()])?, Status::NotShared);
     assert_eq!(ask(&[short.as_fd(), kick.as_fd()])?, Status::Invalid);
     assert_eq!(ask(&[file.as_fd(), kick.as_fd()])?, Status::NotShared);
-    assert_eq!(ask(&vec![good.as_fd(); 30])?, Status::Invalid);
+    assert_eq!(ask(&[good.as_fd(); 30])?, Status::Invalid);
     assert_eq!(backend.workers()?.len(), 0);
     assert_eq!(ask(&[good.as_fd(), kick.as_fd()])?, Status::Ok);
     backend.is_alive()

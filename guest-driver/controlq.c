@@ -248,7 +248,8 @@ int vcompute_control_kick(struct vcompute_session *session)
 
 	rcu_read_lock();
 	spin_lock_irqsave(&dev->control.lock, flags);
-	if (!dev->control.online || READ_ONCE(dev->control.broken) || session->ended || READ_ONCE(session->dead)) {
+	if (!dev->control.online || READ_ONCE(dev->control.broken) || session->ended ||
+	    READ_ONCE(session->dead)) {
 		error = -ENODEV;
 	} else if (session->kick_busy) {
 		session->kick_again = true;
@@ -317,10 +318,13 @@ static void take_answer(struct vcompute_device *dev, struct vcompute_request *re
 		return;
 	}
 	if (request->message.header.kind == cpu_to_le32(VIRTIO_COMPUTE_SESSION_CREATE) &&
-	    request->status == VIRTIO_COMPUTE_STATUS_OK &&
-	    !vcompute_session_announce(request->session, le32_to_cpu(request->reply.session_create.session))) {
-		vcompute_device_broken(dev, "a new session has the number of another, or none");
-		return;
+	    request->status == VIRTIO_COMPUTE_STATUS_OK) {
+		u32 number = le32_to_cpu(request->reply.session_create.session);
+
+		if (!vcompute_session_announce(request->session, number)) {
+			vcompute_device_broken(dev, "a new session has the number of another, or none");
+			return;
+		}
 	}
 	list_move_tail(&request->node, &dev->control.done);
 }

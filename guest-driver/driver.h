@@ -258,6 +258,7 @@ enum vcompute_session_state {
  * @dev: the device, referenced
  * @user: whom it is charged to, referenced
  * @process: thread group that made it; its session ends with it
+ * @charged: it counts against the limits on sessions
  * @node: on the device's list
  * @number_node: in the device's hash
  * @number: the device's number of it
@@ -284,6 +285,7 @@ struct vcompute_session {
 	struct vcompute_device *dev;
 	struct vcompute_user *user;
 	pid_t process;
+	bool charged;
 	struct list_head node;
 	struct hlist_node number_node;
 	u32 number;

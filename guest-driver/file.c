@@ -32,6 +32,7 @@ static int file_open(struct inode *inode, struct file *opened)
 static int file_flush(struct file *opened, fl_owner_t owner)
 {
 	struct vcompute_file *file = opened->private_data;
+	/* Pairs with the release in ioctl_session_create(). */
 	struct vcompute_session *session = smp_load_acquire(&file->session);
 
 	if (session && current->flags & PF_EXITING && session->process == current->tgid)
@@ -96,6 +97,7 @@ static long ioctl_session_create(struct vcompute_file *file, void *argument)
 		return PTR_ERR(session);
 	}
 	create->session = session->number;
+	/* Whoever sees the session sees it complete. */
 	smp_store_release(&file->session, session);
 	return 0;
 }
@@ -294,7 +296,7 @@ static int file_mmap(struct file *opened, struct vm_area_struct *vma)
 static __poll_t file_poll(struct file *opened, poll_table *table)
 {
 	struct vcompute_file *file = opened->private_data;
-	/* A dead session too: whoever polls it is told so. */
+	/* A dead session too: whoever polls it is told so. Pairs as above. */
 	struct vcompute_session *session = smp_load_acquire(&file->session);
 
 	return session ? vcompute_session_poll(session, opened, table) : EPOLLERR;

@@ -109,8 +109,8 @@ static bool ask_piece(struct vcompute_device *dev)
 	u32 bytes = min_t(u32, info->bytes - offset, INFO_PAGES_PER_MESSAGE * PAGE_SIZE);
 	struct vcompute_request *request;
 
-	request = vcompute_request_new(dev, VIRTIO_COMPUTE_DEVICE_INFO, sizeof(request->message.device_info), 0,
-				       piece_arrived);
+	request = vcompute_request_new(dev, VIRTIO_COMPUTE_DEVICE_INFO,
+				       sizeof(request->message.device_info), 0, piece_arrived);
 	if (!request)
 		return false;
 	request->message.device_info.offset = cpu_to_le32(offset);
@@ -159,7 +159,8 @@ static void piece_arrived(struct vcompute_request *request)
 	dev->incoming = NULL;
 	replace(dev, info);
 	set_state(dev, dev->incoming_state);
-	dev_dbg(&dev->vdev->dev, "device information: %u bytes, generation %u\n", info->bytes, info->generation);
+	dev_dbg(&dev->vdev->dev, "device information: %u bytes, generation %u\n", info->bytes,
+		info->generation);
 	end(dev, false);
 }
 
@@ -233,7 +234,8 @@ static void greeted(struct vcompute_request *request)
 
 static void refresh_work(struct work_struct *work)
 {
-	struct vcompute_device *dev = container_of(to_delayed_work(work), struct vcompute_device, refresh_work);
+	struct vcompute_device *dev =
+		container_of(to_delayed_work(work), struct vcompute_device, refresh_work);
 	struct vcompute_request *request;
 
 	if (test_and_set_bit(REFRESH_BUSY, &dev->refresh_flags))

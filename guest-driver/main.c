@@ -113,7 +113,8 @@ long vcompute_device_wait(struct vcompute_device *dev, bool (*done)(void *object
 	if (!(done(object) || vcompute_device_lost(dev)))
 		left = ___wait_event(dev->replies,
 				     ___wait_cond_timeout(done(object) || vcompute_device_lost(dev)),
-				     (TASK_KILLABLE | TASK_FREEZABLE), 0, left, __ret = schedule_timeout(__ret));
+				     (TASK_KILLABLE | TASK_FREEZABLE), 0, left,
+				     __ret = schedule_timeout(__ret));
 	if (done(object))
 		return 0;
 	if (left < 0)

@@ -250,7 +250,8 @@ int vcompute_region_map(struct vcompute_session *session, struct vcompute_region
 
 	/* Reserves a number; the region is not found by it yet. */
 	error = xa_alloc_cyclic(&session->regions, &region->number, NULL,
-				XA_LIMIT(1, session->dev->max_regions), &session->next_region, GFP_KERNEL_ACCOUNT);
+				XA_LIMIT(1, session->dev->max_regions), &session->next_region,
+				GFP_KERNEL_ACCOUNT);
 	if (error < 0)
 		return error == -EBUSY ? -ENOSPC : error;
 	error = prepare_unmap(session, region);

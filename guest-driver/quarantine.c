@@ -71,7 +71,9 @@ void vcompute_session_ended(struct vcompute_session *session)
 	/* One that is being made at this moment is answered by vcompute_request_submit(). */
 	xa_for_each(&session->regions, number, region)
 		vcompute_region_gone(session, region, -ENODEV);
-	vcompute_uncharge_session(dev, session->user);
+	if (session->charged)
+		vcompute_uncharge_session(dev, session->user);
+	session->charged = false;
 	vcompute_session_put(session);
 }
 

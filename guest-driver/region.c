@@ -72,7 +72,8 @@ int vcompute_region_allocate(struct vcompute_region *region)
 	unsigned int order = LARGEST_ORDER;
 	unsigned long count = 0;
 
-	region->pages = kvcalloc(region->page_count, sizeof(*region->pages), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	region->pages = kvcalloc(region->page_count, sizeof(*region->pages),
+				 GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!region->pages)
 		return -ENOMEM;
 	while (count < region->page_count) {

@@ -31,6 +31,8 @@ static void free_work(struct work_struct *work)
 
 	if (session->memory)
 		vcompute_region_put(session->memory);
+	if (session->charged)
+		vcompute_uncharge_session(session->dev, session->user);
 	xa_destroy(&session->regions);
 	vcompute_request_put(session->kick);
 	vcompute_request_put(session->destroy);
@@ -199,6 +201,14 @@ static struct vcompute_session *session_new(struct vcompute_device *dev)
 	return session;
 }
 
+static int charge(struct vcompute_session *session)
+{
+	int error = vcompute_charge_session(session->dev, session->user);
+
+	session->charged = !error;
+	return error;
+}
+
 static int allocate_memory(struct vcompute_session *session, u64 length)
 {
 	struct vcompute_region *memory = vcompute_region_new(session->dev, session->user, 0, length);
@@ -258,17 +268,10 @@ static bool is_created(void *object)
 static int submit_creation(struct vcompute_session *session, const struct vcompute_session_options *options)
 {
 	struct vcompute_device *dev = session->dev;
-	struct vcompute_request *request;
-	int error;
+	struct vcompute_request *request = creation_request(session, options);
 
-	error = vcompute_charge_session(dev, session->user);
-	if (error)
-		return error;
-	request = creation_request(session, options);
-	if (!request) {
-		vcompute_uncharge_session(dev, session->user);
+	if (!request)
 		return -ENOMEM;
-	}
 	vcompute_session_get(session);
 	spin_lock_irq(&dev->sessions_lock);
 	list_add_tail(&session->node, &dev->sessions);
@@ -307,7 +310,9 @@ struct vcompute_session *vcompute_session_create(struct vcompute_device *dev, u6
 	session = session_new(dev);
 	if (IS_ERR(session))
 		return session;
-	error = allocate_memory(session, length);
+	error = charge(session);
+	if (!error)
+		error = allocate_memory(session, length);
 	if (!error)
 		error = submit_creation(session, options);
 	if (error) {

@@ -1,18 +1,44 @@
 //! Launches.
 
 use std::ffi::c_void;
+use std::sync::OnceLock;
 
 use virtio_spec::cuda::{CUfunction, CUlaunchConfig, CUresult, CUstream};
 use virtio_spec::requests::launch_flags;
 
 use crate::code::launch::{self, Order};
 use crate::entry::{Flavour, status};
+use crate::exports::streams::wire_cuStreamSynchronize;
 
 /// `CU_STREAM_PER_THREAD`.
 const PER_THREAD: u64 = 2;
 
 const fn stream_of(stream: CUstream, flavour: Flavour) -> u64 {
     if stream.0 == 0 && flavour.is_per_thread() { PER_THREAD } else { stream.0 }
+}
+
+/// Whether each launch is waited for, as a program that is debugged may ask.
+fn is_blocking() -> bool {
+    static BLOCKING: OnceLock<bool> = OnceLock::new();
+    *BLOCKING.get_or_init(|| std::env::var("CUDA_LAUNCH_BLOCKING").is_ok_and(|value| value.trim() == "1"))
+}
+
+/// # Safety
+/// As CUDA's documentation says of a launch's parameters.
+unsafe fn run(
+    order: Order,
+    parameters: *mut *mut c_void,
+    extra: *mut *mut c_void,
+    flavour: Flavour,
+) -> CUresult {
+    let stream = CUstream(order.stream);
+    // SAFETY: as the caller promises.
+    let launched = status(unsafe { launch::launch(order, parameters, extra) });
+    if launched == CUresult::SUCCESS && is_blocking() {
+        // SAFETY: no pointers.
+        return unsafe { wire_cuStreamSynchronize(stream, flavour) };
+    }
+    launched
 }
 
 pub(crate) unsafe fn cuLaunchKernel(
@@ -39,7 +65,7 @@ pub(crate) unsafe fn cuLaunchKernel(
         attributes: Vec::new(),
     };
     // SAFETY: the same contract.
-    status(unsafe { launch::launch(order, kernel_params, extra) })
+    unsafe { run(order, kernel_params, extra, flavour) }
 }
 
 pub(crate) unsafe fn cuLaunchKernelEx(
@@ -69,7 +95,7 @@ pub(crate) unsafe fn cuLaunchKernelEx(
         attributes,
     };
     // SAFETY: the same contract.
-    status(unsafe { launch::launch(order, kernel_params, extra) })
+    unsafe { run(order, kernel_params, extra, flavour) }
 }
 
 pub(crate) unsafe fn cuLaunchCooperativeKernel(
@@ -95,5 +121,5 @@ pub(crate) unsafe fn cuLaunchCooperativeKernel(
         attributes: Vec::new(),
     };
     // SAFETY: the same contract.
-    status(unsafe { launch::launch(order, kernel_params, std::ptr::null_mut()) })
+    unsafe { run(order, kernel_params, std::ptr::null_mut(), flavour) }
 }

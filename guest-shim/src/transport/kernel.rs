@@ -9,7 +9,7 @@ use std::time::Duration;
 use virtio_spec::control::{SessionOptions, map_flags};
 use virtio_spec::{device::PROTOCOL_VERSION, device::State, info, uapi};
 
-use super::descriptor::Descriptor;
+use super::descriptor::{Descriptor, retry};
 use super::{Transport, TransportError, Woken, errno, map_shared};
 use crate::session::region::Region;
 
@@ -24,8 +24,9 @@ fn error_of(number: i32) -> TransportError {
     match number {
         libc::EAGAIN => TransportError::Starting,
         libc::ENOMEM | libc::ENOSPC | libc::EDQUOT | libc::E2BIG => TransportError::NoMemory,
-        libc::EADDRINUSE | libc::EFAULT | libc::EINVAL | libc::EEXIST => TransportError::Address,
-        libc::ENODEV | libc::ENXIO | libc::EBADF | libc::EIO | libc::ESHUTDOWN => TransportError::Dead,
+        libc::EADDRINUSE | libc::EFAULT | libc::EINVAL | libc::EXDEV => TransportError::Address,
+        libc::ENODEV | libc::EREMOTEIO | libc::EBADF => TransportError::Dead,
+        libc::ENXIO => TransportError::Absent,
         libc::ENOENT | libc::EACCES | libc::EPERM => TransportError::Absent,
         _ => TransportError::Protocol,
     }
@@ -46,13 +47,16 @@ impl Kernel {
     }
 
     fn ioctl<T>(&self, request: u64, argument: &mut T) -> Result<(), TransportError> {
-        // SAFETY: the argument is the structure that the request's number encodes the size of.
-        let result = unsafe { libc::ioctl(self.node.number(), request, std::ptr::from_mut(argument)) };
-        if result == 0 {
-            return Ok(());
+        let result = retry(|| {
+            // SAFETY: the argument is the structure that the request's number encodes the size of.
+            let result = unsafe { libc::ioctl(self.node.number(), request, std::ptr::from_mut(argument)) };
+            result as isize
+        });
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) if self.node.is_ours() => Err(error_of(error)),
+            Err(_) => Err(TransportError::Dead),
         }
-        let error = errno();
-        if self.node.is_ours() { Err(error_of(error)) } else { Err(TransportError::Dead) }
     }
 
     /// Reads the device information.

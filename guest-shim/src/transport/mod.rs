@@ -75,8 +75,13 @@ pub(crate) trait Transport: Send + Sync {
     fn descriptor(&self) -> i32;
 }
 
-/// Which transport the environment asks for: the local socket if it names one, else the guest's driver.
+/// Which transport the environment asks for: the local socket if it names one, else the guest's driver. A set-uid program
+/// does not let its caller's environment choose whom it talks to.
 fn socket() -> Option<Vec<u8>> {
+    // SAFETY: reads a number that the kernel gave the process.
+    if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
+        return None;
+    }
     std::env::var_os(virtio_spec::local::SOCKET_VARIABLE)
         .map(OsString::into_vec)
         .filter(|path| !path.is_empty())

@@ -99,7 +99,10 @@ fn versions(places: &qemu::Places) -> Result<String> {
     let mut text = String::from("Debian packages that files of this bundle are from:\n");
     let mut stamps: Vec<_> = fs::read_dir(places.debian().join("roots"))?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "stamp"))
+        .filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.ends_with(".stamp") && !name.starts_with("build-")
+        })
         .collect();
     stamps.sort();
     for stamp in stamps {

@@ -26,6 +26,9 @@ pub(crate) struct Arguments {
     /// On this machine's own libcuda.so.1 (without any choice: all three ways)
     #[arg(long)]
     native: bool,
+    /// The library that is native here, instead of the system's libcuda.so.1
+    #[arg(long)]
+    library: Option<PathBuf>,
     /// Through the backend's local transport
     #[arg(long)]
     local: bool,
@@ -69,7 +72,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let all = !(arguments.native || arguments.local || arguments.guest);
     let mut rows = Vec::new();
     if all || arguments.native {
-        match system_library() {
+        match arguments.library.clone().or_else(system_library) {
             Some(library) => rows.push(row(format!("native ({})", library.display()), || {
                 suite::on_library(&artifacts, &library, &options, &logs.join("native.log"))
             })),

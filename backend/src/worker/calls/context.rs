@@ -47,7 +47,8 @@ pub(super) fn primary(call: &mut Invocation<'_>) -> Result<(), CUresult> {
         }
         PrimaryOperation::Reset => {
             let reset = contexts.cuDevicePrimaryCtxReset_v2.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
-            call.session().handles.remove_of_context(request.context);
+            // A reset context is inactive whatever its count was; the next RETAIN makes the handle anew.
+            call.remove(Kind::Context, request.context);
             call.forget_current();
             // SAFETY: a device of the driver.
             ok(call.in_driver(|| unsafe { reset(device) }))

@@ -2,8 +2,9 @@
 //! requests with smaller sequence numbers in other lanes have been executed.
 //!
 //! A lane that is stuck inside the driver is not waited for: natively, too, a blocked call does not hold up other
-//! threads. A guest can write any sequence number; the wait is bounded, and a wrong number only loses the order
-//! that the guest itself asked for.
+//! threads. (The driver stalls launches behind about a thousand pending ones, and another thread may be the one that lets
+//! them go on.) Which request it is stuck in is remembered, so that it costs the wait once. A guest can write any
+//! sequence number; every wait is bounded, and a wrong number only loses the order that the guest itself asked for.
 
 use std::{
     sync::{
@@ -15,17 +16,20 @@ use std::{
 
 use super::shared::Shared;
 
-/// How long a lane may be inside one driver call before others stop waiting for it.
-const STUCK: Duration = Duration::from_micros(50);
+/// How long a lane may be inside one driver call before others stop waiting for it. Much longer than any call that does
+/// not block, also on a machine with more threads than cores.
+const STUCK: Duration = Duration::from_millis(20);
 
-/// Longest wait for another lane that is not inside the driver, e.g. because its thread has not been started yet.
-const LONGEST: Duration = Duration::from_millis(2);
+/// Longest wait for another lane that is not inside the driver, because its thread is not running yet.
+const LONGEST: Duration = Duration::from_millis(500);
 
 struct Progress {
     /// Last sequence number that the lane has executed.
     executed: AtomicU64,
     /// Sequence number of the request that the lane holds, `u64::MAX` when it holds none.
     holds: AtomicU64,
+    /// Sequence number of the request in which the lane was found to be stuck, 0 if in none.
+    stuck_in: AtomicU64,
     in_driver: Arc<AtomicBool>,
 }
 
@@ -39,6 +43,7 @@ impl Order {
         let progress = || Progress {
             executed: AtomicU64::new(0),
             holds: AtomicU64::new(u64::MAX),
+            stuck_in: AtomicU64::new(0),
             in_driver: Arc::new(AtomicBool::new(false)),
         };
         Self { lanes: (0..lane_count).map(|_| progress()).collect() }
@@ -86,7 +91,7 @@ impl Progress {
             return;
         }
         let start = Instant::now();
-        let mut inside_since = None;
+        let mut inside: Option<(u64, Instant)> = None;
         loop {
             for _ in 0..64 {
                 if self.is_past(posted, sequence) {
@@ -96,12 +101,21 @@ impl Progress {
             }
             let now = Instant::now();
             if self.in_driver.load(Ordering::Relaxed) {
-                let since = *inside_since.get_or_insert(now);
+                let held = self.holds.load(Ordering::Acquire);
+                if self.stuck_in.load(Ordering::Relaxed) == held {
+                    return;
+                }
+                let since = match inside {
+                    Some((request, since)) if request == held => since,
+                    _ => now,
+                };
+                inside = Some((held, since));
                 if now.duration_since(since) > STUCK {
+                    self.stuck_in.store(held, Ordering::Relaxed);
                     return;
                 }
             } else {
-                inside_since = None;
+                inside = None;
                 if now.duration_since(start) > LONGEST {
                     log::debug!("lane {lane} does not come past {sequence}");
                     return;
@@ -109,5 +123,34 @@ impl Progress {
             }
             std::thread::yield_now();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress(executed: u64, holds: u64) -> Progress {
+        Progress {
+            executed: AtomicU64::new(executed),
+            holds: AtomicU64::new(holds),
+            stuck_in: AtomicU64::new(0),
+            in_driver: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
+    #[test]
+    fn what_was_posted_before_is_waited_for() {
+        assert!(!progress(9, 10).is_past(11, 12), "10 and 11 are still to be executed");
+        assert!(!progress(9, u64::MAX).is_past(11, 12), "nothing is held, but 11 was posted");
+        assert!(!progress(10, 11).is_past(20, 12), "11 is being executed");
+    }
+
+    #[test]
+    fn what_was_posted_later_is_not_waited_for() {
+        assert!(progress(11, u64::MAX).is_past(11, 12), "everything has been executed");
+        assert!(progress(9, 15).is_past(20, 12), "the next one in that lane is younger");
+        assert!(progress(13, 14).is_past(20, 12), "younger ones have been executed already");
+        assert!(progress(0, u64::MAX).is_past(0, 1), "an unused lane");
     }
 }

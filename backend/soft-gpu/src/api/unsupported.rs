@@ -9,7 +9,7 @@ macro_rules! unsupported {
         $(
             #[unsafe(no_mangle)]
             pub(in crate::api) extern "C" fn $name() -> CUresult {
-                CUresult::ERROR_NOT_SUPPORTED
+                super::entry::init(|_| Err(CUresult::ERROR_NOT_SUPPORTED))
             }
         )*
 

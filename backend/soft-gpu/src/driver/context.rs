@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::ThreadId;
 
 use virtio_spec::cuda::{CUresult, CUstream};
 
@@ -94,7 +93,6 @@ pub(crate) struct Context {
     legacy: Arc<Stream>,
     /// All streams but the legacy one; also the lock that makes submissions one after the other.
     streams: Mutex<Vec<Arc<Stream>>>,
-    per_thread: Mutex<HashMap<ThreadId, Arc<Stream>>>,
 }
 
 /// Whether flags name at most one way of waiting, and nothing unknown.
@@ -122,7 +120,6 @@ impl Context {
             health,
             legacy,
             streams: Mutex::default(),
-            per_thread: Mutex::default(),
         })
     }
 
@@ -162,19 +159,36 @@ impl Context {
         }
     }
 
+    /// The calling thread's own default stream. The thread holds it; it ends with the thread.
     fn own_stream(&self) -> Arc<Stream> {
-        let mut per_thread = lock(&self.per_thread);
-        let stream = per_thread.entry(std::thread::current().id()).or_insert_with(|| {
+        OWN_STREAMS.with_borrow_mut(|own| {
+            if let Some(stream) = own.get(&self.id) {
+                return Arc::clone(stream);
+            }
+            let live = driver().contexts.all();
+            own.retain(|id, _| live.iter().any(|context| context.id == *id));
             let numbers = (CUstream::PER_THREAD.0, next_id(), self.handle);
-            Stream::new(numbers, 0, 0, Order::Blocking, Arc::clone(&self.health))
+            let stream = Stream::new(numbers, 0, 0, Order::Blocking, Arc::clone(&self.health));
+            own.insert(self.id, Arc::clone(&stream));
+            lock(&self.streams).push(Arc::clone(&stream));
+            stream
+        })
+    }
+
+    /// What work of a stream must follow besides the stream's own: what default and blocking streams owe each other.
+    fn follow(&self, streams: &mut Vec<Arc<Stream>>, stream: &Stream, after: &mut Vec<Arc<Completion>>) {
+        streams.retain(|known| {
+            let outstanding = known.outstanding();
+            let kept = outstanding.is_some();
+            if stream.order == Order::Legacy && known.order == Order::Blocking {
+                after.extend(outstanding);
+            }
+            // Nobody can name a stream that is held only here.
+            kept || Arc::strong_count(known) > 1
         });
-        let stream = Arc::clone(stream);
-        drop(per_thread);
-        let mut streams = lock(&self.streams);
-        if !streams.iter().any(|known| Arc::ptr_eq(known, &stream)) {
-            streams.push(Arc::clone(&stream));
+        if stream.order == Order::Blocking {
+            after.extend(self.legacy.outstanding());
         }
-        stream
     }
 
     /// Submits work to a stream of this context, in CUDA's order: it follows what was submitted to the stream before,
@@ -187,20 +201,29 @@ impl Context {
     ) -> Result<Arc<Completion>> {
         self.health.check()?;
         let mut streams = lock(&self.streams);
-        streams.retain(|known| {
-            let outstanding = known.outstanding();
-            if stream.order == Order::Legacy && known.order == Order::Blocking {
-                after.extend(outstanding.clone());
-            }
-            // A destroyed stream is only kept for the work that it still has.
-            outstanding.is_some()
-                || known.handle == CUstream::PER_THREAD.0
-                || driver().streams.find(known.handle).is_some()
-        });
-        if stream.order == Order::Blocking {
-            after.extend(self.legacy.outstanding());
-        }
+        self.follow(&mut streams, stream, &mut after);
         stream.push(after, Box::new(work))
+    }
+
+    /// Submits work and waits for its end; the calling thread does it where the stream has nothing else to do.
+    pub(crate) fn run(
+        &self,
+        stream: &Arc<Stream>,
+        work: impl FnOnce(&Health) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        self.health.check()?;
+        let mut after = Vec::new();
+        let mut streams = lock(&self.streams);
+        self.follow(&mut streams, stream, &mut after);
+        if let Some(taken) = stream.take() {
+            drop(streams);
+            taken.run(&after, Box::new(work));
+        } else {
+            let done = stream.push(after, Box::new(work))?;
+            drop(streams);
+            done.wait();
+        }
+        self.health.check()
     }
 
     /// The end of all that the context has been given so far.
@@ -324,6 +347,9 @@ impl Primary {
 thread_local! {
     /// Handles of the thread's contexts; the last is current.
     static STACK: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+
+    /// The thread's own default streams, by the numbers of their contexts.
+    static OWN_STREAMS: RefCell<HashMap<u64, Arc<Stream>>> = RefCell::default();
 }
 
 /// Handle of the thread's current context, or 0.

@@ -145,7 +145,7 @@ pub(crate) unsafe fn copy(
         || (source == Found::Pageable && !snapshot)
         || memops(&to)
         || memops(&from);
-    let done = if snapshot && !wait {
+    if snapshot && !wait {
         let packed = Side { pitch: extent.width, slice: extent.width * extent.height, ..from };
         let mut data = vec![0; bytes];
         // SAFETY: `data` has room for the packed extent; the source is the program's.
@@ -158,28 +158,27 @@ pub(crate) unsafe fn copy(
             // SAFETY: `data` holds the packed extent; the target is a live range.
             unsafe { transfer(host(to.address), &to, data.as_ptr(), &packed, &extent) };
             Ok(())
-        })?
-    } else {
-        context.submit(stream, Vec::new(), move |health: &Health| {
-            if health.check().is_err() {
-                return Ok(());
-            }
-            if target != Found::Pageable {
-                still_there(&to, &extent)?;
-            }
-            if source != Found::Pageable {
-                still_there(&from, &extent)?;
-            }
-            // SAFETY: live ranges, or pageable memory of the program, which waits for the end.
-            unsafe { transfer(host(to.address), &to, host(from.address), &from, &extent) };
-            Ok(())
-        })?
+        })?;
+        return Ok(());
+    }
+    let work = move |health: &Health| {
+        if health.check().is_err() {
+            return Ok(());
+        }
+        if target != Found::Pageable {
+            still_there(&to, &extent)?;
+        }
+        if source != Found::Pageable {
+            still_there(&from, &extent)?;
+        }
+        // SAFETY: live ranges, or pageable memory of the program, which waits for the end.
+        unsafe { transfer(host(to.address), &to, host(from.address), &from, &extent) };
+        Ok(())
     };
     if wait {
-        done.wait();
-        context.health.check()?;
+        return context.run(stream, work);
     }
-    Ok(())
+    context.submit(stream, Vec::new(), work).map(drop)
 }
 
 /// Whether a range is still live when its turn comes.
@@ -229,7 +228,7 @@ pub(crate) fn fill(
         return Ok(());
     }
     let found = classify(&side, &extent)?;
-    let done = context.submit(stream, Vec::new(), move |health: &Health| {
+    let work = move |health: &Health| {
         if health.check().is_err() {
             return Ok(());
         }
@@ -247,12 +246,11 @@ pub(crate) fn fill(
             }
         }
         Ok(())
-    })?;
+    };
     if synchronous && found != Found::Device {
-        done.wait();
-        context.health.check()?;
+        return context.run(stream, work);
     }
-    Ok(())
+    context.submit(stream, Vec::new(), work).map(drop)
 }
 
 /// # Safety

@@ -17,8 +17,10 @@ const KIND_PTX: u16 = 1;
 /// An entry of this driver's linker: part of one program, to be linked with its neighbours.
 const KIND_LINKED: u16 = 0x50f7;
 
-/// Entry flags: the text is compressed in one of three ways.
-const COMPRESSED: u64 = 0x1000 | 0x2000 | 0x8000;
+/// Entry flag: the text is an LZ4 block.
+const LZ4: u64 = 0x2000;
+/// Entry flags: the text is compressed in a way that this driver does not know.
+const COMPRESSED: u64 = 0x1000 | 0x8000;
 
 /// Bound on a text whose end is found by its NUL, and on a container, in bytes.
 const MAX_BYTES: usize = 1 << 30;
@@ -133,7 +135,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Sources> {
 fn entries(bytes: &[u8]) -> Option<Result<Sources>> {
     let length = container_bytes(bytes)?.min(bytes.len());
     let mut at = usize::from(u16_at(bytes, 6)?);
-    let mut best: Option<(u32, &[u8])> = None;
+    let mut best: Option<(u32, Result<String>)> = None;
     let mut linked = Vec::new();
     while at.checked_add(ENTRY_HEADER)? <= length {
         let entry = bytes.get(at..length)?;
@@ -150,9 +152,9 @@ fn entries(bytes: &[u8]) -> Option<Result<Sources>> {
             KIND_PTX
                 if flags & COMPRESSED == 0
                     && arch <= super::attributes::SM
-                    && best.is_none_or(|(known, _)| known < arch) =>
+                    && best.as_ref().is_none_or(|(known, _)| *known < arch) =>
             {
-                best = Some((arch, payload));
+                best = Some((arch, text(entry, payload, flags)?));
             }
             _ => {}
         }
@@ -162,9 +164,20 @@ fn entries(bytes: &[u8]) -> Option<Result<Sources>> {
         return Some(linked.into_iter().map(text_of).collect::<Result<_>>().map(Sources));
     }
     Some(match best {
-        Some((_, payload)) => text_of(payload).map(|text| Sources(vec![text])),
+        Some((_, text)) => text.map(|text| Sources(vec![text])),
         None => Err(CUresult::ERROR_NO_BINARY_FOR_GPU),
     })
+}
+
+/// The text of an entry with PTX; `None` if its numbers contradict each other.
+fn text(entry: &[u8], payload: &[u8], flags: u64) -> Option<Result<String>> {
+    if flags & LZ4 == 0 {
+        return Some(text_of(payload));
+    }
+    let compressed = payload.get(..usize::try_from(u32_at(entry, 16)?).ok()?)?;
+    let length = usize::try_from(u64_at(entry, 56)?).ok().filter(|length| *length <= MAX_BYTES)?;
+    let text = super::lz4::decompress(compressed, length)?;
+    Some(text_of(&text))
 }
 
 /// Packs the parts of a linked program into one image.
@@ -224,7 +237,18 @@ mod tests {
     fn machine_code_alone_is_no_binary_for_this_device() {
         assert_eq!(parse(&container(&[(2, 90, 0, "elf")])), Err(CUresult::ERROR_NO_BINARY_FOR_GPU));
         assert_eq!(parse(b"\x7fELF\x02\x01\x01"), Err(CUresult::ERROR_NO_BINARY_FOR_GPU));
-        assert_eq!(parse(&container(&[(1, 80, 0x2000, "?")])), Err(CUresult::ERROR_NO_BINARY_FOR_GPU));
+        assert_eq!(parse(&container(&[(1, 80, 0x8000, "?")])), Err(CUresult::ERROR_NO_BINARY_FOR_GPU));
+    }
+
+    #[test]
+    fn compressed_text_is_decompressed() {
+        // A block of four literal bytes; the compressed and the real size stand in the entry's header.
+        let mut image = container(&[(1, 80, LZ4, "\u{40}text")]);
+        image[CONTAINER_HEADER + 16] = 5;
+        image[CONTAINER_HEADER + 56] = 4;
+        assert_eq!(parse(&image), one("text"));
+        image[CONTAINER_HEADER + 56] = 3;
+        assert_eq!(parse(&image), Err(CUresult::ERROR_INVALID_IMAGE));
     }
 
     #[test]

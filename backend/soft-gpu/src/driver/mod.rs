@@ -16,6 +16,7 @@ pub(crate) mod jit;
 pub(crate) mod launch;
 pub(crate) mod library;
 pub(crate) mod link;
+mod lz4;
 pub(crate) mod memory;
 pub(crate) mod module;
 pub(crate) mod queue;

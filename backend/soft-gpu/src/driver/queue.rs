@@ -88,7 +88,7 @@ pub(crate) enum Order {
     NonBlocking,
 }
 
-type Work = Box<dyn FnOnce(&Health) -> Result<()> + Send>;
+pub(crate) type Work = Box<dyn FnOnce(&Health) -> Result<()> + Send>;
 
 struct Item {
     after: Vec<Arc<Completion>>,
@@ -100,7 +100,10 @@ struct Item {
 struct Queue {
     items: VecDeque<Item>,
     last: Option<Arc<Completion>>,
+    /// A thread waits for items.
     served: bool,
+    /// The thread that submitted it runs the last item.
+    busy: bool,
 }
 
 /// A stream.
@@ -174,37 +177,74 @@ impl Stream {
         Ok(done)
     }
 
+    /// Takes the stream for work of the calling thread, if it has nothing to do.
+    pub(crate) fn take(&self) -> Option<Taken<'_>> {
+        let mut queue = lock(&self.queue);
+        if queue.busy || queue.last.as_ref().is_some_and(|last| last.end().is_none()) {
+            return None;
+        }
+        let done = Arc::new(Completion::default());
+        queue.last = Some(Arc::clone(&done));
+        queue.busy = true;
+        Some(Taken { stream: self, done })
+    }
+
     fn serve(&self) {
         while let Some(item) = self.next() {
-            let finish = Finish(item.done);
-            for completion in &item.after {
-                completion.wait();
-            }
-            let work = AssertUnwindSafe(|| (item.work)(&self.health));
-            match std::panic::catch_unwind(work) {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => self.health.fail(error),
-                Err(_) => self.health.fail(CUresult::ERROR_UNKNOWN),
-            }
-            drop(finish);
+            self.execute(&item.after, item.work, item.done);
         }
+    }
+
+    fn execute(&self, after: &[Arc<Completion>], work: Work, done: Arc<Completion>) {
+        let finish = Finish(done);
+        for completion in after {
+            completion.wait();
+        }
+        match std::panic::catch_unwind(AssertUnwindSafe(|| work(&self.health))) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.health.fail(error),
+            Err(_) => self.health.fail(CUresult::ERROR_UNKNOWN),
+        }
+        drop(finish);
     }
 
     /// The next piece of work; `None` once there has been none for a while: then nobody serves the stream.
     fn next(&self) -> Option<Item> {
         let mut queue = lock(&self.queue);
         loop {
-            if let Some(item) = queue.items.pop_front() {
+            if !queue.busy
+                && let Some(item) = queue.items.pop_front()
+            {
                 return Some(item);
             }
             let (guard, waited) =
                 self.wake.wait_timeout(queue, LINGER).unwrap_or_else(PoisonError::into_inner);
             queue = guard;
-            if waited.timed_out() && queue.items.is_empty() {
+            if waited.timed_out() && !queue.busy && queue.items.is_empty() {
                 queue.served = false;
                 return None;
             }
         }
+    }
+}
+
+/// A stream whose next work the calling thread does.
+pub(crate) struct Taken<'a> {
+    stream: &'a Stream,
+    done: Arc<Completion>,
+}
+
+impl Taken<'_> {
+    /// Does work that follows `after`.
+    pub(crate) fn run(self, after: &[Arc<Completion>], work: Work) {
+        self.stream.execute(after, work, Arc::clone(&self.done));
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        lock(&self.stream.queue).busy = false;
+        self.stream.wake.notify_one();
     }
 }
 
@@ -244,6 +284,18 @@ mod tests {
         gate.finish();
         after.wait();
         assert!(before.end() <= after.end());
+    }
+
+    #[test]
+    fn an_idle_stream_can_be_taken_and_a_busy_one_cannot() {
+        let stream = stream(Order::Blocking);
+        let taken = stream.take().unwrap();
+        assert!(stream.take().is_none());
+        let queued = stream.push(Vec::new(), Box::new(|_| Ok(()))).unwrap();
+        assert!(queued.end().is_none());
+        taken.run(&[], Box::new(|_| Ok(())));
+        queued.wait();
+        assert!(stream.take().is_some());
     }
 
     #[test]

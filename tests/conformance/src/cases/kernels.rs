@@ -2,6 +2,10 @@
 
 /// Element-wise kernels, and the smallest ones.
 pub(crate) const BASIC: &str = include_str!("../kernels/basic.ptx");
+/// The basic kernels in a fat container, compressed by CUDA's own tool for speed.
+pub(crate) const BASIC_LZ4: &[u8] = include_bytes!("../kernels/basic-lz4.fatbin");
+/// The same, compressed by its default method.
+pub(crate) const BASIC_ZSTD: &[u8] = include_bytes!("../kernels/basic-zstd.fatbin");
 /// Kernels about launches themselves: coordinates, parameters, shared memory, waiting.
 pub(crate) const LAUNCH: &str = include_str!("../kernels/launch.ptx");
 /// Global and constant variables.

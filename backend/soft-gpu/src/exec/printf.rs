@@ -47,9 +47,9 @@ impl Arguments<'_, '_> {
             return Ok(0);
         }
         self.count += 1;
-        self.at = self.at.next_multiple_of(u64::from(width));
-        let value = (self.read)(self.at, width)?;
-        self.at += u64::from(width);
+        let at = self.at.wrapping_add(u64::from(width) - 1) & !(u64::from(width) - 1);
+        let value = (self.read)(at, width)?;
+        self.at = at.wrapping_add(u64::from(width));
         Ok(value)
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use super::ir::{self, Argument, Call, Inst, NONE, Op, Place, Slot, Source, Target};
+use super::labels::Labels;
 use super::lexer::{Number, Token};
 use super::operand::Operand;
 use super::parser::Parser;
@@ -37,11 +38,6 @@ pub(super) enum Name {
     Prototype,
 }
 
-struct Label {
-    at: Option<u32>,
-    line: u32,
-}
-
 /// The function that is being read.
 pub(crate) struct Body<'p, 'a> {
     pub(crate) parser: &'p mut Parser<'a>,
@@ -49,13 +45,12 @@ pub(crate) struct Body<'p, 'a> {
     pub(crate) kind: FunctionKind,
     pub(crate) frame: Frame,
     pub(super) scopes: Vec<HashMap<&'a str, Name>>,
-    labels: HashMap<&'a str, u32>,
-    label_list: Vec<Label>,
+    labels: Labels<'a>,
     insts: Vec<Inst>,
     pub(super) uses: Vec<u32>,
     guard: Slot,
     guard_not: bool,
-    line: u32,
+    pub(super) line: u32,
     /// Where `add.cc` and the like leave the carry.
     carry: Option<Slot>,
 }
@@ -70,6 +65,7 @@ impl<'p, 'a> Body<'p, 'a> {
         frame: Frame,
         signature: &Signature<'a>,
     ) -> Result<Self> {
+        let labels = parser.limits.symbols;
         let mut scope = HashMap::new();
         for (param, place, ty) in &signature.names {
             let meaning = match *place {
@@ -87,8 +83,7 @@ impl<'p, 'a> Body<'p, 'a> {
             kind,
             frame,
             scopes: vec![scope],
-            labels: HashMap::new(),
-            label_list: Vec::new(),
+            labels: Labels::new(labels),
             insts: Vec::new(),
             uses: Vec::new(),
             guard: NONE,
@@ -130,11 +125,12 @@ impl<'p, 'a> Body<'p, 'a> {
                     return self.error("blocks are nested too deeply");
                 }
                 self.scopes.push(HashMap::new());
+                self.labels.open_block();
                 Ok(())
             }
             Token::Punct(b'}') => {
                 self.scopes.pop();
-                Ok(())
+                self.labels.close_block()
             }
             Token::Punct(b';') => Ok(()),
             Token::Punct(b'@') => {
@@ -261,7 +257,7 @@ impl<'p, 'a> Body<'p, 'a> {
                 let mut targets = Vec::new();
                 loop {
                     let target = self.parser.lexer.word("a label")?;
-                    targets.push(self.label_index(target)?);
+                    targets.push(self.labels.number(target, self.line)?);
                     if self.parser.lexer.eat(b';')? {
                         break;
                     }
@@ -275,48 +271,21 @@ impl<'p, 'a> Body<'p, 'a> {
             }
             _ => {
                 let here = u32::try_from(self.insts.len()).unwrap_or(u32::MAX);
-                let index = self.label_index(name)?;
-                let label = usize::try_from(index).ok().and_then(|i| self.label_list.get_mut(i));
-                match label.map(|label| label.at.replace(here)) {
-                    Some(None) => Ok(()),
-                    _ => self.error(format!("label {} is defined twice", Token::Word(name))),
-                }
+                self.labels.define(name, here, self.line)
             }
         }
     }
 
-    /// Labels are numbered as they are met; numbers become code positions at the end.
-    fn label_index(&mut self, name: &'a str) -> Result<u32> {
-        if let Some(index) = self.labels.get(name) {
-            return Ok(*index);
-        }
-        if self.label_list.len() >= self.parser.limits.symbols {
-            return self.error("too many labels");
-        }
-        let index = u32::try_from(self.label_list.len()).unwrap_or(u32::MAX);
-        self.label_list.push(Label { at: None, line: self.line });
-        self.labels.insert(name, index);
-        Ok(index)
-    }
-
     fn resolve_labels(&mut self) -> Result<()> {
-        let missing = self.labels.iter().find_map(|(name, index)| {
-            let label = usize::try_from(*index).ok().and_then(|i| self.label_list.get(i))?;
-            label.at.is_none().then_some((*name, label.line))
-        });
-        if let Some((name, line)) = missing {
-            let message = format!("label {} is not defined", Token::Word(name));
-            return Err(CompileError { line, message });
-        }
-        let list = &self.label_list;
-        let at = |index: &mut u32| {
-            let label = usize::try_from(*index).ok().and_then(|i| list.get(i));
-            *index = label.and_then(|label| label.at).unwrap_or(u32::MAX);
+        let places = self.labels.resolve()?;
+        let place = |number: &mut u32| {
+            let at = usize::try_from(*number).ok().and_then(|number| places.get(number));
+            *number = at.copied().unwrap_or(u32::MAX);
         };
         for inst in &mut self.insts {
             match &mut inst.op {
-                Op::Branch(target) => at(target),
-                Op::BranchTable { targets, .. } => targets.iter_mut().for_each(at),
+                Op::Branch(target) => place(target),
+                Op::BranchTable { targets, .. } => targets.iter_mut().for_each(place),
                 _ => {}
             }
         }
@@ -376,7 +345,7 @@ impl<'p, 'a> Body<'p, 'a> {
         match opcode {
             "bra" | "bra.uni" => {
                 let name = self.parser.lexer.word("a label")?;
-                let target = self.label_index(name)?;
+                let target = self.labels.number(name, self.line)?;
                 self.emit(Op::Branch(target))?;
                 self.parser.lexer.expect(b';')
             }
@@ -393,6 +362,7 @@ impl<'p, 'a> Body<'p, 'a> {
             }
             "call" | "call.uni" => self.call(),
             _ => {
+                super::decode::check(opcode, self.line)?;
                 let operands = self.operands()?;
                 self.decode(opcode, &operands)
             }

@@ -12,12 +12,15 @@ mod body;
 mod constant;
 mod decode;
 pub(crate) mod ir;
+mod labels;
 mod lexer;
 mod link;
 pub(crate) mod module;
 mod operand;
 mod parser;
 mod signature;
+#[cfg(test)]
+mod tests;
 pub(crate) mod types;
 
 pub use module::{Function, FunctionKind, Global, Linkage, Module, Param, Relocation, Space};

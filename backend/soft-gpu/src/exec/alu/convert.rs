@@ -202,19 +202,29 @@ fn integer_to_double(magnitude: u128, negative: bool, mode: Mode) -> f64 {
     if negative { -value } else { value }
 }
 
+#[allow(clippy::cast_possible_truncation, reason = "saturates and makes NaN zero, as PTX does")]
+fn truncated(a: f32) -> i32 {
+    a as i32
+}
+
 /// The function and immediate for a conversion. The usual ones have a loop of their own.
 pub(crate) fn pick(conversion: Conversion) -> Option<(Unary, u32)> {
     let imm = conversion.encode()?;
     let plain = !conversion.integral && !conversion.ftz && !conversion.sat && !conversion.relu;
     let nearest = plain && conversion.mode == Mode::Nearest;
     let f = match (conversion.to, conversion.from) {
-        (Type::U16 | Type::U32 | Type::U64, Type::U8) if plain => unary!(|a: u8| a),
-        (Type::U32 | Type::U64, Type::U16) if plain => unary!(|a: u16| a),
-        (Type::U64, Type::U32) | (Type::U32, Type::U64 | Type::S64 | Type::S32 | Type::U32) if plain => {
-            unary!(|a: u32| a)
+        (Type::U16 | Type::S16 | Type::U32 | Type::S32 | Type::U64 | Type::S64, Type::U8) if plain => {
+            unary!(|a: u8| a)
         }
-        (Type::S64, Type::S32) if plain => unary!(|a: i32| i64::from(a)),
-        (Type::U16, Type::U32 | Type::S32 | Type::U64 | Type::S64) if plain => unary!(|a: u16| a),
+        (Type::U32 | Type::S32 | Type::U64 | Type::S64, Type::U16) if plain => unary!(|a: u16| a),
+        (Type::U64 | Type::S64, Type::U32) if plain => unary!(|a: u32| a),
+        (Type::U32 | Type::S32, Type::U32 | Type::S32 | Type::U64 | Type::S64) if plain => unary!(|a: u32| a),
+        (Type::U16 | Type::S16, from) if plain && from.is_integer() && from.bits() > 16 => unary!(|a: u16| a),
+        (Type::U16 | Type::S16, Type::S8) if plain => unary!(|a: i8| i16::from(a)),
+        (Type::U32 | Type::S32, Type::S8) if plain => unary!(|a: i8| i32::from(a)),
+        (Type::U32 | Type::S32, Type::S16) if plain => unary!(|a: i16| i32::from(a)),
+        (Type::U64 | Type::S64, Type::S32) if plain => unary!(|a: i32| i64::from(a)),
+        (Type::S32, Type::F32) if plain && conversion.mode == Mode::Zero => unary!(|a: f32| truncated(a)),
         (Type::F64, Type::F32) if plain => unary!(|a: f32| f64::from(a)),
         #[allow(clippy::cast_possible_truncation, reason = "this is the rounding that is asked for")]
         (Type::F32, Type::F64) if nearest => unary!(|a: f64| super::float::canonical(a as f32)),

@@ -1,5 +1,6 @@
 //! Kernels run whole: PTX text in, memory out.
 
+mod compute;
 mod control;
 mod memory;
 mod warp;

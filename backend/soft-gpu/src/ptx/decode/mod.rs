@@ -82,29 +82,59 @@ impl<'a> Modifiers<'a> {
     }
 }
 
+/// The decoders.
+#[derive(Clone, Copy)]
+enum Family {
+    Arithmetic,
+    Logic,
+    Convert,
+    Memory,
+    Sync,
+}
+
+/// The decoder for an instruction's name; `None` if it is not supported in any form.
+fn family(name: &str) -> Option<Family> {
+    Some(match name {
+        "add" | "sub" | "mul" | "mad" | "fma" | "div" | "rem" | "neg" | "abs" | "min" | "max" | "sad"
+        | "mul24" | "mad24" | "addc" | "subc" | "madc" | "dp4a" | "dp2a" | "rcp" | "sqrt" | "rsqrt"
+        | "sin" | "cos" | "lg2" | "ex2" | "tanh" | "copysign" | "testp" => Family::Arithmetic,
+        "and" | "or" | "xor" | "not" | "cnot" | "shl" | "shr" | "shf" | "lop3" | "prmt" | "popc" | "clz"
+        | "bfind" | "brev" | "bfe" | "bfi" | "fns" | "bmsk" | "szext" | "set" | "setp" | "selp" | "slct" => {
+            Family::Logic
+        }
+        "cvt" | "mov" | "cvta" | "isspacep" => Family::Convert,
+        "ld" | "ldu" | "st" | "atom" | "red" | "prefetch" | "prefetchu" | "discard" | "applypriority"
+        | "alloca" | "stacksave" | "stackrestore" => Family::Memory,
+        "bar" | "barrier" | "membar" | "fence" | "vote" | "match" | "shfl" | "activemask" | "redux"
+        | "elect" | "nanosleep" | "ret" | "exit" | "trap" | "brkpt" | "pmevent" | "griddepcontrol" => {
+            Family::Sync
+        }
+        _ => return None,
+    })
+}
+
+fn split(opcode: &str, line: u32) -> (&str, Modifiers<'_>) {
+    let mut parts = opcode.split('.');
+    let name = parts.next().unwrap_or("");
+    (name, Modifiers { opcode, line, list: parts.collect() })
+}
+
+/// Whether an instruction's operands are worth reading.
+pub(crate) fn check(opcode: &str, line: u32) -> Result<()> {
+    let (name, m) = split(opcode, line);
+    if family(name).is_some() { Ok(()) } else { m.unsupported() }
+}
+
 impl Body<'_, '_> {
     pub(crate) fn decode(&mut self, opcode: &str, operands: &[Operand]) -> Result<()> {
-        let mut parts = opcode.split('.');
-        let name = parts.next().unwrap_or("");
-        let line = self.error::<()>("").map_or_else(|error| error.line, |()| 0);
-        let mut m = Modifiers { opcode, line, list: parts.collect() };
-        match name {
-            "add" | "sub" | "mul" | "mad" | "fma" | "div" | "rem" | "neg" | "abs" | "min" | "max" | "sad"
-            | "mul24" | "mad24" | "addc" | "subc" | "madc" | "dp4a" | "dp2a" | "rcp" | "sqrt" | "rsqrt"
-            | "sin" | "cos" | "lg2" | "ex2" | "tanh" | "copysign" | "testp" => {
-                self.arithmetic(name, &mut m, operands)
-            }
-            "and" | "or" | "xor" | "not" | "cnot" | "shl" | "shr" | "shf" | "lop3" | "prmt" | "popc"
-            | "clz" | "bfind" | "brev" | "bfe" | "bfi" | "fns" | "bmsk" | "szext" | "set" | "setp"
-            | "selp" | "slct" => self.logic(name, &mut m, operands),
-            "cvt" | "mov" | "cvta" | "isspacep" => self.convert(name, &mut m, operands),
-            "ld" | "ldu" | "st" | "atom" | "red" | "prefetch" | "prefetchu" | "discard" | "applypriority"
-            | "alloca" | "stacksave" | "stackrestore" => self.memory(name, &mut m, operands),
-            "bar" | "barrier" | "membar" | "fence" | "vote" | "match" | "shfl" | "activemask" | "redux"
-            | "elect" | "nanosleep" | "ret" | "exit" | "trap" | "brkpt" | "pmevent" | "griddepcontrol" => {
-                self.sync(name, &mut m, operands)
-            }
-            _ => m.unsupported(),
+        let (name, mut m) = split(opcode, self.line);
+        match family(name) {
+            Some(Family::Arithmetic) => self.arithmetic(name, &mut m, operands),
+            Some(Family::Logic) => self.logic(name, &mut m, operands),
+            Some(Family::Convert) => self.convert(name, &mut m, operands),
+            Some(Family::Memory) => self.memory(name, &mut m, operands),
+            Some(Family::Sync) => self.sync(name, &mut m, operands),
+            None => m.unsupported(),
         }
     }
 

@@ -61,7 +61,7 @@ pub(crate) unsafe fn cuFuncGetModule(module: *mut CUmodule, function: CUfunction
 /// # Safety
 /// Both places are null, or valid for writing.
 unsafe fn give_parameter(handle: u64, index: usize, offset: *mut usize, size: *mut usize) -> CUresult {
-    let found = function::find(handle)
+    let found = function::with_parameters(handle)
         .and_then(|found| found.parameters.get(index).copied().ok_or(CUresult::ERROR_INVALID_VALUE));
     status(found.and_then(|parameter| {
         // SAFETY: as the caller promises.

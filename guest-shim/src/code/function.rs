@@ -84,6 +84,18 @@ pub(crate) fn find(handle: u64) -> Result<Arc<Function>, CUresult> {
         .ok_or(CUresult::ERROR_INVALID_HANDLE)
 }
 
+/// The function or kernel with this handle, with the layout of its parameters. The host's driver tells a kernel's layout
+/// only once the kernel is loaded in a context, so a kernel without one is looked up again as a function of the current
+/// context.
+pub(crate) fn with_parameters(handle: u64) -> Result<Arc<Function>, CUresult> {
+    let found = find(handle)?;
+    let is_kernel = Handle::from_u64(handle).is_some_and(|handle| handle.kind == Kind::Kernel);
+    if !is_kernel || !found.parameters.is_empty() || context::current().is_none() {
+        return Ok(found);
+    }
+    find(get(handle, Kind::Function, None)?)
+}
+
 /// Looks a function of a module or a kernel of a library up by name, or the function of a kernel without one.
 pub(crate) fn get(parent: u64, kind: Kind, name: Option<&CStr>) -> Result<u64, CUresult> {
     let context = if kind == Kind::Kernel { 0 } else { context::required()? };

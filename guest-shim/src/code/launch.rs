@@ -166,7 +166,7 @@ pub(crate) unsafe fn launch(
     extra: *mut *mut c_void,
 ) -> Result<(), CUresult> {
     let context = context::required()?;
-    let function = function::find(order.function)?;
+    let function = function::with_parameters(order.function)?;
     // SAFETY: as the caller promises.
     let packed = unsafe { pack(&function, parameters, extra) }?;
     let shape = Launched {

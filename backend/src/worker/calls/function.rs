@@ -44,6 +44,10 @@ pub(super) fn get(call: &mut Invocation<'_>) -> Result<(), CUresult> {
             call.end_of_parameters()?;
             call.check_free(Kind::Kernel, request.function)?;
             let get = modules.cuLibraryGetKernel.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
+            if call.context() != 0 {
+                // Not needed for the kernel itself; the driver tells more about it inside a context.
+                call.set_current()?;
+            }
             let mut kernel = CUkernel::default();
             // SAFETY: a live library, a NUL-terminated name, room for one handle.
             let get = || unsafe { get(&raw mut kernel, CUlibrary::from_u64(raw), name.as_ptr()) };

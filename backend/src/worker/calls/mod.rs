@@ -218,6 +218,11 @@ impl<'a> Invocation<'a> {
         self.header.flags & request_flags::PER_THREAD_STREAM != 0
     }
 
+    /// Handle of the guest thread's current context, 0 if it has none.
+    pub(crate) fn context(&self) -> u64 {
+        self.header.context
+    }
+
     /// Makes the guest thread's context current in this host thread.
     pub(crate) fn set_current(&mut self) -> Result<(), CUresult> {
         let handle = self.header.context;

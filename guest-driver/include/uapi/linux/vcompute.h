@@ -121,7 +121,7 @@ struct vcompute_map {
  * Mappings of the region stay usable. Also:
  *
  *  ENOENT	no such region
- *  EBUSY	the region is being mapped or unmapped
+ *  EBUSY	the region is being mapped or unmapped, or the device could not unmap it
  */
 struct vcompute_unmap {
 	__u32 region;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Result, ensure};
 
 use crate::driver::Handle;
-use crate::gpu::{Gpu, arguments, shape};
+use crate::gpu::{Gpu, arguments, shape, slow_factor};
 
 use super::kernels;
 
@@ -49,7 +49,8 @@ impl Gate {
 
     /// Makes the stream wait at the gate.
     pub(crate) fn launch(&self, gpu: &Gpu, stream: Handle) -> Result<()> {
-        gpu.launch_on(stream, self.function, shape(1, 1), arguments![self.flag, self.seen, PATIENCE]).ok()
+        let patience = PATIENCE * u64::from(slow_factor());
+        gpu.launch_on(stream, self.function, shape(1, 1), arguments![self.flag, self.seen, patience]).ok()
     }
 
     /// Lets all waiting streams go on.

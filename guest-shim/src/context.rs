@@ -12,6 +12,7 @@ use virtio_spec::cuda::{CUdevice, CUresult};
 use virtio_spec::handle::Kind;
 use virtio_spec::requests::{PrimaryContext, PrimaryOperation, opcode};
 
+use crate::session::{self, Session};
 use crate::wire::Request;
 use crate::{code, device, handles, memory};
 
@@ -28,6 +29,8 @@ pub(crate) struct Context {
     pub(crate) primary: bool,
     /// `CUctx_flags`.
     pub(crate) flags: AtomicU32,
+    /// [`Session::work`] when all work of the context was last known to be done.
+    done: AtomicU64,
     /// `cuCtxAttach` calls without a `cuCtxDetach`, and one for the creation.
     pub(crate) attachments: AtomicU32,
 }
@@ -67,6 +70,7 @@ fn add(device: CUdevice, primary: bool, flags: u32) -> Result<Arc<Context>, CUre
         id: IDS.fetch_add(1, Ordering::Relaxed),
         primary,
         flags: AtomicU32::new(flags),
+        done: AtomicU64::new(u64::MAX),
         attachments: AtomicU32::new(1),
     });
     let mut contexts = CONTEXTS.write().unwrap_or_else(PoisonError::into_inner);
@@ -149,6 +153,27 @@ pub(crate) fn exchange_capture_mode(mode: u32) -> u32 {
     CAPTURE_MODE.with(|current| current.replace(mode))
 }
 
+/// Whether a context has no work that could be waited for: everything that was sent before its last synchronisation is
+/// done, nothing was sent since, and no error is waiting.
+pub(crate) fn is_idle(handle: u64) -> bool {
+    let Some(session) = session::existing() else { return false };
+    let done = find(handle).is_some_and(|context| context.done.load(Ordering::Acquire) == session.work());
+    done && session.check().is_ok() && !session.lane().has_deferred_error()
+}
+
+/// Waits for a context's work by `wait`, unless there is none.
+pub(crate) fn synchronise(handle: u64, wait: impl FnOnce() -> CUresult) -> CUresult {
+    if is_idle(handle) {
+        return CUresult::SUCCESS;
+    }
+    let sent = session::existing().map(Session::work);
+    let result = wait();
+    if let (CUresult::SUCCESS, Some(sent), Some(context)) = (result, sent, find(handle)) {
+        context.done.store(sent, Ordering::Release);
+    }
+    result
+}
+
 /// Makes an explicit context known, once it exists.
 pub(crate) fn created(handle: u64, device: CUdevice, flags: u32) -> Result<(), CUresult> {
     let context = Arc::new(Context {
@@ -157,6 +182,7 @@ pub(crate) fn created(handle: u64, device: CUdevice, flags: u32) -> Result<(), C
         id: IDS.fetch_add(1, Ordering::Relaxed),
         primary: false,
         flags: AtomicU32::new(flags),
+        done: AtomicU64::new(u64::MAX),
         attachments: AtomicU32::new(1),
     });
     CONTEXTS.write().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().insert(handle, context);

@@ -26,6 +26,8 @@ pub(crate) struct Request {
     traffic: MutexGuard<'static, Traffic>,
     head: Head,
     synchronises: bool,
+    /// Whether the GPU may get work by the request.
+    works: bool,
     valid: bool,
     room: u32,
 }
@@ -46,6 +48,7 @@ impl Request {
             request.head.flags |= request_flags::PER_THREAD_STREAM;
         }
         request.synchronises = row.blocks == Blocks::Gpu;
+        request.works = !request.synchronises;
         Ok(request)
     }
 
@@ -62,7 +65,7 @@ impl Request {
         let mut traffic = lane.lock();
         traffic.bytes.clear();
         let head = Head { opcode, flags: 0, context, capture_mode: context::capture_mode() };
-        Self { session, lane, traffic, head, synchronises: false, valid: true, room: ROOM }
+        Self { session, lane, traffic, head, synchronises: false, works: true, valid: true, room: ROOM }
     }
 
     /// Says that the call waits for the GPU, so that late errors of earlier requests of the thread surface at it.
@@ -132,7 +135,11 @@ impl Request {
         if !self.valid {
             return Err(CUresult::ERROR_INVALID_VALUE);
         }
-        self.traffic.send(self.session, self.lane, self.head, room)
+        let pending = self.traffic.send(self.session, self.lane, self.head, room)?;
+        if self.works {
+            self.session.note_work();
+        }
+        Ok(pending)
     }
 
     /// Sends the request; nobody waits for it.
@@ -179,7 +186,9 @@ impl Burst {
     pub(crate) fn send<T: IntoBytes + Immutable>(&mut self, body: &T) -> Result<Pending, CUresult> {
         self.traffic.bytes.clear();
         self.traffic.bytes.extend_from_slice(body.as_bytes());
-        self.traffic.send(self.session, self.lane, self.head, Some(ROOM))
+        let pending = self.traffic.send(self.session, self.lane, self.head, Some(ROOM))?;
+        self.session.note_work();
+        Ok(pending)
     }
 
     /// Waits for a request's result.

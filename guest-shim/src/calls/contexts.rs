@@ -268,8 +268,11 @@ pub(crate) unsafe fn cuCtxGetExecAffinity(
 }
 
 pub(crate) unsafe fn cuCtxSynchronize() -> CUresult {
-    // SAFETY: no pointers.
-    unsafe { wire_cuCtxSynchronize() }
+    match context::required() {
+        // SAFETY: no pointers.
+        Ok(handle) => context::synchronise(handle, || unsafe { wire_cuCtxSynchronize() }),
+        Err(error) => error,
+    }
 }
 
 pub(crate) unsafe fn cuCtxSynchronize_v2(context: CUcontext) -> CUresult {

@@ -145,9 +145,7 @@ pub(crate) unsafe fn cuFuncSetAttribute(
 ) -> CUresult {
     // SAFETY: no pointers.
     let result = unsafe { wire_cuFuncSetAttribute(function, attrib, value) };
-    if let Ok(found) = function::find(function.0) {
-        found.attribute_was_set(attrib.0);
-    }
+    function::attribute_was_set(function.0, attrib.0);
     result
 }
 
@@ -163,9 +161,7 @@ pub(crate) unsafe fn cuKernelSetAttribute(
     };
     // SAFETY: no pointers.
     let result = unsafe { wire_cuKernelSetAttribute(attrib, val, kernel, host) };
-    if let Ok(found) = function::find(kernel.0) {
-        found.attribute_was_set(attrib.0);
-    }
+    function::attribute_was_set(kernel.0, attrib.0);
     result
 }
 

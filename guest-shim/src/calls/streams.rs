@@ -42,20 +42,32 @@ pub(crate) unsafe fn cuStreamDestroy(stream: CUstream) -> CUresult {
     unsafe { cuStreamDestroy_v2(stream) }
 }
 
-pub(crate) unsafe fn cuStreamSynchronize(stream: CUstream, flavour: Flavour) -> CUresult {
-    if !is_stream(stream.0) {
-        return CUresult::ERROR_INVALID_HANDLE;
+/// Whether a stream's context has nothing to do, so that the stream has not either.
+fn is_idle(stream: CUstream) -> Result<bool, CUresult> {
+    let current = context::required()?;
+    match stream.0 {
+        0..=2 => Ok(context::is_idle(current)),
+        handle if is_stream(handle) => Ok(handles::parent(handle).is_some_and(context::is_idle)),
+        _ => Err(CUresult::ERROR_INVALID_HANDLE),
     }
-    // SAFETY: no pointers.
-    unsafe { wire_cuStreamSynchronize(stream, flavour) }
+}
+
+pub(crate) unsafe fn cuStreamSynchronize(stream: CUstream, flavour: Flavour) -> CUresult {
+    match is_idle(stream) {
+        Ok(true) => CUresult::SUCCESS,
+        // SAFETY: no pointers.
+        Ok(false) => unsafe { wire_cuStreamSynchronize(stream, flavour) },
+        Err(error) => error,
+    }
 }
 
 pub(crate) unsafe fn cuStreamQuery(stream: CUstream, flavour: Flavour) -> CUresult {
-    if !is_stream(stream.0) {
-        return CUresult::ERROR_INVALID_HANDLE;
+    match is_idle(stream) {
+        Ok(true) => CUresult::SUCCESS,
+        // SAFETY: no pointers.
+        Ok(false) => unsafe { wire_cuStreamQuery(stream, flavour) },
+        Err(error) => error,
     }
-    // SAFETY: no pointers.
-    unsafe { wire_cuStreamQuery(stream, flavour) }
 }
 
 pub(crate) unsafe fn cuStreamGetCtx(stream: CUstream, place: *mut CUcontext, _flavour: Flavour) -> CUresult {

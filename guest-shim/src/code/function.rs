@@ -67,7 +67,7 @@ impl Function {
     }
 
     /// Forgets an attribute that was set, and what it decided about launches.
-    pub(crate) fn attribute_was_set(&self, index: u32) {
+    fn attribute_was_set(&self, index: u32) {
         if index < u32::BITS {
             lock(&self.attributes).known &= !(1 << index);
         }
@@ -94,6 +94,15 @@ pub(crate) fn with_parameters(handle: u64) -> Result<Arc<Function>, CUresult> {
         return Ok(found);
     }
     find(get(handle, Kind::Function, None)?)
+}
+
+/// Notes that an attribute of a function or kernel was set, which is also one of the kernel's functions.
+pub(crate) fn attribute_was_set(handle: u64, index: u32) {
+    let functions = FUNCTIONS.read().unwrap_or_else(PoisonError::into_inner);
+    let all = functions.iter().flat_map(|functions| functions.by_handle.iter());
+    for (_, function) in all.filter(|(other, function)| **other == handle || function.parent == handle) {
+        function.attribute_was_set(index);
+    }
 }
 
 /// Looks a function of a module or a kernel of a library up by name, or the function of a kernel without one.

@@ -1,9 +1,13 @@
 //! `cuPointerGetAttribute` and its relatives, from the ranges that the shim knows.
+//!
+//! Unsafe code: asks the device through the C export.
 
-use virtio_spec::cuda::{CUpointer_attribute, CUresult};
+use virtio_spec::cuda::{CUdeviceptr, CUpointer_attribute, CUresult};
+use virtio_spec::window;
 
 use super::{Kind, Range};
-use crate::{context, device};
+use crate::exports::memory::cuMemGetAddressRange_v2;
+use crate::{context, device, session};
 
 /// Device memory and memory of the process, as `CU_POINTER_ATTRIBUTE_MEMORY_TYPE` says it.
 const HOST: u64 = 1;
@@ -47,10 +51,30 @@ const fn size(attribute: CUpointer_attribute) -> Option<usize> {
     })
 }
 
+/// The range of an address: a known one or, for memory that came with a module, what the device says.
+fn lookup(address: u64) -> Option<Range> {
+    super::find(address).or_else(|| {
+        session::existing().filter(|_| window::is_device(address))?;
+        let (mut start, mut length) = (CUdeviceptr(0), 0);
+        // SAFETY: local places.
+        let asked = unsafe { cuMemGetAddressRange_v2(&raw mut start, &raw mut length, CUdeviceptr(address)) };
+        let inside = address.checked_sub(start.0).is_some_and(|offset| offset < length as u64);
+        (asked == CUresult::SUCCESS && inside).then(|| Range {
+            start: start.0,
+            length: length as u64,
+            kind: Kind::Device,
+            device_pointer: start.0,
+            context: context::current().unwrap_or(0),
+            id: 0,
+            synchronous: false,
+        })
+    })
+}
+
 /// The attribute of an address, or CUDA's error for one that it does not know.
 pub(crate) fn get(attribute: CUpointer_attribute, address: u64) -> Result<Value, CUresult> {
     let bytes = size(attribute).ok_or(CUresult::ERROR_INVALID_VALUE)?;
-    let range = super::find(address).ok_or(CUresult::ERROR_INVALID_VALUE)?;
+    let range = lookup(address).ok_or(CUresult::ERROR_INVALID_VALUE)?;
     Ok(Value { value: of_range(attribute, address, &range)?, bytes })
 }
 
@@ -58,7 +82,7 @@ pub(crate) fn get(attribute: CUpointer_attribute, address: u64) -> Result<Value,
 /// ordinary memory.
 pub(crate) fn get_or_none(attribute: CUpointer_attribute, address: u64) -> Result<Value, CUresult> {
     let bytes = size(attribute).ok_or(CUresult::ERROR_INVALID_VALUE)?;
-    let value = match super::find(address) {
+    let value = match lookup(address) {
         Some(range) => of_range(attribute, address, &range).unwrap_or(0),
         None if attribute == CUpointer_attribute::DEVICE_ORDINAL => u64::from((-2_i32).cast_unsigned()),
         None => 0,

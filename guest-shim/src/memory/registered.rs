@@ -4,10 +4,13 @@
 //! reach it. Pages that cannot be shared (too scattered, mapped files, on the local transport anything but private
 //! anonymous memory) stay *staged*: the registration is known and copies work, but no GPU address is given, and a
 //! registration that asked for one fails.
+//!
+//! Unsafe code: advice about the application's pages.
 
 use virtio_spec::cuda::CUresult;
 
 use super::{Kind, find, insert, overlaps, pinned};
+use crate::transport::TransportError;
 use crate::{context, session};
 
 const PAGE: u64 = 4096;
@@ -33,7 +36,13 @@ pub(crate) fn register(address: u64, length: u64, flags: u32) -> Result<(), CUre
     let session = session::get()?;
     let first = address & !(PAGE - 1);
     let bytes = end.checked_next_multiple_of(PAGE).ok_or(CUresult::ERROR_INVALID_VALUE)? - first;
-    let region = match session.transport().register(first, bytes, false) {
+    let share = || session.transport().register(first, bytes, false);
+    let shared = match share() {
+        // Too many pieces, perhaps: huge pages make fewer.
+        Err(TransportError::NoMemory) if collapse(first, bytes) => share(),
+        shared => shared,
+    };
+    let region = match shared {
         Ok(region) => region,
         Err(_) if flags & DEVICE_MAP == 0 => {
             insert(address, length, Kind::Registered { flags, region: None }, 0, context);
@@ -51,6 +60,14 @@ pub(crate) fn register(address: u64, length: u64, flags: u32) -> Result<(), CUre
             Err(error)
         }
     }
+}
+
+/// Has the kernel put the pages together; true if it did so for any.
+fn collapse(address: u64, length: u64) -> bool {
+    let (Ok(place), Ok(length)) = (usize::try_from(address), usize::try_from(length)) else { return false };
+    let place = std::ptr::with_exposed_provenance_mut(place);
+    // SAFETY: changes which pages hold the application's memory, not what it holds.
+    unsafe { libc::madvise(place, length, libc::MADV_COLLAPSE) == 0 }
 }
 
 /// `cuMemHostUnregister`.

@@ -111,6 +111,11 @@ impl Lane {
         true
     }
 
+    /// Whether a late error waits to be taken.
+    pub(crate) fn has_deferred_error(&self) -> bool {
+        self.deferred_error.load(Ordering::Acquire) != 0
+    }
+
     /// Takes the late error of this lane's posted requests, if there is one.
     pub(crate) fn take_deferred_error(&self) -> Option<CUresult> {
         if self.deferred_error.load(Ordering::Acquire) == 0 {

@@ -46,6 +46,8 @@ pub(crate) struct Session {
     /// Held while a thread takes a lane or gives one back.
     leases: Mutex<()>,
     dead: AtomicBool,
+    /// Requests sent that may have given the GPU work.
+    work: AtomicU64,
 }
 
 static SESSION: AtomicPtr<Session> = AtomicPtr::new(std::ptr::null_mut());
@@ -133,6 +135,7 @@ impl Session {
             lanes: (0..layout.lane_count()).map(|index| Lane::new(&parts, index)).collect(),
             leases: Mutex::new(()),
             dead: AtomicBool::new(false),
+            work: AtomicU64::new(0),
         };
         session.kick();
         Ok(session)
@@ -165,6 +168,17 @@ impl Session {
     /// Whether kernels have printed something that the program has not been given yet.
     pub(crate) fn has_output(&self) -> bool {
         self.output_waiting.load(Ordering::Acquire) != 0 && !self.dead.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the GPU may have got work, once the request for it has been sent: whoever is told of the call's return then
+    /// sees it counted, and a synchronisation that missed the request does not count it.
+    pub(crate) fn note_work(&self) {
+        self.work.fetch_add(1, Ordering::Release);
+    }
+
+    /// Requests noted so far.
+    pub(crate) fn work(&self) -> u64 {
+        self.work.load(Ordering::Acquire)
     }
 
     fn next_sequence(&self) -> u64 {

@@ -80,13 +80,7 @@ fn free(call: &Call, pointer: CUdeviceptr) -> Result<()> {
     if pointer == CUdeviceptr(0) {
         return Ok(());
     }
-    let driver = call.driver();
-    match driver.memory.find(pointer.0) {
-        Some(found) if found.start == pointer.0 && matches!(found.kind, Kind::Device | Kind::Pool) => {}
-        _ => return Err(CUresult::ERROR_INVALID_VALUE),
-    }
-    driver.idle();
-    driver.memory.release(pointer.0, &[Kind::Device, Kind::Pool])?;
+    call.driver().release(pointer.0, &[Kind::Device, Kind::Pool], CUresult::ERROR_INVALID_VALUE)?;
     call.context.health.check()
 }
 
@@ -129,13 +123,7 @@ fn host_alloc(call: &Call, pointer: Out<*mut c_void>, bytes: usize, flags: u32) 
 }
 
 fn free_host(call: &Call, pointer: *mut c_void) -> Result<()> {
-    let (driver, start) = (call.driver(), address_of(pointer));
-    match driver.memory.find(start) {
-        Some(found) if found.start == start && found.kind == Kind::Pinned => {}
-        _ => return Err(CUresult::ERROR_INVALID_VALUE),
-    }
-    driver.idle();
-    driver.memory.release(start, &[Kind::Pinned])?;
+    call.driver().release(address_of(pointer), &[Kind::Pinned], CUresult::ERROR_INVALID_VALUE)?;
     call.context.health.check()
 }
 
@@ -174,16 +162,11 @@ fn register(call: &Call, pointer: *mut c_void, bytes: usize, flags: u32) -> Resu
 }
 
 fn unregister(call: &Call, pointer: *mut c_void) -> Result<()> {
-    let (driver, start) = (call.driver(), address_of(pointer));
     if pointer.is_null() {
         return Err(CUresult::ERROR_INVALID_VALUE);
     }
-    match driver.memory.find(start) {
-        Some(found) if found.start == start && found.kind == Kind::Registered => {}
-        _ => return Err(CUresult::ERROR_HOST_MEMORY_NOT_REGISTERED),
-    }
-    driver.idle();
-    driver.memory.release(start, &[Kind::Registered])?;
+    let absent = CUresult::ERROR_HOST_MEMORY_NOT_REGISTERED;
+    call.driver().release(address_of(pointer), &[Kind::Registered], absent)?;
     call.context.health.check()
 }
 
@@ -318,10 +301,8 @@ pub(super) fn alloc_async(
 
 fn free_async(call: &Call, pointer: CUdeviceptr, stream: CUstream) -> Result<()> {
     let (context, stream) = call.stream(stream)?;
-    match call.driver().memory.find(pointer.0) {
-        Some(found) if found.start == pointer.0 && matches!(found.kind, Kind::Device | Kind::Pool) => {}
-        _ => return Err(CUresult::ERROR_INVALID_VALUE),
-    }
+    let found = call.driver().memory.find_start(pointer.0, &[Kind::Device, Kind::Pool]);
+    found.ok_or(CUresult::ERROR_INVALID_VALUE)?;
     context.submit(&stream, Vec::new(), move |_: &Health| {
         // Freed twice, perhaps: then the first counts.
         let _ = driver().memory.release(pointer.0, &[Kind::Device, Kind::Pool]);

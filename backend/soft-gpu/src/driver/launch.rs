@@ -24,6 +24,10 @@ static STEPS: LazyLock<u64> = LazyLock::new(|| {
     std::env::var("SOFT_GPU_MAX_STEPS").ok().and_then(|text| text.parse().ok()).unwrap_or(MAX_STEPS)
 });
 
+/// Threads of one launch. Asked once: the answer takes longer than a small kernel.
+static WORKERS: LazyLock<usize> =
+    LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
+
 /// Shape of a launch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
@@ -184,7 +188,7 @@ fn run(function: &Function, shape: &Shape, params: &[u8], gpu: &Gpu, stack: u64)
         limits: LaunchLimits {
             steps: *STEPS,
             stack_bytes: u32::try_from(stack).unwrap_or(u32::MAX).max(default.stack_bytes),
-            workers: 0,
+            workers: *WORKERS,
         },
     };
     exec::run(&function.module.image, &launch, gpu, &CancelToken::new()).map_err(|fault| {
@@ -221,8 +225,8 @@ struct Gpu {
     heap: u64,
 }
 
-// SAFETY: extents are live ranges of the table. A range that ends while kernels may run is either device memory,
-// whose window is never unmapped, or is ended only after the context's work (`Driver::idle`).
+// SAFETY: extents are live ranges of the table. Device memory lies in a window that is never unmapped; other ranges are
+// unmapped only when all work that began before they left the table has ended (`Driver::release`).
 unsafe impl Device for Gpu {
     fn lookup(&self, address: u64) -> Option<Extent> {
         let found = driver().memory.find(address)?;

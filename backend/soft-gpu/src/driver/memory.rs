@@ -236,18 +236,40 @@ impl Memory {
         }
     }
 
-    /// Ends the live range that begins at `start`, if it is of one of `kinds`. Nothing may use it any more.
-    pub(crate) fn release(&self, start: u64, kinds: &[Kind]) -> Result<Allocation> {
-        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        let allocation = table.get(&start).copied().filter(|allocation| kinds.contains(&allocation.kind));
-        let allocation = allocation.ok_or(CUresult::ERROR_INVALID_VALUE)?;
-        table.remove(&start);
-        drop(table);
-        self.reclaim(&allocation);
-        Ok(allocation)
+    /// The live range that begins at `start`, if it is of one of `kinds`.
+    pub(crate) fn find_start(&self, start: u64, kinds: &[Kind]) -> Option<Allocation> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.get(&start).copied().filter(|found| kinds.contains(&found.kind))
     }
 
-    fn reclaim(&self, allocation: &Allocation) {
+    /// Takes a live range off the table: nothing that begins from now on finds it.
+    pub(crate) fn take(&self, start: u64, kinds: &[Kind]) -> Option<Allocation> {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let found = table.get(&start).copied().filter(|found| kinds.contains(&found.kind))?;
+        table.remove(&start);
+        Some(found)
+    }
+
+    /// Takes off the table all that a context made.
+    pub(crate) fn take_context(&self, context: u64) -> Vec<Allocation> {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let taken: Vec<_> =
+            table.values().filter(|allocation| allocation.context == context).copied().collect();
+        for allocation in &taken {
+            table.remove(&allocation.start);
+        }
+        taken
+    }
+
+    /// Ends device memory, whose window stays mapped whatever still runs.
+    pub(crate) fn release(&self, start: u64, kinds: &[Kind]) -> Result<()> {
+        let taken = self.take(start, kinds).ok_or(CUresult::ERROR_INVALID_VALUE)?;
+        self.reclaim(&taken);
+        Ok(())
+    }
+
+    /// Gives the memory of a range back that was taken off the table, and that nothing uses any more.
+    pub(crate) fn reclaim(&self, allocation: &Allocation) {
         match allocation.kind {
             Kind::Registered => {}
             Kind::Pinned => {
@@ -263,20 +285,6 @@ impl Memory {
                     window.used.fetch_sub(allocation.reserved, Ordering::Relaxed);
                 }
             }
-        }
-    }
-
-    /// Ends all that a context made.
-    pub(crate) fn release_context(&self, context: u64) {
-        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        let gone: Vec<_> =
-            table.values().filter(|allocation| allocation.context == context).copied().collect();
-        for allocation in &gone {
-            table.remove(&allocation.start);
-        }
-        drop(table);
-        for allocation in &gone {
-            self.reclaim(allocation);
         }
     }
 
@@ -350,7 +358,9 @@ mod tests {
         let mine = memory.allocate(1 << 20, 1, Kind::Device, 1).unwrap();
         let other = memory.allocate(1 << 20, 1, Kind::Device, 2).unwrap();
         let pinned = memory.allocate_pinned(10_000, 0, 1).unwrap();
-        memory.release_context(1);
+        for allocation in memory.take_context(1) {
+            memory.reclaim(&allocation);
+        }
         assert!(memory.find(mine).is_none() && memory.find(pinned).is_none() && memory.find(other).is_some());
         assert_eq!(memory.free_bytes(), before - (1 << 20));
     }

@@ -33,7 +33,7 @@ use event::Event;
 use handles::Table;
 use library::{Kernel, Library};
 use link::Linker;
-use memory::Memory;
+use memory::{Allocation, Kind, Memory};
 use module::{Function, Module};
 use queue::Stream;
 
@@ -91,10 +91,30 @@ impl Driver {
         }
     }
 
-    /// Waits until no context works: before memory that kernels may use goes away.
-    pub(crate) fn idle(&self) {
+    /// Waits for all work that any context was given so far.
+    fn idle(&self) {
         for context in self.contexts.all() {
             context.drain();
+        }
+    }
+
+    /// Ends a range of memory, after the work that was given before.
+    pub(crate) fn release(&self, start: u64, kinds: &[Kind], absent: CUresult) -> Result<()> {
+        self.memory.find_start(start, kinds).ok_or(absent)?;
+        self.idle();
+        let taken = self.memory.take(start, kinds).ok_or(absent)?;
+        self.reclaim(&[taken]);
+        Ok(())
+    }
+
+    /// Gives memory back that is off the table already.
+    fn reclaim(&self, taken: &[Allocation]) {
+        if taken.iter().any(|allocation| !allocation.is_device()) {
+            // Another thread's work may have begun just before.
+            self.idle();
+        }
+        for allocation in taken {
+            self.memory.reclaim(allocation);
         }
     }
 
@@ -112,6 +132,7 @@ impl Driver {
         for library in self.libraries.all() {
             library.forget_context(handle);
         }
-        self.memory.release_context(handle);
+        let taken = self.memory.take_context(handle);
+        self.reclaim(&taken);
     }
 }

@@ -13,6 +13,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use virtio_spec::calls;
 use virtio_spec::cuda::*;
 
+mod memory;
+mod streams;
+
 use super::{
     contexts::*, copies::*, devices::*, functions::*, launches::*, lookup, memory::*, modules::*, streams::*,
 };
@@ -281,168 +284,6 @@ fn linked_parts_become_a_module() {
     drop(gpu);
 }
 
-/// Runs on a stream's thread and waits for the test to let it go.
-extern "C" fn hold(gate: *mut c_void) {
-    let gate = unsafe { &*gate.cast::<Mutex<()>>() };
-    drop(gate.lock());
-}
-
-extern "C" fn count(counter: *mut c_void) {
-    let counter = unsafe { &*counter.cast::<AtomicU32>() };
-    counter.fetch_add(1, Ordering::SeqCst);
-}
-
-#[test]
-fn work_is_queued_and_queries_say_so() {
-    let gpu = Fixture::new();
-    let (stream, event) = (gpu.stream(1), gpu.event());
-    let gate = Mutex::new(());
-    let closed = gate.lock();
-    let place = (&raw const gate).cast_mut().cast();
-    assert_eq!(unsafe { cuLaunchHostFunc(stream, Some(hold), place) }, CUresult::SUCCESS);
-    assert_eq!(unsafe { cuEventRecord(event, stream) }, CUresult::SUCCESS);
-    assert_eq!(unsafe { cuStreamQuery(stream) }, CUresult::ERROR_NOT_READY);
-    assert_eq!(unsafe { cuEventQuery(event) }, CUresult::ERROR_NOT_READY);
-    drop(closed);
-    assert_eq!(unsafe { cuEventSynchronize(event) }, CUresult::SUCCESS);
-    assert_eq!(unsafe { cuStreamSynchronize(stream) }, CUresult::SUCCESS);
-    assert_eq!(unsafe { cuStreamQuery(stream) }, CUresult::SUCCESS);
-}
-
-#[test]
-fn the_default_stream_waits_for_blocking_streams_only() {
-    let gpu = Fixture::new();
-    let (blocking, free) = (gpu.stream(0), gpu.stream(1));
-    let gates = [Mutex::new(()), Mutex::new(())];
-    let closed = [gates[0].lock(), gates[1].lock()];
-    for (stream, gate) in [(blocking, &gates[0]), (free, &gates[1])] {
-        let place = std::ptr::from_ref(gate).cast_mut().cast();
-        assert_eq!(unsafe { cuLaunchHostFunc(stream, Some(hold), place) }, CUresult::SUCCESS);
-    }
-    let counter = AtomicU32::new(0);
-    let place = (&raw const counter).cast_mut().cast();
-    assert_eq!(unsafe { cuLaunchHostFunc(CUstream(0), Some(count), place) }, CUresult::SUCCESS);
-    assert_eq!(unsafe { cuStreamQuery(CUstream(0)) }, CUresult::ERROR_NOT_READY);
-    let [first, second] = closed;
-    drop(first);
-    assert_eq!(unsafe { cuStreamSynchronize(CUstream(0)) }, CUresult::SUCCESS);
-    assert_eq!(counter.load(Ordering::SeqCst), 1);
-    assert_eq!(unsafe { cuStreamQuery(free) }, CUresult::ERROR_NOT_READY);
-    drop(second);
-    assert_eq!(unsafe { cuCtxSynchronize() }, CUresult::SUCCESS);
-}
-
-#[test]
-fn a_stream_waits_for_another_streams_event() {
-    let gpu = Fixture::new();
-    let (first, second, event) = (gpu.stream(1), gpu.stream(1), gpu.event());
-    let gate = Mutex::new(());
-    let closed = gate.lock();
-    let place = (&raw const gate).cast_mut().cast();
-    assert_eq!(unsafe { cuLaunchHostFunc(first, Some(hold), place) }, CUresult::SUCCESS);
-    assert_eq!(unsafe { cuEventRecord(event, first) }, CUresult::SUCCESS);
-    assert_eq!(unsafe { cuStreamWaitEvent(second, event, 0) }, CUresult::SUCCESS);
-    assert_eq!(unsafe { cuStreamQuery(second) }, CUresult::ERROR_NOT_READY);
-    drop(closed);
-    assert_eq!(unsafe { cuStreamSynchronize(second) }, CUresult::SUCCESS);
-    assert_eq!(unsafe { cuEventQuery(event) }, CUresult::SUCCESS);
-}
-
-#[test]
-fn elapsed_time_needs_two_recorded_timed_events() {
-    let gpu = Fixture::new();
-    let (start, end) = (gpu.event(), gpu.event());
-    let mut milliseconds = -1.0;
-    let elapsed = |milliseconds: &mut f32| unsafe { cuEventElapsedTime(milliseconds, start, end) };
-    assert_eq!(elapsed(&mut milliseconds), CUresult::ERROR_INVALID_HANDLE);
-    for event in [start, end] {
-        assert_eq!(unsafe { cuEventRecord(event, CUstream(0)) }, CUresult::SUCCESS);
-    }
-    assert_eq!(unsafe { cuEventSynchronize(end) }, CUresult::SUCCESS);
-    assert_eq!(elapsed(&mut milliseconds), CUresult::SUCCESS);
-    assert!(milliseconds >= 0.0, "{milliseconds}");
-    drop(gpu);
-}
-
-#[test]
-fn a_copy_from_pageable_memory_takes_the_values_of_the_call() {
-    let gpu = Fixture::new();
-    let stream = gpu.stream(1);
-    let gate = Mutex::new(());
-    let closed = gate.lock();
-    let place = (&raw const gate).cast_mut().cast();
-    assert_eq!(unsafe { cuLaunchHostFunc(stream, Some(hold), place) }, CUresult::SUCCESS);
-    let target = gpu.alloc(8);
-    let mut values = [1_u32, 2];
-    let queued = unsafe { cuMemcpyHtoDAsync_v2(target, values.as_ptr().cast(), 8, stream) };
-    assert_eq!(queued, CUresult::SUCCESS);
-    values.fill(9);
-    drop(closed);
-    assert_eq!(unsafe { cuStreamSynchronize(stream) }, CUresult::SUCCESS);
-    assert_eq!(gpu.read(target, 2), [1, 2]);
-    assert_eq!(values, [9, 9]);
-}
-
-#[test]
-fn rows_are_copied_with_their_pitches() {
-    let gpu = Fixture::new();
-    let source = gpu.upload(&(0..64).collect::<Vec<_>>());
-    let mut rows = [0_u32; 9];
-    let mut copy = CUDA_MEMCPY2D {
-        srcXInBytes: 4,
-        srcY: 1,
-        srcMemoryType: CUmemorytype::DEVICE,
-        srcHost: std::ptr::null(),
-        srcDevice: source,
-        srcArray: CUarray(0),
-        srcPitch: 32,
-        dstXInBytes: 0,
-        dstY: 0,
-        dstMemoryType: CUmemorytype::HOST,
-        dstHost: rows.as_mut_ptr().cast(),
-        dstDevice: CUdeviceptr(0),
-        dstArray: CUarray(0),
-        dstPitch: 12,
-        WidthInBytes: 12,
-        Height: 3,
-    };
-    assert_eq!(unsafe { cuMemcpy2D_v2(&raw const copy) }, CUresult::SUCCESS);
-    assert_eq!(rows, [9, 10, 11, 17, 18, 19, 25, 26, 27]);
-    copy.srcPitch = 8;
-    assert_eq!(unsafe { cuMemcpy2D_v2(&raw const copy) }, CUresult::ERROR_INVALID_VALUE);
-}
-
-#[test]
-fn fills_are_aligned_and_bounded() {
-    let gpu = Fixture::new();
-    let pointer = gpu.upload(&[0; 8]);
-    assert_eq!(unsafe { cuMemsetD32_v2(CUdeviceptr(pointer.0 + 4), 0x0102_0304, 2) }, CUresult::SUCCESS);
-    assert_eq!(unsafe { cuMemsetD2D8_v2(CUdeviceptr(pointer.0 + 16), 8, 0xff, 2, 2) }, CUresult::SUCCESS);
-    assert_eq!(gpu.read(pointer, 8), [0, 0x0102_0304, 0x0102_0304, 0, 0xffff, 0, 0xffff, 0]);
-    let refused = CUresult::ERROR_INVALID_VALUE;
-    assert_eq!(unsafe { cuMemsetD32_v2(CUdeviceptr(pointer.0 + 2), 0, 1) }, refused);
-    assert_eq!(unsafe { cuMemsetD8_v2(pointer, 0, 33) }, refused);
-}
-
-#[test]
-fn pointers_tell_what_they_are() {
-    let gpu = Fixture::new();
-    let device = gpu.alloc(1000);
-    let mut kind = CUmemorytype(0);
-    let ask = |kind: &mut CUmemorytype, pointer| unsafe {
-        cuPointerGetAttribute(std::ptr::from_mut(kind).cast(), CUpointer_attribute::MEMORY_TYPE, pointer)
-    };
-    assert_eq!(ask(&mut kind, CUdeviceptr(device.0 + 999)), CUresult::SUCCESS);
-    assert_eq!(kind, CUmemorytype::DEVICE);
-    assert_eq!(ask(&mut kind, CUdeviceptr(device.0 + 1000)), CUresult::ERROR_INVALID_VALUE);
-    let mut host = null_mut();
-    assert_eq!(unsafe { cuMemHostAlloc(&raw mut host, 100, 0) }, CUresult::SUCCESS);
-    let pinned = CUdeviceptr(host.expose_provenance() as u64);
-    assert_eq!((ask(&mut kind, pinned), kind), (CUresult::SUCCESS, CUmemorytype::HOST));
-    assert_eq!(unsafe { cuMemFreeHost(host) }, CUresult::SUCCESS);
-    assert_eq!(ask(&mut kind, pinned), CUresult::ERROR_INVALID_VALUE);
-}
-
 #[test]
 fn the_primary_context_keeps_its_handle_and_loses_its_memory() {
     assert_eq!(unsafe { cuInit(0) }, CUresult::SUCCESS);
@@ -459,21 +300,6 @@ fn the_primary_context_keeps_its_handle_and_loses_its_memory() {
     assert_eq!(unsafe { cuDevicePrimaryCtxRelease_v2(CUdevice(0)) }, CUresult::SUCCESS);
     let once_more = unsafe { cuDevicePrimaryCtxRelease_v2(CUdevice(0)) };
     assert_eq!(once_more, CUresult::ERROR_INVALID_CONTEXT);
-}
-
-#[test]
-fn the_driver_cannot_be_called_from_a_host_function() {
-    extern "C" fn call(result: *mut c_void) {
-        let answer = unsafe { cuCtxSynchronize() };
-        unsafe { &*result.cast::<AtomicU32>() }.store(answer.0, Ordering::SeqCst);
-    }
-    let gpu = Fixture::new();
-    let result = AtomicU32::new(0);
-    let place = (&raw const result).cast_mut().cast();
-    assert_eq!(unsafe { cuLaunchHostFunc(CUstream(0), Some(call), place) }, CUresult::SUCCESS);
-    assert_eq!(unsafe { cuCtxSynchronize() }, CUresult::SUCCESS);
-    assert_eq!(CUresult(result.load(Ordering::SeqCst)), CUresult::ERROR_NOT_PERMITTED);
-    drop(gpu);
 }
 
 #[test]

@@ -9,19 +9,21 @@ use super::warp::{Env, Trouble, Warp, lanes_of};
 use crate::ptx::ir::{Atomic, AtomicOp, Memory, WARP};
 
 impl Warp {
+    /// Executes an atomic; true if it left some lane's memory as it was, as one that waits for others does.
     pub(super) fn atomic(
         &mut self,
         env: &mut Env<'_, '_>,
         atomic: &Atomic,
         base: u32,
         active: u32,
-    ) -> Result<(), Trouble> {
+    ) -> Result<bool, Trouble> {
         let mut rooms = [[0; WARP]; 3];
         let [room_a, room_b, room_c] = &mut rooms;
         let addresses = self.fetch(env, atomic.address.base, base, room_a);
         let values = self.fetch(env, atomic.value, base, room_b);
         let others = self.fetch(env, atomic.other, base, room_c);
         let mut out = [0; WARP];
+        let mut unchanged = false;
         let (op, width) = (atomic.op, atomic.width);
         for lane in lanes_of(active) {
             let (memory, at) =
@@ -49,9 +51,15 @@ impl Warp {
                 }
                 Memory::Local | Memory::Param => return Err(refuse(FaultKind::InvalidAddressSpace)),
             };
+            unchanged |= match op {
+                AtomicOp::CompareExchange => out[lane] != value,
+                AtomicOp::Exchange => out[lane] == value,
+                AtomicOp::Add | AtomicOp::Or => value == 0,
+                _ => false,
+            };
         }
         self.fill(base, atomic.to, active, &out);
-        Ok(())
+        Ok(unchanged)
     }
 }
 

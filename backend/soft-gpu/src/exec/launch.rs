@@ -15,6 +15,8 @@ use crate::ptx::{Function, FunctionKind};
 
 /// Shared memory that one block can have.
 const SHARED_LIMIT: u64 = 228 << 10;
+/// Registers of all blocks that must be resident at once, in bytes.
+const REGISTER_LIMIT: u64 = 4 << 30;
 /// Blocks that one worker of a launch that is not cooperative has at a time, at most.
 const RESIDENT: usize = 256;
 
@@ -178,6 +180,12 @@ pub(super) fn run(
     let (shared, blocks) =
         check(function, launch).map_err(|detail| fault(FaultKind::OutOfResources, launch, image, detail))?;
     let routine = image.functions.get(launch.entry);
+    let warps = launch.block.iter().map(|n| u64::from(*n)).product::<u64>().div_ceil(32);
+    let registers = warps * routine.map_or(0, |routine| u64::from(routine.slots)) * 256;
+    let together = if launch.cooperative { blocks } else { 1 };
+    if registers.saturating_mul(together) > REGISTER_LIMIT {
+        return Err(fault(FaultKind::OutOfResources, launch, image, "too many registers"));
+    }
     let grid = Grid {
         image,
         launch,

@@ -88,17 +88,35 @@ impl Warp {
         let base = group.base;
         match op {
             Op::Unary { f, to, a, imm } => {
+                if active == u32::MAX
+                    && let Some((room, [a])) = self.in_place(base, *to, [*a])
+                {
+                    f(room, a, *imm);
+                    return Ok(Next::Following);
+                }
                 let (mut out, mut room) = ([0; WARP], [0; WARP]);
                 f(&mut out, self.fetch(env, *a, base, &mut room), *imm);
                 self.fill(base, *to, active, &out);
             }
             Op::Binary { f, to, a, b, imm } => {
+                if active == u32::MAX
+                    && let Some((room, [a, b])) = self.in_place(base, *to, [*a, *b])
+                {
+                    f(room, a, b, *imm);
+                    return Ok(Next::Following);
+                }
                 let (mut out, mut room_a, mut room_b) = ([0; WARP], [0; WARP], [0; WARP]);
                 let a = self.fetch(env, *a, base, &mut room_a);
                 f(&mut out, a, self.fetch(env, *b, base, &mut room_b), *imm);
                 self.fill(base, *to, active, &out);
             }
             Op::Ternary { f, to, a, b, c, imm } => {
+                if active == u32::MAX
+                    && let Some((room, [a, b, c])) = self.in_place(base, *to, [*a, *b, *c])
+                {
+                    f(room, a, b, c, *imm);
+                    return Ok(Next::Following);
+                }
                 let mut out = [0; WARP];
                 let (mut room_a, mut room_b, mut room_c) = ([0; WARP], [0; WARP], [0; WARP]);
                 let a = self.fetch(env, *a, base, &mut room_a);
@@ -117,8 +135,9 @@ impl Warp {
             Op::Load(load) => self.load(env, load, base, active, fuel)?,
             Op::Store(store) => self.store(env, store, base, active)?,
             Op::Atomic(atomic) => {
-                self.spend(POLL_COST / 4, fuel);
-                self.atomic(env, atomic, base, active)?;
+                if self.atomic(env, atomic, base, active)? {
+                    self.spend(POLL_COST, fuel);
+                }
             }
             Op::Pack { to, bits, from } => self.pack(env, (*to, *bits), from, base, active),
             Op::Unpack { to, bits, from } => self.unpack(env, to, (*bits, *from), base, active),
@@ -204,26 +223,24 @@ impl Warp {
         if load.polls {
             self.spend(POLL_COST, fuel);
         }
-        let mut room = [0; WARP];
-        let addresses = *self.fetch(env, load.address.base, base, &mut room);
-        let mut out = [[0; WARP]; 8];
         let step = u64::from(load.width);
         let whole = step * u64::from(load.to.count);
-        for lane in lanes_of(active) {
-            let (memory, at) =
-                Self::place(&load.address, addresses[lane]).map_err(|refused| refusal(&refused, lane))?;
-            if at & (whole - 1) != 0 {
-                let refused = Refused { kind: FaultKind::MisalignedAddress, address: at };
-                return Err(refusal(&refused, lane));
-            }
-            for (element, out) in (0u64..).zip(out.iter_mut().take(usize::from(load.to.count))) {
+        let mut room = [0; WARP];
+        let addresses = *self.fetch(env, load.address.base, base, &mut room);
+        for (element, slot) in (0u64..).zip(load.to.iter()) {
+            let mut out = [0; WARP];
+            for lane in lanes_of(active) {
+                let (memory, at) =
+                    Self::place(&load.address, addresses[lane]).map_err(|refused| refusal(&refused, lane))?;
+                if at & (whole - 1) != 0 {
+                    let refused = Refused { kind: FaultKind::MisalignedAddress, address: at };
+                    return Err(refusal(&refused, lane));
+                }
                 let at = at + element * step;
                 let value = self.read_lane(env, memory, at, load.width, load.polls, lane)?;
                 out[lane] = if load.signed { extend(value, load.width) & load.mask } else { value };
             }
-        }
-        for (slot, values) in load.to.iter().zip(&out) {
-            self.fill(base, slot, active, values);
+            self.fill(base, slot, active, &out);
         }
         Ok(())
     }

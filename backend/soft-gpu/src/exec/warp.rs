@@ -87,9 +87,15 @@ pub(super) fn bit(mask: u32, lane: usize) -> bool {
     mask >> (lane & 31) & 1 != 0
 }
 
-/// The lanes in a mask.
+/// The lanes in a mask, lowest first.
+#[inline(always)]
 pub(super) fn lanes_of(mask: u32) -> impl Iterator<Item = usize> {
-    (0..WARP).filter(move |lane| bit(mask, *lane))
+    let mut rest = mask;
+    std::iter::from_fn(move || {
+        let lane = (rest != 0).then_some(rest.trailing_zeros() as usize)?;
+        rest &= rest - 1;
+        Some(lane & 31)
+    })
 }
 
 pub(super) fn first_lane(mask: u32) -> u32 {
@@ -270,6 +276,37 @@ impl Warp {
         if let Some(to) = register.and_then(|lanes| lanes.get_mut(lane)) {
             *to = value;
         }
+    }
+
+    /// Room for the result of an instruction of all lanes, and the operands that lie in other registers; `None`
+    /// if one is no register or is the result's own.
+    #[inline(always)]
+    pub(super) fn in_place<const N: usize>(
+        &mut self,
+        base: u32,
+        to: Slot,
+        from: [Source; N],
+    ) -> Option<(&mut Lanes, [&Lanes; N])> {
+        if to == NONE {
+            return None;
+        }
+        let at = |slot: Slot| base.wrapping_add(slot) as usize;
+        let target = at(to);
+        let mut slots = [0; N];
+        for (slot, source) in slots.iter_mut().zip(from) {
+            match source {
+                Source::Slot(from) if from != to => *slot = at(from),
+                _ => return None,
+            }
+        }
+        let (below, rest) = self.registers.split_at_mut_checked(target)?;
+        let (room, above) = rest.split_first_mut()?;
+        let (below, above) = (&*below, &*above);
+        let operand = |slot: usize| {
+            let lanes = if slot < target { below.get(slot) } else { above.get(slot - target - 1) };
+            lanes.unwrap_or(&ZERO)
+        };
+        Some((room, slots.map(operand)))
     }
 
     /// A value for all lanes of the frame at `base`.

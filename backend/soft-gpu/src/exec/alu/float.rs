@@ -140,6 +140,10 @@ fn fma_single(a: f32, b: f32, c: f32, imm: u32) -> u32 {
     finish(narrow(sum, imm), imm)
 }
 
+fn fma_general(to: &mut Lanes, a: &Lanes, b: &Lanes, c: &Lanes, imm: u32) {
+    lanes3(to, a, b, c, |a: f32, b: f32, c: f32| fma_single(a, b, c, imm));
+}
+
 fn fma_plain(to: &mut Lanes, a: &Lanes, b: &Lanes, c: &Lanes, _: u32) {
     lanes3(to, a, b, c, |a: f32, b: f32, c: f32| canonical(a.mul_add(b, c)));
 }
@@ -151,11 +155,18 @@ fn fma_plain64(to: &mut Lanes, a: &Lanes, b: &Lanes, c: &Lanes, _: u32) {
 /// The same loops where the processor has the instruction; without it `mul_add` is a library call.
 #[cfg(target_arch = "x86_64")]
 mod with_fma {
-    use super::{Lanes, fma_plain, fma_plain64};
+    use super::{Lanes, fma_general, fma_plain, fma_plain64};
 
     #[target_feature(enable = "avx2,fma")]
     fn single_inner(to: &mut Lanes, a: &Lanes, b: &Lanes, c: &Lanes) {
         super::lanes3(to, a, b, c, |a: f32, b: f32, c: f32| super::canonical(a.mul_add(b, c)));
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    fn flushing_inner(to: &mut Lanes, a: &Lanes, b: &Lanes, c: &Lanes) {
+        super::lanes3(to, a, b, c, |a: f32, b: f32, c: f32| {
+            super::finish(super::flush(a).mul_add(super::flush(b), super::flush(c)), super::FTZ)
+        });
     }
 
     #[target_feature(enable = "avx2,fma")]
@@ -176,6 +187,15 @@ mod with_fma {
         }
     }
 
+    pub(super) fn flushing(to: &mut Lanes, a: &Lanes, b: &Lanes, c: &Lanes, imm: u32) {
+        if available() {
+            // SAFETY: the processor has just been found to have both features.
+            unsafe { flushing_inner(to, a, b, c) }
+        } else {
+            fma_general(to, a, b, c, imm);
+        }
+    }
+
     pub(super) fn double(to: &mut Lanes, a: &Lanes, b: &Lanes, c: &Lanes, imm: u32) {
         if available() {
             // SAFETY: the processor has just been found to have both features.
@@ -188,13 +208,14 @@ mod with_fma {
 
 #[cfg(not(target_arch = "x86_64"))]
 mod with_fma {
-    pub(super) use super::{fma_plain as single, fma_plain64 as double};
+    pub(super) use super::{fma_general as flushing, fma_plain as single, fma_plain64 as double};
 }
 
 pub(crate) fn fma(ty: Type, imm: u32) -> Option<Ternary> {
     Some(match (ty, imm) {
         (Type::F32, 0) => with_fma::single,
-        (Type::F32, _) => ternary!(|a: f32, b: f32, c: f32, imm| fma_single(a, b, c, imm)),
+        (Type::F32, FTZ) => with_fma::flushing,
+        (Type::F32, _) => fma_general,
         (Type::F64, 0) => with_fma::double,
         (Type::F64, _) => {
             ternary!(|a: f64, b: f64, c: f64, imm| directed(Wide::Fma, a, b, c, Mode::from_bits(imm)))
@@ -316,7 +337,19 @@ pub(crate) fn pick(a: f64, b: f64, imm: u32, max: bool) -> f64 {
     if imm & XORSIGN != 0 { if sign { -result } else { result } } else { result }
 }
 
-pub(crate) fn min_max(ty: Type, max: bool) -> Option<Binary> {
+/// Whether `a` comes before `b`, -0 before +0.
+#[inline(always)]
+fn below(a: f32, b: f32) -> bool {
+    a < b || a == b && a.is_sign_negative()
+}
+
+/// `a` or `b`, or the one that is a number.
+#[inline(always)]
+fn plain_pick(a: f32, b: f32, first: bool) -> u32 {
+    if b.is_nan() || first && !a.is_nan() { canonical(a) } else { canonical(b) }
+}
+
+pub(crate) fn min_max(ty: Type, max: bool, imm: u32) -> Option<Binary> {
     macro_rules! single {
         ($max:literal) => {
             binary!(|a: f32, b: f32, imm| {
@@ -326,6 +359,8 @@ pub(crate) fn min_max(ty: Type, max: bool) -> Option<Binary> {
         };
     }
     Some(match (ty, max) {
+        (Type::F32, false) if imm == 0 => binary!(|a: f32, b: f32| plain_pick(a, b, below(a, b))),
+        (Type::F32, true) if imm == 0 => binary!(|a: f32, b: f32| plain_pick(a, b, !below(a, b))),
         (Type::F32, false) => single!(false),
         (Type::F32, true) => single!(true),
         (Type::F64, false) => binary!(|a: f64, b: f64| pick(a, b, 0, false)),
@@ -413,7 +448,10 @@ mod tests {
         let nan = apply2(add(Type::F32, 0).expect("add"), f(f32::INFINITY), f(f32::NEG_INFINITY), 0);
         assert_eq!(nan, 0x7fff_ffff);
         assert_eq!(apply1(sqrt(Type::F32, 0).expect("sqrt"), f(-1.0), 0), 0x7fff_ffff);
-        assert_eq!(apply2(min_max(Type::F32, true).expect("max"), 0xffc0_1234, 0xffc0_0001, 0), 0x7fff_ffff);
+        assert_eq!(
+            apply2(min_max(Type::F32, true, 0).expect("max"), 0xffc0_1234, 0xffc0_0001, 0),
+            0x7fff_ffff
+        );
         assert_eq!(apply3(fma(Type::F32, 0).expect("fma"), f(0.0), f(f32::INFINITY), 0, 0), 0x7fff_ffff);
     }
 
@@ -467,10 +505,18 @@ mod tests {
 
     #[test]
     fn minimum_and_maximum() {
-        assert_eq!(op2(min_max(Type::F32, false), -0.0, 0.0, 0).to_bits(), 0x8000_0000);
-        assert_eq!(op2(min_max(Type::F32, true), f32::NAN, 2.0, 0), 2.0);
-        assert!(op2(min_max(Type::F32, true), f32::NAN, 2.0, NAN).is_nan());
-        assert_eq!(op2(min_max(Type::F32, true), -3.0, 2.0, XORSIGN | ABS), -3.0);
+        for (a, b) in
+            [(1.0f32, 2.0f32), (2.0, 1.0), (-0.0, 0.0), (0.0, -0.0), (f32::NAN, 1.0), (1.0, f32::NAN)]
+        {
+            for max in [false, true] {
+                let slow = F32.round(pick(f64::from(a), f64::from(b), 0, max), Mode::Nearest);
+                assert_eq!(op2(min_max(Type::F32, max, 0), a, b, 0).to_bits(), slow, "{a} {b} {max}");
+            }
+        }
+        assert_eq!(op2(min_max(Type::F32, false, 0), -0.0, 0.0, 0).to_bits(), 0x8000_0000);
+        assert_eq!(op2(min_max(Type::F32, true, 0), f32::NAN, 2.0, 0), 2.0);
+        assert!(op2(min_max(Type::F32, true, NAN), f32::NAN, 2.0, NAN).is_nan());
+        assert_eq!(op2(min_max(Type::F32, true, XORSIGN | ABS), -3.0, 2.0, XORSIGN | ABS), -3.0);
     }
 
     #[test]

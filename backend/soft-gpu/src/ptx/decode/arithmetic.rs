@@ -259,7 +259,7 @@ impl Body<'_, '_> {
                     }
                     imm |= XORSIGN | ABS;
                 }
-                let f = float::min_max(ty, name == "max").filter(|_| single || imm == 0);
+                let f = float::min_max(ty, name == "max", imm).filter(|_| single || imm == 0);
                 if operands.len() == 4 {
                     return self.three_way(f, imm, ty, m, operands);
                 }

@@ -216,3 +216,81 @@ fn last_used_is_written(vring: &Vring, memory: &Memory) -> bool {
     let length_at = element.saturating_add(4);
     memory.memory().read_obj::<u32>(GuestAddress(length_at)).is_ok_and(|length| length != 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: u16 = 16;
+    const USED: u64 = 0x3000;
+
+    /// A queue that runs, at this index.
+    fn queue(index: u16) -> (Vring, Memory) {
+        let guest = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x1_0000)]).unwrap();
+        let memory = GuestMemoryAtomic::new(guest);
+        let vring = Vring::new(memory.clone(), SIZE).unwrap();
+        vring.set_queue_info(0x1000, 0x2000, USED).unwrap();
+        vring.set_queue_next_avail(index);
+        vring.set_queue_next_used(index);
+        vring.set_queue_ready(true);
+        vring.set_enabled(true);
+        (vring, memory)
+    }
+
+    #[test]
+    fn a_queue_that_goes_on_is_told_from_one_that_was_set_up_anew() {
+        let (vring, memory) = queue(7);
+        let before = Position::of(&vring);
+        assert!(before.continues(before, &vring, &memory));
+        vring.set_queue_next_avail(0);
+        vring.set_queue_next_used(0);
+        assert!(!Position::of(&vring).continues(before, &vring, &memory));
+    }
+
+    #[test]
+    fn a_queue_that_has_come_round_to_zero_goes_on_too() {
+        let (vring, memory) = queue(0);
+        let before = Position::of(&vring);
+        assert!(!before.continues(before, &vring, &memory), "a fresh ring");
+        let last_length = USED + 4 + 8 * u64::from(SIZE - 1) + 4;
+        memory.memory().write_obj(24_u32, GuestAddress(last_length)).unwrap();
+        assert!(before.continues(before, &vring, &memory));
+    }
+
+    #[test]
+    fn a_queue_elsewhere_is_another() {
+        let (vring, memory) = queue(7);
+        let before = Position::of(&vring);
+        vring.set_queue_info(0x1000, 0x2000, USED + 0x1000).unwrap();
+        assert!(!Position::of(&vring).continues(before, &vring, &memory));
+    }
+
+    #[test]
+    fn nothing_is_taken_from_a_queue_that_does_not_run() {
+        let (vring, memory) = queue(0);
+        memory.memory().write_obj(1_u16, GuestAddress(0x2002)).unwrap();
+        vring.set_enabled(false);
+        assert!(matches!(next(&vring, &memory, 64), Next::Empty));
+        vring.set_enabled(true);
+        vring.set_queue_ready(false);
+        assert!(matches!(next(&vring, &memory, 64), Next::Empty));
+        vring.set_queue_ready(true);
+        assert!(matches!(next(&vring, &memory, 64), Next::Chain(..) | Next::Bad { .. }));
+    }
+
+    #[test]
+    fn a_head_outside_the_table_breaks_the_queue() {
+        let (vring, memory) = queue(0);
+        memory.memory().write_obj(SIZE, GuestAddress(0x2004)).unwrap();
+        memory.memory().write_obj(1_u16, GuestAddress(0x2002)).unwrap();
+        assert!(matches!(next(&vring, &memory, 64), Next::Broken(_)));
+    }
+
+    #[test]
+    fn a_driver_that_cannot_be_woken_yet_is_owed_it() {
+        let (vring, memory) = queue(0);
+        let taken = Taken { head: 3, room: Vec::new() };
+        assert_eq!(give_back(&vring, &memory, &taken, &[]), Ok(Told::NotYet));
+        assert_eq!(wake(&vring), Told::NotYet);
+    }
+}

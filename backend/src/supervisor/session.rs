@@ -426,3 +426,7 @@ fn after(time: Duration) -> Instant {
     let now = Instant::now();
     now.checked_add(time).unwrap_or(now)
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

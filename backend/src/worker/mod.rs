@@ -25,7 +25,6 @@ use std::{
     mem::offset_of,
     os::fd::{AsFd, OwnedFd},
     path::Path,
-    process::ExitCode,
     sync::{Arc, atomic::Ordering},
 };
 
@@ -94,14 +93,14 @@ impl WorkerError {
 }
 
 /// The worker process.
-pub(crate) fn run() -> ExitCode {
+pub(crate) fn run() -> ! {
     match serve_session() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => exit(0),
         Err(error) => {
             // A guest can bring some of these about as often as it likes.
             let level = if error.concerns_host() { log::Level::Error } else { log::Level::Debug };
             log::log!(level, "{}", crate::chain(&error));
-            ExitCode::FAILURE
+            exit(1)
         }
     }
 }
@@ -120,13 +119,10 @@ fn serve_session() -> Result<(), WorkerError> {
     let result = Driver::load(Path::new(&driver_path))
         .map_err(WorkerError::from)
         .and_then(|driver| shell.serve(&Arc::new(driver)));
-    match result {
-        Ok(()) => exit(),
-        Err(error) => {
-            shell.refuse();
-            Err(error)
-        }
+    if result.is_err() {
+        shell.refuse();
     }
+    result
 }
 
 /// The discovery process: writes which driver is taken (its index) and the device information to its standard input,
@@ -158,7 +154,7 @@ pub(crate) fn discover() -> Result<(), WorkerError> {
             rustix::io::retry_on_intr(|| rustix::io::write(&output, rest)).map_err(WorkerError::Link)?;
         rest = rest.get(written..).unwrap_or_default();
     }
-    exit()
+    exit(0)
 }
 
 /// The drivers' paths; starts logging with the filter that precedes them.
@@ -182,9 +178,9 @@ fn no_devices() -> Vec<u8> {
 
 /// Ends without running what libraries have registered for the end of the process: a CUDA driver that waits for the
 /// GPU there would keep the guest's memory.
-fn exit() -> ! {
+fn exit(status: i32) -> ! {
     // SAFETY: ends the process; the kernel takes everything back.
-    unsafe { libc::_exit(0) }
+    unsafe { libc::_exit(status) }
 }
 
 /// Ends the process when the supervisor's end of the link is closed, whatever the other threads are doing.
@@ -193,11 +189,11 @@ fn end_with(link: Arc<OwnedFd>) -> Result<(), WorkerError> {
         // No flags: only the end of the connection is reported.
         let mut ends = [PollFd::new(&*link, PollFlags::empty())];
         match rustix::event::poll(&mut ends, None) {
-            Ok(_) => exit(),
+            Ok(_) => exit(0),
             Err(Errno::INTR) => {}
             Err(error) => {
                 log::error!("the supervisor cannot be watched: {error}");
-                exit();
+                exit(0);
             }
         }
     };
@@ -227,7 +223,7 @@ struct Shell {
 impl Shell {
     /// Waits for the first command and does it.
     fn start(link: Arc<OwnedFd>) -> Result<Self, WorkerError> {
-        let Some((kind, command, pieces, descriptors)) = receive(&link, RecvFlags::empty())? else { exit() };
+        let Some((kind, command, pieces, descriptors)) = receive(&link, RecvFlags::empty())? else { exit(0) };
         if kind != Kind::Start {
             return Err(WorkerError::Command);
         }
@@ -243,6 +239,8 @@ impl Shell {
                 return Err(WorkerError::Memory(error));
             }
         };
+        // Behind them lies all of the guest's RAM.
+        drop(files);
         let notifier = match call {
             Some(eventfd) => Notifier::call(eventfd),
             None => Notifier::futex(Arc::clone(&memory)),

@@ -36,7 +36,11 @@ fn build_folder() -> PathBuf {
 }
 
 /// The backend's executable, built if need be with the profile of this test.
-fn executable() -> &'static Path {
+///
+/// # Panics
+/// It does not build.
+#[must_use]
+pub fn executable() -> &'static Path {
     static EXECUTABLE: OnceLock<PathBuf> = OnceLock::new();
     EXECUTABLE.get_or_init(|| {
         let folder = build_folder();
@@ -141,8 +145,22 @@ impl Backend {
     /// # Errors
     /// `/proc` cannot be read.
     pub fn workers(&self) -> Result<Vec<Pid>> {
+        self.children("@worker")
+    }
+
+    /// Kills the spawner.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn kill_spawner(&self) -> Result<()> {
+        let spawners = self.children("@spawner")?;
+        let [spawner] = spawners[..] else { anyhow::bail!("{} spawners", spawners.len()) };
+        Ok(rustix::process::kill_process(spawner, Signal::KILL)?)
+    }
+
+    fn children(&self, role: &str) -> Result<Vec<Pid>> {
         let parent = self.child.id().to_string();
-        let mut workers = Vec::new();
+        let mut children = Vec::new();
         for entry in fs::read_dir("/proc")? {
             let folder = entry?.path();
             let Some(pid) = folder.file_name().and_then(|name| name.to_str()?.parse().ok()) else { continue };
@@ -151,11 +169,11 @@ impl Backend {
             let Ok(command) = fs::read(folder.join("cmdline")) else { continue };
             let after_name = stat.rsplit(')').next().unwrap_or_default();
             let of_backend = after_name.split_whitespace().nth(1) == Some(parent.as_str());
-            if of_backend && command.split(|byte| *byte == 0).nth(1) == Some(b"@worker") {
-                workers.extend(Pid::from_raw(pid));
+            if of_backend && command.split(|byte| *byte == 0).nth(1) == Some(role.as_bytes()) {
+                children.extend(Pid::from_raw(pid));
             }
         }
-        Ok(workers)
+        Ok(children)
     }
 
     /// Waits until there are `count` workers.

@@ -274,6 +274,12 @@ impl Vm {
         Ok(bytes)
     }
 
+    /// Where [`Vm::send`] puts the request.
+    #[must_use]
+    pub fn request_at(&self) -> u64 {
+        REQUEST_AT
+    }
+
     /// Where [`Vm::used`] expects what the device writes.
     #[must_use]
     pub fn reply_at(&self) -> u64 {

@@ -313,3 +313,84 @@ fn a_front_end_may_leave_at_any_point() -> Result<()> {
     let mut vm = greeted(&backend)?;
     still_works(&mut backend, &mut vm)
 }
+
+#[test]
+fn requests_that_change_while_they_are_read_are_read_once() -> Result<()> {
+    let mut backend = Backend::start()?;
+    let mut vm = greeted(&backend)?;
+    let length = message::layout().total_bytes();
+    let sound = message::session_create(length, &[Extent { address: vm::page(0), length }]);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let memory = std::sync::Arc::clone(&vm.memory);
+    let request_at = vm.request_at();
+    std::thread::scope(|scope| -> Result<()> {
+        // Rewrites every byte of the request in turn, for as long as the device works on it.
+        let rewriter = scope.spawn(|| -> Result<()> {
+            let mut random = Random(7);
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let at = random.below(u64::try_from(sound.len())?);
+                let byte = u8::try_from(random.below(256))?;
+                memory.write_obj(byte, GuestAddress(request_at + at))?;
+                std::thread::yield_now();
+            }
+            Ok(())
+        });
+        let mut result = Ok(());
+        for _ in 0..300 {
+            // Whatever it says, it is an answer.
+            result = vm.ask(&sound).map(drop);
+            if result.is_err() {
+                break;
+            }
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        rewriter.join().map_err(|_| anyhow::anyhow!("the rewriter has panicked"))??;
+        result
+    })?;
+    // Sessions may have been made, even with sound numbers; a new driver ends them all.
+    assert_eq!(vm.ask(&message::hello(2))?.status, Status::Ok);
+    backend.wait_for_workers(0)?;
+    still_works(&mut backend, &mut vm)
+}
+
+#[test]
+fn random_chains_are_all_returned() -> Result<()> {
+    let mut backend = Backend::start()?;
+    let mut vm = greeted(&backend)?;
+    let mut random = Random(42);
+    let request = message::device_info(0, 64);
+    vm.memory.write_slice(&request, GuestAddress(SCRATCH))?;
+    let at = vm.reply_at();
+    for _ in 0..2000 {
+        for index in 0..8 {
+            let address = random.pick(&[SCRATCH, at, at + 64, 0, 2 * HALF - 8, 1 << 60, u64::MAX]);
+            let length = u32::try_from(random.pick(&[0, 1, 8, 16, 24, 64, 4096, u64::from(u32::MAX)]))?;
+            let flags = u16::try_from(random.below(8))?;
+            let next = u16::try_from(random.pick(&[0, 1, 2, 3, 4, 5, 6, 7, 63, 64, 65535]))?;
+            vm.control.ring.describe(index, Descriptor { address, length, flags, next });
+        }
+        let head = u16::try_from(random.below(8))?;
+        vm.offer(head)?;
+        vm.used()?;
+        // A reply may have been written over the request.
+        vm.memory.write_slice(&request, GuestAddress(SCRATCH))?;
+    }
+    still_works(&mut backend, &mut vm)
+}
+
+/// A small generator of numbers that are the same in every run (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+
+    fn pick(&mut self, choices: &[u64]) -> u64 {
+        let index = self.below(choices.len() as u64);
+        usize::try_from(index).ok().and_then(|index| choices.get(index)).copied().unwrap_or(0)
+    }
+}

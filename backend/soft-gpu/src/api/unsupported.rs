@@ -269,11 +269,9 @@ unsupported! {
     cuMemPoolExportPointer
     cuMemPoolExportToShareableHandle
     cuMemPoolGetAccess
-    cuMemPoolGetAttribute
     cuMemPoolImportFromShareableHandle
     cuMemPoolImportPointer
     cuMemPoolSetAccess
-    cuMemPoolSetAttribute
     cuMemPrefetchAsync
     cuMemPrefetchAsync_ptsz
     cuMemPrefetchAsync_v2
@@ -355,8 +353,6 @@ unsupported! {
     cuParamSeti
     cuParamSetv
     cuProfilerInitialize
-    cuProfilerStart
-    cuProfilerStop
     cuSignalExternalSemaphoresAsync
     cuSignalExternalSemaphoresAsync_ptsz
     cuStreamAttachMemAsync

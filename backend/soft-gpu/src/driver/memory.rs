@@ -288,6 +288,12 @@ impl Memory {
         }
     }
 
+    /// Bytes of one kind.
+    pub(crate) fn used(&self, kind: Kind) -> u64 {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.values().filter(|allocation| allocation.kind == kind).map(|allocation| allocation.length).sum()
+    }
+
     /// Bytes of one kind that a context has.
     pub(crate) fn used_by(&self, context: u64, kind: Kind) -> u64 {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);

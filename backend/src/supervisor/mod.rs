@@ -11,6 +11,7 @@
 //! 4. [`vm`]: the virtqueues ([`chain`], [`extents`], [`device`]);
 //! 5. [`local`]: the local socket ([`peer`]);
 //! 6. [`discovery`]: the device information.
+#![deny(unsafe_code)]
 #![cfg_attr(
     not(test),
     deny(

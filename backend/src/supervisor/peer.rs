@@ -1,5 +1,6 @@
 //! Who is at the other end of a local connection, and what descriptors it has passed. (This file contains unsafe code:
 //! one `getsockopt`.)
+#![allow(unsafe_code, reason = "getsockopt")]
 
 use std::{
     fs::File,

@@ -1,8 +1,12 @@
 //! Sessions: what is done about requests, whichever transport they came by.
 
-use std::{fs::File, os::fd::OwnedFd, sync::Arc};
+use std::{
+    fs::File,
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+};
 
-use rustix::event::EventfdFlags;
+use rustix::{event::EventfdFlags, io::Errno};
 use virtio_spec::{
     control::{EventType, SessionCreateReply, SessionOptions, Status},
     device::State,
@@ -38,6 +42,31 @@ pub(crate) struct Material {
     pub(crate) kick: Option<File>,
 }
 
+/// Why no session is made.
+#[derive(Debug)]
+enum Refusal {
+    /// The request cannot be granted.
+    Status(Status),
+    /// The host has no descriptors, memory or processes left.
+    Host(Errno),
+}
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+impl From<Errno> for Refusal {
+    fn from(error: Errno) -> Self {
+        Self::Host(error)
+    }
+}
+
+fn eventfd() -> rustix::io::Result<File> {
+    rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map(File::from)
+}
+
 impl Supervisor {
     /// Answers a request.
     pub(crate) fn complete(&mut self, ticket: Ticket, reply: impl Into<Reply>) {
@@ -51,8 +80,13 @@ impl Supervisor {
     /// Starts a worker for a new session; the request is answered when it has mapped its memory.
     pub(crate) fn create(&mut self, material: Material, ticket: Ticket) -> Option<u32> {
         match self.try_create(&material) {
-            Err(status) => {
+            Err(Refusal::Status(status)) => {
                 self.complete(ticket, status);
+                None
+            }
+            Err(Refusal::Host(error)) => {
+                self.throttle.log(format_args!("no session can be made: {error}"));
+                self.complete(ticket, Status::NoMemory);
                 None
             }
             Ok((number, mut session)) => {
@@ -66,59 +100,58 @@ impl Supervisor {
         }
     }
 
-    fn try_create(&mut self, material: &Material) -> Result<(u32, Session), Status> {
+    fn try_create(&mut self, material: &Material) -> Result<(u32, Session), Refusal> {
         match self.information.state {
-            State::Starting => return Err(Status::Again),
+            State::Starting => return Err(Status::Again.into()),
             State::Ready => {}
-            State::NoGpu | State::Failed => return Err(Status::Failed),
+            State::NoGpu | State::Failed => return Err(Status::Failed.into()),
         }
-        let same_kind =
-            |session: &&Session| matches!(session.owner, Owner::Vm) == matches!(material.owner, Owner::Vm);
-        let most = match material.owner {
-            Owner::Vm => self.config.limits.max_sessions,
-            Owner::Client { .. } => limits::MAX_SESSIONS,
-        };
-        let count = self.sessions.values().filter(same_kind).count();
-        if count >= usize::try_from(most).unwrap_or(usize::MAX) {
-            return Err(Status::Limit);
-        }
+        self.check_count(material.owner)?;
         // Numbers are never used again; after four thousand million sessions the device has to be restarted.
         let number = self.last_session.checked_add(1).ok_or(Status::Limit)?;
-        let descriptors = |error| {
-            log::error!("no session: {error}");
-            Status::NoMemory
-        };
-        let eventfd = || {
-            let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-            rustix::event::eventfd(0, flags).map(File::from).map_err(descriptors)
-        };
         let kick = match &material.kick {
-            Some(kick) => kick.try_clone().map_err(|_| Status::NoMemory)?,
+            Some(kick) => kick.try_clone().map_err(|_| Errno::MFILE)?,
             None => eventfd()?,
         };
         let call = if material.kick.is_some() { None } else { Some(Arc::new(eventfd()?)) };
-        let (link, worker) = packet::pair().map_err(descriptors)?;
+        let (link, worker) = packet::pair()?;
+        let session = Session::new(material.owner, link, Arc::new(kick), call);
+        if let Err(error) = self.watch_and_spawn(number, &session, &worker, &material.options) {
+            self.unwatch(&session);
+            return Err(error);
+        }
+        self.last_session = number;
+        Ok((number, session))
+    }
+
+    fn check_count(&self, owner: Owner) -> Result<(), Status> {
+        let of_vm = |owner: Owner| matches!(owner, Owner::Vm);
+        let most = if of_vm(owner) { self.config.limits.max_sessions } else { limits::MAX_SESSIONS };
+        let count = self.sessions.values().filter(|session| of_vm(session.owner) == of_vm(owner)).count();
+        if count < usize::try_from(most).unwrap_or(usize::MAX) { Ok(()) } else { Err(Status::Limit) }
+    }
+
+    fn watch_and_spawn(
+        &self,
+        number: u32,
+        session: &Session,
+        worker: &OwnedFd,
+        options: &SessionOptions,
+    ) -> Result<(), Refusal> {
         let spawner = self.spawner.as_ref().ok_or(Status::Failed)?;
+        self.poller.add(session.link(), Source::Link(number), Interest::Read)?;
+        if let Some(call) = session.call() {
+            self.poller.add(call, Source::Call(number), Interest::Read)?;
+        }
         let request = spawner::Request {
             token: number,
             kind: Kind::Worker as u32,
             driver: self.information.driver,
-            flags: material.options.flags,
-            max_connections: material.options.max_connections,
+            flags: options.flags,
+            max_connections: options.max_connections,
         };
-        let session = Session::new(material.owner, link, Arc::new(kick), call);
-        self.poller.add(session.link(), Source::Link(number), Interest::Read).map_err(descriptors)?;
-        if let Some(call) = session.call()
-            && let Err(error) = self.poller.add(call, Source::Call(number), Interest::Read)
-        {
-            return Err(descriptors(error));
-        }
-        if let Err(error) = spawner.request(&request, std::os::fd::AsFd::as_fd(&worker)) {
-            self.unwatch(&session);
-            return Err(descriptors(error));
-        }
-        self.last_session = number;
-        Ok((number, session))
+        spawner.request(&request, worker.as_fd())?;
+        Ok(())
     }
 
     fn unwatch(&self, session: &Session) {

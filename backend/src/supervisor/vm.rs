@@ -330,7 +330,10 @@ impl Supervisor {
 
     fn hello(&mut self, nonce: u64, version: u32, ticket: Ticket) {
         if version != device::PROTOCOL_VERSION {
-            log::warn!("the guest's driver speaks version {version}, not {}", device::PROTOCOL_VERSION);
+            self.throttle.log(format_args!(
+                "the guest's driver speaks version {version}, not {}",
+                device::PROTOCOL_VERSION
+            ));
             return self.complete(ticket, Status::Unsupported);
         }
         let Some(vm) = &mut self.vm else { return };

@@ -1,5 +1,7 @@
 //! Symbols that a debugger looks for in the driver. They are there so that nothing fails to link; no debugger can attach
 //! to a GPU of the host, so all of them say "no".
+//!
+//! Unsafe code: exported symbols.
 #![allow(non_upper_case_globals, reason = "the driver's own names")]
 
 use std::sync::atomic::{AtomicU32, AtomicU64};

@@ -42,6 +42,8 @@ pub mod opcode {
     pub const LINK_READ: u32 = 0x7f0d;
     /// [`super::OutputRead`] → [`super::OutputText`].
     pub const OUTPUT_READ: u32 = 0x7f0e;
+    /// [`super::Enumerate`] → [`super::Names`].
+    pub const ENUMERATE: u32 = 0x7f0f;
 }
 
 /// Where one side of a [`struct@Copy`] lies.
@@ -476,3 +478,27 @@ pub struct OutputText {
     pub descriptor: u32,
 }
 assert_layout!(OutputText, 8, length: 0, descriptor: 4);
+
+/// ENUMERATE: the names of a module's functions or a library's kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Enumerate {
+    /// Handle of a module or library.
+    pub parent: u64,
+    /// How many names to leave out: names that do not fit one answer are asked for again.
+    pub skip: u32,
+    /// How many names to give at most.
+    pub count: u32,
+}
+assert_layout!(Enumerate, 16, parent: 0, skip: 8, count: 12);
+
+/// → of ENUMERATE: followed by `length` bytes, `count` names that each end with NUL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Names {
+    /// Names that follow; fewer than asked for when they do not fit.
+    pub count: u32,
+    /// Bytes of the names.
+    pub length: u32,
+}
+assert_layout!(Names, 8, count: 0, length: 4);

@@ -1,4 +1,6 @@
 //! Primary and explicit contexts and their stacks.
+//!
+//! Unsafe code: the application's pointers, as CUDA's contracts describe them.
 
 use virtio_spec::cuda::{
     CUcontext, CUctxCreateParams, CUdevice, CUexecAffinityParam, CUexecAffinityType, CUresult,

@@ -1,4 +1,6 @@
 //! Copies of linear memory.
+//!
+//! Unsafe code: the application's pointers, as CUDA's contracts describe them.
 
 use std::ffi::c_void;
 

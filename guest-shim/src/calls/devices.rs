@@ -1,4 +1,6 @@
 //! Initialization, versions, errors and device queries: answered without the device.
+//!
+//! Unsafe code: the application's pointers, as CUDA's contracts describe them.
 
 use std::ffi::{CStr, c_char, c_void};
 

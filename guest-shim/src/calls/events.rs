@@ -1,4 +1,6 @@
 //! Events.
+//!
+//! Unsafe code: the application's pointers, as CUDA's contracts describe them.
 
 use virtio_spec::cuda::{CUevent, CUresult, CUstream};
 use virtio_spec::handle::Kind;

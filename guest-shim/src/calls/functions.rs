@@ -1,4 +1,6 @@
 //! Functions, kernels and occupancy.
+//!
+//! Unsafe code: the application's pointers, as CUDA's contracts describe them.
 
 use std::ffi::c_char;
 

@@ -1,4 +1,6 @@
 //! What is asked about capture. No stream captures yet, so all of it is known here.
+//!
+//! Unsafe code: the application's pointers, as CUDA's contracts describe them.
 
 use virtio_spec::cuda::{
     CUgraph, CUgraphEdgeData, CUgraphNode, CUresult, CUstream, CUstreamCaptureMode, CUstreamCaptureStatus,

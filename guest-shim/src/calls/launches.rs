@@ -1,4 +1,6 @@
 //! Launches.
+//!
+//! Unsafe code: the application's pointers, as CUDA's contracts describe them.
 
 use std::ffi::c_void;
 use std::sync::OnceLock;

@@ -1,4 +1,6 @@
 //! Device and pinned memory, and what a pointer is.
+//!
+//! Unsafe code: the application's pointers, as CUDA's contracts describe them.
 
 use std::ffi::c_void;
 

@@ -1,4 +1,6 @@
 //! Memsets of linear memory: posted where the shim knows the whole target, else answered.
+//!
+//! Unsafe code: the application's pointers, as CUDA's contracts describe them.
 
 use virtio_spec::calls::{Call, memsets::rows};
 use virtio_spec::cuda::{CUdeviceptr, CUresult, CUstream};

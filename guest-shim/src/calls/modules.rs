@@ -1,4 +1,6 @@
 //! Modules, libraries and the linker.
+//!
+//! Unsafe code: the application's pointers, as CUDA's contracts describe them.
 
 use std::ffi::{CStr, OsStr, c_char, c_void};
 use std::os::unix::ffi::OsStrExt;
@@ -131,6 +133,47 @@ pub(crate) unsafe fn cuModuleGetFunction(
     let found = unsafe { look_up(module.0, Kind::Module, Kind::Function, name) };
     // SAFETY: the application's place for a function.
     status(found.and_then(|handle| unsafe { give(function, CUfunction(handle)) }))
+}
+
+/// # Safety
+/// `handles` has room for `count` handles of 8 bytes.
+unsafe fn give_all(handles: *mut u64, count: u32, found: &[u64]) {
+    for (index, handle) in found.iter().take(count as usize).enumerate() {
+        // SAFETY: within the room that the caller promises.
+        unsafe { handles.wrapping_add(index).write(*handle) };
+    }
+}
+
+pub(crate) unsafe fn cuModuleEnumerateFunctions(
+    functions: *mut CUfunction,
+    num_functions: u32,
+    module: CUmodule,
+) -> CUresult {
+    if !handles::check(&[Kind::Module], module.0) {
+        return CUresult::ERROR_INVALID_HANDLE;
+    }
+    if functions.is_null() {
+        return CUresult::ERROR_INVALID_VALUE;
+    }
+    let found = function::enumerate(module.0, Kind::Function, num_functions);
+    // SAFETY: the application's array; a function is a handle of 8 bytes.
+    status(found.map(|found| unsafe { give_all(functions.cast(), num_functions, &found) }))
+}
+
+pub(crate) unsafe fn cuLibraryEnumerateKernels(
+    kernels: *mut CUkernel,
+    num_kernels: u32,
+    lib: CUlibrary,
+) -> CUresult {
+    if !handles::check(&[Kind::Library], lib.0) {
+        return CUresult::ERROR_INVALID_HANDLE;
+    }
+    if kernels.is_null() {
+        return CUresult::ERROR_INVALID_VALUE;
+    }
+    let found = function::enumerate(lib.0, Kind::Kernel, num_kernels);
+    // SAFETY: the application's array; a kernel is a handle of 8 bytes.
+    status(found.map(|found| unsafe { give_all(kernels.cast(), num_kernels, &found) }))
 }
 
 pub(crate) unsafe fn cuModuleUnload(module: CUmodule) -> CUresult {

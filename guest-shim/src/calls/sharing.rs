@@ -1,4 +1,6 @@
 //! What devices can do with one another: nothing yet.
+//!
+//! Unsafe code: the application's pointers, as CUDA's contracts describe them.
 
 use virtio_spec::cuda::{CUdevice, CUdevice_P2PAttribute, CUresult};
 

@@ -1,4 +1,6 @@
 //! Private tables of the driver.
+//!
+//! Unsafe code: the application's pointers, as CUDA's contracts describe them.
 
 use std::ffi::c_void;
 

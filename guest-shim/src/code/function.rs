@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use virtio_spec::cuda::CUresult;
 use virtio_spec::handle::{Handle, Kind};
-use virtio_spec::limits::{MAX_KERNEL_PARAMETERS, MAX_NAME_BYTES};
-use virtio_spec::requests::{FUNCTION_ATTRIBUTES, FunctionInfo, GetFunction, Parameter, opcode};
+use virtio_spec::limits::{MAX_KERNEL_PARAMETERS, MAX_NAME_BYTES, MAX_RESPONSE_BYTES};
+use virtio_spec::requests::{
+    Enumerate, FUNCTION_ATTRIBUTES, FunctionInfo, GetFunction, Names, Parameter, opcode,
+};
 
 use super::launch::Launched;
 use crate::wire::Request;
@@ -170,6 +172,41 @@ fn ask(
         attributes: Mutex::new(Attributes { known: info.attributes_known, values: info.attributes }),
         launched: Mutex::new(Vec::new()),
     })
+}
+
+/// Names that one request asks for: together they fit a response, unless names are very long.
+const NAMES_AT_ONCE: u32 = 256;
+
+/// Handles of the first `count` functions of a module, or kernels of a library; fewer if it has fewer.
+pub(crate) fn enumerate(parent: u64, kind: Kind, count: u32) -> Result<Vec<u64>, CUresult> {
+    let mut found = Vec::new();
+    loop {
+        let skip = u32::try_from(found.len()).map_err(|_| CUresult::ERROR_INVALID_VALUE)?;
+        let wanted = count.saturating_sub(skip).min(NAMES_AT_ONCE);
+        if wanted == 0 {
+            return Ok(found);
+        }
+        let names = names(parent, skip, wanted)?;
+        if names.is_empty() {
+            return Ok(found);
+        }
+        for name in names {
+            found.push(get(parent, kind, Some(&name))?);
+        }
+    }
+}
+
+fn names(parent: u64, skip: u32, count: u32) -> Result<Vec<CString>, CUresult> {
+    let current = context::current().unwrap_or(0);
+    let mut request = Request::start(opcode::ENUMERATE, current)?.with_room(MAX_RESPONSE_BYTES);
+    request.structure(&Enumerate { parent, skip, count });
+    let mut response = request.answer()?;
+    let answer = response.take::<Names>()?;
+    let text = response.take_slice(answer.length as usize)?;
+    let names = text.split_inclusive(|byte| *byte == 0).take(answer.count as usize);
+    names
+        .map(|name| CStr::from_bytes_with_nul(name).map(CStr::to_owned).map_err(|_| CUresult::ERROR_UNKNOWN))
+        .collect()
 }
 
 fn retain(keep: impl Fn(u64, &Function) -> bool) {

@@ -2,6 +2,8 @@
 //!
 //! Read in this order: `region` (the shared mapping), `notify` (sleep and wake-up), `queue` (a virtqueue's driver side),
 //! `spin`, `lane` (a queue and its thread), and this file (start, end, and which thread has which lane).
+//!
+//! Unsafe code: the session as a pointer that lives as long as the process.
 
 pub(crate) mod lane;
 pub(crate) mod notify;

@@ -2,6 +2,8 @@
 //! without a VM ([`local`]).
 //!
 //! Read in this order: this file, `kernel`, `local`, `descriptor` (descriptors that survive in foreign processes).
+//!
+//! Unsafe code: mappings of what the device shares.
 
 mod descriptor;
 mod kernel;

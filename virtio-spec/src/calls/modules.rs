@@ -110,8 +110,8 @@ pub trait Modules {
     fn cuLibraryGetKernelCount(#[out] count: *mut u32, lib: CUlibrary);
     #[call(op = 0x17, since = 12050, guest, no_context)]
     fn cuKernelGetLibrary(p_lib: *mut CUlibrary, kernel: CUkernel);
-    #[call(op = 0x18, since = 12040, unsupported)]
-    fn cuLibraryEnumerateKernels();
+    #[call(op = 0x18, since = 12040, custom, no_context)]
+    fn cuLibraryEnumerateKernels(kernels: *mut CUkernel, num_kernels: u32, lib: CUlibrary);
     #[call(op = 0x19, since = 12000, unsupported)]
     fn cuLibraryGetManaged();
     #[call(op = 0x1a, since = 12000, unsupported)]
@@ -122,8 +122,8 @@ pub trait Modules {
     fn cuLinkAddFile();
     #[call(op = 0x1d, since = 5050, unsupported)]
     fn cuLinkCreate();
-    #[call(op = 0x1e, since = 12040, unsupported)]
-    fn cuModuleEnumerateFunctions();
+    #[call(op = 0x1e, since = 12040, custom)]
+    fn cuModuleEnumerateFunctions(functions: *mut CUfunction, num_functions: u32, module: CUmodule);
     #[call(op = 0x1f, since = 2000, unsupported)]
     fn cuModuleGetGlobal();
 }

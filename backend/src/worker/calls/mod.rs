@@ -1,7 +1,7 @@
 //! The calls of a session: decoding, checking, calling the host's driver, encoding.
 //!
 //! Read [`Invocation`] first: one request on its way through. Generated calls are in [`generated`]; hand-written ones
-//! in `copy`, `image`, `function`, `launch`, `context`, `host_memory`, `link` and `printed`, each named after its request in
+//! in `copy`, `image`, `function`, `launch`, `context`, `host_memory`, `link`, `names` and `printed`, each named after its request in
 //! [`virtio_spec::requests`].
 //!
 //! A guest can be wrong or hostile: what it sent was copied once before it comes here, and every number, length and
@@ -24,6 +24,7 @@ mod host_memory;
 mod image;
 mod launch;
 mod link;
+mod names;
 mod printed;
 
 use std::{
@@ -189,6 +190,7 @@ impl<'a> Invocation<'a> {
             opcode::IMAGE_CHUNK => image::chunk(self),
             opcode::LOAD => image::load(self),
             opcode::GET_FUNCTION => function::get(self),
+            opcode::ENUMERATE => names::enumerate(self),
             opcode::LAUNCH => launch::run(self),
             opcode::HOST_REGISTER => host_memory::register(self),
             opcode::HOST_UNREGISTER => host_memory::unregister(self),

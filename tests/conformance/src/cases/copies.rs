@@ -1,4 +1,4 @@
-//! Copies and fills of linear memory in every direction.
+//! Copies of linear memory in every direction.
 //!
 //! This file has unsafe code: it maps a file.
 
@@ -7,7 +7,7 @@ use std::ffi::c_void;
 use anyhow::{Result, ensure};
 
 use crate::driver::Code;
-use crate::gpu::{Gpu, host, slow_factor};
+use crate::gpu::{Gpu, arguments, host, shape, slow_factor};
 use crate::outcome::{CaseResult, pass};
 use crate::registry::area;
 
@@ -25,17 +25,12 @@ area!("copies":
     read_only_source,
     a_large_copy,
     many_small_async_copies_keep_their_order,
+    staged_copies_are_not_mixed_up,
+    many_reads_at_once,
     out_of_range_is_refused,
     freed_memory_is_refused,
     null_host_pointers_are_refused,
     copies_between_contexts,
-    fill_of_each_width,
-    fill_of_zero_elements_is_nothing,
-    misaligned_fills_are_refused,
-    fill_out_of_range_is_refused,
-    fill_async_on_a_stream,
-    fill_of_pinned_memory,
-    fill_of_rows,
 );
 
 /// Bytes that differ at every place and for every seed.
@@ -318,6 +313,51 @@ fn many_small_async_copies_keep_their_order() -> CaseResult {
     pass()
 }
 
+fn staged_copies_are_not_mixed_up() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let step = gpu.kernel(super::kernels::BASIC, "step")?;
+    let (stream, slot, count) = (gpu.stream(1)?, 50_000usize, 150usize);
+    let (device, cell) = (gpu.alloc(slot * count)?, gpu.upload(&[0u32])?);
+    let mut source = vec![0u8; slot];
+    // One buffer is the source of all copies and changes after each: what is in flight must not.
+    for index in 0..count {
+        for _ in 0..5 {
+            gpu.launch_on(stream, step, shape(1, 1), arguments![cell, 1u32, 1u32]).ok()?;
+        }
+        let seed = u32::try_from(index)?;
+        source.copy_from_slice(&pattern(slot, seed));
+        let bytes = slot - index;
+        let target = device + u64::try_from(index * slot)?;
+        gpu.cu.cuMemcpyHtoDAsync_v2(target, source.as_ptr().cast(), bytes, stream).ok()?;
+    }
+    source.fill(0xFF);
+    gpu.cu.cuStreamSynchronize(stream).ok()?;
+    for index in 0..count {
+        let back: Vec<u8> = gpu.read(device + u64::try_from(index * slot)?, slot - index)?;
+        let expected = pattern(slot, u32::try_from(index)?);
+        ensure!(back[..] == expected[..slot - index], "copy {index} has other bytes");
+    }
+    pass()
+}
+
+fn many_reads_at_once() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let stream = gpu.stream(1)?;
+    let sizes: Vec<usize> = (0..60).map(|index| 1 + index * 7919 % 200_000).collect();
+    let sources: Vec<Vec<u8>> = (0u32..).zip(&sizes).map(|(seed, bytes)| pattern(*bytes, seed)).collect();
+    let devices = sources.iter().map(|source| gpu.upload(source)).collect::<Result<Vec<_>>>()?;
+    let mut targets: Vec<Vec<u8>> = sizes.iter().map(|bytes| vec![0; *bytes]).collect();
+    for (target, device) in targets.iter_mut().zip(&devices) {
+        let bytes = target.len();
+        gpu.cu.cuMemcpyDtoHAsync_v2(target.as_mut_ptr().cast(), *device, bytes, stream).ok()?;
+    }
+    gpu.cu.cuStreamSynchronize(stream).ok()?;
+    for (index, (target, source)) in targets.iter().zip(&sources).enumerate() {
+        ensure!(target == source, "read {index} of {} bytes has other bytes", source.len());
+    }
+    pass()
+}
+
 fn out_of_range_is_refused() -> CaseResult {
     let gpu = Gpu::new()?;
     // An allocation of many pages, since small ones may share a mapping with others.
@@ -367,115 +407,5 @@ fn copies_between_contexts() -> CaseResult {
     let target = gpu.upload(&[0u32; 4])?;
     gpu.cu.cuMemcpyPeer(target, other, source, gpu.context, 16).ok()?;
     ensure!(gpu.read::<u32>(target, 4)? == [1, 2, 3, 4], "the bytes changed on the way");
-    pass()
-}
-
-fn fill_of_each_width() -> CaseResult {
-    let gpu = Gpu::new()?;
-    for count in [1usize, 2, 3, 100, 4097, 100_001] {
-        let device = gpu.upload(&vec![0xEEu8; 4 * count + 8])?;
-        gpu.cu.cuMemsetD8_v2(device + 1, 0x12, count).ok()?;
-        let back: Vec<u8> = gpu.read(device, count + 2)?;
-        ensure!(back[1..=count].iter().all(|byte| *byte == 0x12), "{count} bytes are not filled");
-        ensure!(back[0] == 0xEE && back[count + 1] == 0xEE, "a fill of {count} bytes wrote beyond them");
-        gpu.cu.cuMemsetD16_v2(device + 2, 0x1234, count).ok()?;
-        let back: Vec<u16> = gpu.read(device + 2, count + 1)?;
-        ensure!(back[..count].iter().all(|word| *word == 0x1234), "{count} half-words are not filled");
-        ensure!(back[count] == 0xEEEE, "a fill of {count} half-words wrote beyond them");
-        gpu.cu.cuMemsetD32_v2(device + 4, 0xDEAD_BEEF, count).ok()?;
-        let back: Vec<u32> = gpu.read(device + 4, count)?;
-        ensure!(back.iter().all(|word| *word == 0xDEAD_BEEF), "{count} words are not filled");
-        ensure!(gpu.read::<u8>(device, 1)? == [0xEE], "a fill wrote before its start");
-        ensure!(
-            gpu.read::<u32>(device + 4 + 4 * u64::try_from(count)?, 1)? == [0xEEEE_EEEE],
-            "a fill went too far"
-        );
-    }
-    pass()
-}
-
-fn fill_of_zero_elements_is_nothing() -> CaseResult {
-    let gpu = Gpu::new()?;
-    let device = gpu.upload(&[7u8; 16])?;
-    gpu.cu.cuMemsetD8_v2(device, 1, 0).ok()?;
-    gpu.cu.cuMemsetD32_v2(device, 1, 0).ok()?;
-    gpu.cu.cuMemsetD32Async(device, 1, 0, 0).ok()?;
-    ensure!(gpu.read::<u8>(device, 16)? == [7; 16], "a fill of nothing changed something");
-    pass()
-}
-
-fn misaligned_fills_are_refused() -> CaseResult {
-    let gpu = Gpu::new()?;
-    let device = gpu.upload(&[7u8; 64])?;
-    gpu.cu.cuMemsetD16_v2(device + 1, 1, 4).is(Code::INVALID_VALUE)?;
-    gpu.cu.cuMemsetD32_v2(device + 2, 1, 4).is(Code::INVALID_VALUE)?;
-    ensure!(gpu.read::<u8>(device, 64)? == [7; 64], "a refused fill wrote something");
-    pass()
-}
-
-fn fill_out_of_range_is_refused() -> CaseResult {
-    let gpu = Gpu::new()?;
-    let bytes = 32 << 20;
-    let device = gpu.alloc(bytes)?;
-    let end = device + u64::try_from(bytes)?;
-    gpu.cu.cuMemsetD8_v2(end - 16, 1, 64).is(Code::INVALID_VALUE)?;
-    gpu.cu.cuMemsetD8_v2(0, 1, 64).is(Code::INVALID_VALUE)?;
-    gpu.cu.cuMemsetD32_v2(0x1000, 1, 64).is(Code::INVALID_VALUE)?;
-    gpu.cu.cuCtxSynchronize().ok()?;
-    pass()
-}
-
-fn fill_async_on_a_stream() -> CaseResult {
-    let gpu = Gpu::new()?;
-    let stream = gpu.stream(1)?;
-    let device = gpu.alloc(4000)?;
-    gpu.cu.cuMemsetD8Async(device, 0x11, 4000, stream).ok()?;
-    gpu.cu.cuMemsetD16Async(device, 0x2222, 1000, stream).ok()?;
-    gpu.cu.cuMemsetD32Async(device, 0x3333_3333, 250, stream).ok()?;
-    gpu.cu.cuStreamSynchronize(stream).ok()?;
-    let back: Vec<u8> = gpu.read(device, 4000)?;
-    ensure!(back[..1000].iter().all(|byte| *byte == 0x33), "the third fill is lost");
-    ensure!(back[1000..2000].iter().all(|byte| *byte == 0x22), "the second fill is lost");
-    ensure!(back[2000..].iter().all(|byte| *byte == 0x11), "the first fill is lost");
-    pass()
-}
-
-fn fill_of_pinned_memory() -> CaseResult {
-    let gpu = Gpu::new()?;
-    let pinned = gpu.pinned(4096, 2)?;
-    let mut device = 0;
-    gpu.cu.cuMemHostGetDevicePointer_v2(&mut device, pinned.cast(), 0).ok()?;
-    gpu.cu.cuMemsetD8_v2(device + 100, 9, 1000).ok()?;
-    gpu.cu.cuCtxSynchronize().ok()?;
-    let bytes = host(pinned, 4096);
-    ensure!(bytes[100..1100].iter().all(|byte| *byte == 9), "pinned memory is not filled");
-    ensure!(
-        bytes[..100].iter().chain(&bytes[1100..]).all(|byte| *byte == 0),
-        "the fill wrote beyond its range"
-    );
-    pass()
-}
-
-fn fill_of_rows() -> CaseResult {
-    let gpu = Gpu::new()?;
-    let (pitch, width, height) = (512usize, 100usize, 5usize);
-    let device = gpu.upload(&vec![0xEEu8; pitch * height])?;
-    let check = |bytes: usize, value: &[u8]| -> Result<()> {
-        let back: Vec<u8> = gpu.read(device, pitch * height)?;
-        for (row, line) in back.chunks(pitch).enumerate() {
-            ensure!(line[..bytes].chunks(value.len()).all(|word| word == value), "row {row} is not filled");
-            ensure!(line[bytes..].iter().all(|byte| *byte == 0xEE), "row {row} is filled beyond its width");
-        }
-        Ok(())
-    };
-    gpu.cu.cuMemsetD2D8_v2(device, pitch, 0x11, width, height).ok()?;
-    check(width, &[0x11])?;
-    gpu.cu.cuMemsetD2D16_v2(device, pitch, 0x2211, width, height).ok()?;
-    check(width * 2, &[0x11, 0x22])?;
-    gpu.cu.cuMemsetD2D32_v2(device, pitch, 0x4433_2211, width, height).ok()?;
-    check(width * 4, &[0x11, 0x22, 0x33, 0x44])?;
-    gpu.cu.cuMemsetD2D32Async(device, pitch, 0x8877_6655, width, height, 0).ok()?;
-    gpu.cu.cuCtxSynchronize().ok()?;
-    check(width * 4, &[0x55, 0x66, 0x77, 0x88])?;
     pass()
 }

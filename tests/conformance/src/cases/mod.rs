@@ -10,6 +10,7 @@ mod devices;
 mod entry_points;
 mod events;
 mod faults;
+mod fills;
 mod floats;
 mod functions;
 mod gate;
@@ -24,6 +25,7 @@ mod libraries;
 mod memory;
 mod modules;
 mod output;
+mod pinned;
 mod pointers;
 mod processes;
 mod streams;
@@ -42,8 +44,10 @@ pub(crate) const AREAS: &[&[Case]] = &[
     entry_points::CASES,
     contexts::CASES,
     memory::CASES,
+    pinned::CASES,
     pointers::CASES,
     copies::CASES,
+    fills::CASES,
     boxes::CASES,
     modules::CASES,
     libraries::CASES,

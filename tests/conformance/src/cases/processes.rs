@@ -24,6 +24,7 @@ area!("processes":
     return_from_main_with_work_pending,
     immediate_exit,
     death_by_signal_is_harmless,
+    memory_of_a_killed_process_comes_back,
     many_processes_at_once,
     a_process_without_cuda_keeps_its_descriptors,
     signals_and_timers_are_left_alone,
@@ -36,6 +37,7 @@ pub(crate) const PROBES: &[Probe] = &[
     Probe { name: "process-pending", body: pending },
     Probe { name: "process-immediate", body: immediate },
     Probe { name: "process-killed", body: killed },
+    Probe { name: "process-hoarder", body: hoarder },
     Probe { name: "process-descriptors", body: descriptors },
     Probe { name: "process-fork-exit", body: fork_and_exit },
 ];
@@ -238,6 +240,46 @@ fn death_by_signal_is_harmless() -> CaseResult {
     }
     let told = ask("process-compute", &[], &[])?;
     ensure!(told == "[42]", "the next process computed {told}");
+    pass()
+}
+
+/// Takes memory, and dies.
+fn hoarder(arguments: &[String]) -> Result<String> {
+    let gpu = Gpu::new()?;
+    let bytes: usize = arguments.first().map_or(Ok(0), |text| text.parse())?;
+    let pointer = gpu.alloc(bytes)?;
+    gpu.cu.cuMemsetD8_v2(pointer, 1, bytes.min(1 << 20)).ok()?;
+    gpu.cu.cuCtxSynchronize().ok()?;
+    // SAFETY: sends this process the signal that ends it, which is what is asked.
+    unsafe { libc::raise(libc::SIGKILL) };
+    Ok("alive".to_owned())
+}
+
+fn memory_of_a_killed_process_comes_back() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let free = || -> Result<usize> {
+        let (mut free, mut total) = (0, 0);
+        gpu.cu.cuMemGetInfo_v2(&mut free, &mut total).ok()?;
+        Ok(free)
+    };
+    // Two fifths of what is free, five times: only possible when the dead give theirs back. The last may
+    // still be in the clearing when the next one starts, so each may ask again for a while.
+    let bytes = (free()? / 5 * 2).to_string();
+    for round in 0..5 {
+        let start = std::time::Instant::now();
+        loop {
+            let seen = watch(command("process-hoarder", &[&bytes])?)?;
+            if seen.status.signal() == Some(libc::SIGKILL) {
+                break;
+            }
+            ensure!(
+                start.elapsed().as_secs() < 20,
+                "round {round}: {} bytes are not free again: {}",
+                bytes,
+                seen.err
+            );
+        }
+    }
     pass()
 }
 

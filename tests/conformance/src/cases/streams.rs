@@ -218,6 +218,9 @@ fn per_thread_entry_points_mean_the_threads_stream() -> CaseResult {
     // The thread's stream waits at the gate: the form without the suffix sees it through its handle.
     gate.launch(&gpu, PER_THREAD)?;
     gpu.cu.cuStreamQuery_ptsz(0).is(Code::NOT_READY)?;
+    let nothing = gpu.kernel(kernels::BASIC, "nothing")?;
+    let none = std::ptr::null_mut();
+    gpu.cu.cuLaunchKernel_ptsz(nothing, 1, 1, 1, 1, 1, 1, 0, 0, none, none).ok()?;
     let event = gpu.event(0)?;
     gpu.cu.cuEventRecord_ptsz(event, 0).ok()?;
     gpu.cu.cuEventQuery(event).is(Code::NOT_READY)?;

@@ -23,6 +23,7 @@ area!("threads":
     a_blocked_thread_holds_nobody_up,
     threads_come_and_go,
     an_error_of_one_thread_is_its_own,
+    a_hundred_threads_at_once,
 );
 
 /// Runs a body on each of so many threads with the context current, and returns the first error.
@@ -242,5 +243,29 @@ fn an_error_of_one_thread_is_its_own() -> CaseResult {
         Ok(())
     })?;
     ensure!(failed.load(Ordering::Relaxed) == 200, "the failing thread stopped early");
+    pass()
+}
+
+fn a_hundred_threads_at_once() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let step = gpu.kernel(kernels::BASIC, "step")?;
+    let cells = gpu.upload(&[1u32; 100])?;
+    let together = Barrier::new(100);
+    on_threads(&gpu, 100, |thread| {
+        // All are alive at once, and stay so until each has worked.
+        together.wait();
+        let cell = cells + 4 * u64::from(thread);
+        let mut expected = 1u32;
+        let outcome = (0..5u32).try_for_each(|round| {
+            gpu.launch_on(2, step, shape(1, 1), arguments![cell, 3u32, thread + round]).ok()?;
+            gpu.cu.cuStreamSynchronize(2).ok()?;
+            expected = expected.wrapping_mul(3).wrapping_add(thread + round);
+            let told = gpu.read::<u32>(cell, 1)?;
+            ensure!(told == [expected], "thread {thread}, round {round}: {told:?} instead of {expected}");
+            Ok(())
+        });
+        together.wait();
+        outcome
+    })?;
     pass()
 }

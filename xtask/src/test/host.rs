@@ -21,7 +21,7 @@ pub(super) fn sources(places: &Places, steps: &mut Steps) {
     steps.step("cargo fmt", || check(places, "fmt", &["fmt", "--all", "--check"], &[]));
     let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"];
     steps.step("cargo clippy", || check(places, "clippy", &clippy, &[]));
-    let doc = ["doc", "--workspace", "--no-deps", "--locked", "--document-private-items"];
+    let doc = ["doc", "--workspace", "--no-deps", "--locked"];
     steps.step("cargo doc", || check(places, "doc", &doc, &[("RUSTDOCFLAGS", "--deny warnings")]));
     // Tests that start the workspace's programs expect them built.
     let built =

@@ -126,7 +126,7 @@ fn device_and_messages() -> Expectations {
         magic version generation device_count driver_version init_result reserved);
     structure!(all, session::SessionHeader, "virtio_compute_session_header",
         magic version lane_count queue_size slot_count slot_bytes staging_bytes reserved0
-        sticky_error worker_state pending_events device_backstops reserved1
+        sticky_error worker_state pending_events device_backstops output_waiting reserved1
         next_sequence guest_backstops reserved2);
 
     all.number("VIRTIO_COMPUTE_MAX_SESSIONS", limits::MAX_SESSIONS);

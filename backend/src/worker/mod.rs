@@ -143,8 +143,11 @@ pub(crate) fn discover() -> Result<(), WorkerError> {
                     break;
                 }
             }
-            Err(error) => log::info!("{error}"),
+            Err(error) => log::info!("{}", crate::chain(&error)),
         }
+    }
+    if answer.1 == no_devices() {
+        log::warn!("no CUDA driver could be loaded; guests will find no device");
     }
     let mut bytes = answer.0.to_le_bytes().to_vec();
     bytes.extend_from_slice(&answer.1);

@@ -59,6 +59,11 @@ fn functions(call: &Invocation<'_>, module: CUmodule, most: usize) -> Result<Vec
     let driver = call.driver();
     let list = driver.modules.cuModuleEnumerateFunctions.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
     let get_name = driver.functions.cuFuncGetName.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
+    let count = driver.modules.cuModuleGetFunctionCount.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
+    let mut present = 0_u32;
+    // SAFETY: a live module, and room for a number.
+    ok(call.in_driver(|| unsafe { count(&raw mut present, module) }))?;
+    let most = most.min(present as usize);
     let mut functions = vec![CUfunction::default(); most];
     let room = u32::try_from(most).unwrap_or(u32::MAX);
     // SAFETY: a live module, and room for as many handles as is said.
@@ -77,6 +82,11 @@ fn kernels(call: &Invocation<'_>, library: CUlibrary, most: usize) -> Result<Vec
     let driver = call.driver();
     let list = driver.modules.cuLibraryEnumerateKernels.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
     let get_name = driver.functions.cuKernelGetName.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
+    let count = driver.modules.cuLibraryGetKernelCount.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
+    let mut present = 0_u32;
+    // SAFETY: a live library, and room for a number.
+    ok(call.in_driver(|| unsafe { count(&raw mut present, library) }))?;
+    let most = most.min(present as usize);
     let mut kernels = vec![CUkernel::default(); most];
     let room = u32::try_from(most).unwrap_or(u32::MAX);
     // SAFETY: a live library, and room for as many handles as is said.

@@ -200,7 +200,8 @@ struct virtio_compute_session_header {
 	__le32 worker_state;
 	__le64 pending_events;
 	__le32 device_backstops;
-	__le32 reserved1[11];
+	__le32 output_waiting;
+	__le32 reserved1[10];
 
 	__le64 next_sequence;
 	__le32 guest_backstops;

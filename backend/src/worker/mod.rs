@@ -32,6 +32,7 @@ use rustix::{
     event::{PollFd, PollFlags},
     io::Errno,
     net::{RecvFlags, SendFlags},
+    process::{Resource, Rlimit},
 };
 use virtio_spec::{
     control::Status,
@@ -108,6 +109,7 @@ pub(crate) fn run() -> ! {
 fn serve_session() -> Result<(), WorkerError> {
     let (driver_path, _) = arguments("worker")?;
     let driver_path = driver_path.ok_or(WorkerError::Arguments)?;
+    keep_memory_off_disks();
     // Before any library comes to lie there.
     memory::reserve_window().map_err(WorkerError::Window)?;
     let link = Arc::new(spawner::take_standard_input()?);
@@ -123,6 +125,14 @@ fn serve_session() -> Result<(), WorkerError> {
         shell.refuse();
     }
     result
+}
+
+/// A core file would hold the guest process's data.
+fn keep_memory_off_disks() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = rustix::process::setrlimit(Resource::Core, none) {
+        log::warn!("core files cannot be switched off: {error}");
+    }
 }
 
 /// The discovery process: writes which driver is taken (its index) and the device information to its standard input,

@@ -1,6 +1,10 @@
 //! What a worker is started with: addresses, environment, descriptors.
 
-use std::{collections::BTreeSet, fs, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use protocol_tests::{
@@ -8,7 +12,11 @@ use protocol_tests::{
     message,
     vm::{self, Vm},
 };
-use virtio_spec::{control::Status, window};
+use virtio_spec::{
+    control::{Extent, SessionCreate, SessionOptions, Status, Type, options},
+    window,
+};
+use zerocopy::IntoBytes as _;
 
 /// A VM's worker, as its folder in `/proc`.
 fn worker(backend: &Backend, vm: &mut Vm) -> Result<PathBuf> {
@@ -51,18 +59,59 @@ fn the_guests_addresses_are_free() -> Result<()> {
     Ok(())
 }
 
+/// The environment of a process.
+fn environment(folder: &Path) -> Result<BTreeSet<String>> {
+    let bytes = fs::read(folder.join("environ"))?;
+    let variables = bytes.split(|byte| *byte == 0).filter(|variable| !variable.is_empty());
+    variables.map(|variable| Ok(String::from_utf8(variable.to_vec())?)).collect()
+}
+
+const ALWAYS: [&str; 2] = ["CUDA_CACHE_DISABLE=1", "CUDA_DEVICE_ORDER=PCI_BUS_ID"];
+
 #[test]
-fn the_environment_is_the_spawners_own() -> Result<()> {
+fn the_environment_is_enumerated() -> Result<()> {
     let backend = Backend::start()?;
     let mut vm = Vm::start(&backend.vm_socket())?;
     let folder = worker(&backend, &mut vm)?;
-    let environment = fs::read(folder.join("environ"))?;
-    let names: BTreeSet<&str> = environment
-        .split(|byte| *byte == 0)
-        .filter(|variable| !variable.is_empty())
-        .map(|variable| Ok(std::str::from_utf8(variable)?.split('=').next().unwrap_or_default()))
-        .collect::<Result<_>>()?;
-    assert_eq!(names, BTreeSet::from(["CUDA_CACHE_DISABLE", "CUDA_DEVICE_ORDER"]));
+    assert_eq!(environment(&folder)?, ALWAYS.map(str::to_owned).into());
+    Ok(())
+}
+
+#[test]
+fn what_operator_and_guest_have_chosen_reaches_the_driver() -> Result<()> {
+    let backend = Backend::start_with("gpu = '1,GPU-8932f937'")?;
+    let mut vm = Vm::start(&backend.vm_socket())?;
+    assert_eq!(vm.ask(&message::hello(1))?.status, Status::Ok);
+    let length = message::layout().total_bytes();
+    let create = SessionCreate {
+        length,
+        extent_count: 1,
+        reserved: 0,
+        options: SessionOptions {
+            flags: options::EAGER_LOADING,
+            max_connections: 8,
+            ..SessionOptions::default()
+        },
+    };
+    let extent = Extent { address: vm::page(0), length };
+    let request = message::request(Type::SessionCreate, 0, &[create.as_bytes(), extent.as_bytes()]);
+    assert_eq!(vm.ask(&request)?.status, Status::Ok);
+    let [worker] = backend.workers()?[..] else { anyhow::bail!("one worker") };
+    let chosen =
+        ["CUDA_VISIBLE_DEVICES=1,GPU-8932f937", "CUDA_MODULE_LOADING=EAGER", "CUDA_DEVICE_MAX_CONNECTIONS=8"];
+    let expected = ALWAYS.into_iter().chain(chosen).map(str::to_owned).collect();
+    assert_eq!(environment(Path::new(&format!("/proc/{worker}")))?, expected);
+    Ok(())
+}
+
+#[test]
+fn core_files_are_switched_off() -> Result<()> {
+    let backend = Backend::start()?;
+    let mut vm = Vm::start(&backend.vm_socket())?;
+    let folder = worker(&backend, &mut vm)?;
+    let limits = fs::read_to_string(folder.join("limits"))?;
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).context("a line")?;
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
     Ok(())
 }
 

@@ -176,6 +176,8 @@ fn ask(
 
 /// Names that one request asks for: together they fit a response, unless names are very long.
 const NAMES_AT_ONCE: u32 = 256;
+/// Bytes of an answer with names: half of what a response may have, which leaves room for its header.
+const NAMES_ROOM: u32 = MAX_RESPONSE_BYTES / 2;
 
 /// Handles of the first `count` functions of a module, or kernels of a library; fewer if it has fewer.
 pub(crate) fn enumerate(parent: u64, kind: Kind, count: u32) -> Result<Vec<u64>, CUresult> {
@@ -198,7 +200,7 @@ pub(crate) fn enumerate(parent: u64, kind: Kind, count: u32) -> Result<Vec<u64>,
 
 fn names(parent: u64, skip: u32, count: u32) -> Result<Vec<CString>, CUresult> {
     let current = context::current().unwrap_or(0);
-    let mut request = Request::start(opcode::ENUMERATE, current)?.with_room(MAX_RESPONSE_BYTES);
+    let mut request = Request::start(opcode::ENUMERATE, current)?.with_room(NAMES_ROOM);
     request.structure(&Enumerate { parent, skip, count });
     let mut response = request.answer()?;
     let answer = response.take::<Names>()?;

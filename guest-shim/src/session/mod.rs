@@ -10,6 +10,8 @@ pub(crate) mod notify;
 pub(crate) mod queue;
 pub(crate) mod region;
 mod spin;
+#[cfg(test)]
+mod tests;
 
 use std::cell::Cell;
 use std::mem::offset_of;
@@ -73,7 +75,8 @@ pub(crate) fn get() -> Result<&'static Session, CUresult> {
     if !window::ensure() {
         return Err(CUresult::ERROR_OUT_OF_MEMORY);
     }
-    let session: &'static Session = Box::leak(Box::new(Session::start().map_err(error_of)?));
+    let session: &'static Session =
+        Box::leak(Box::new(transport::open().and_then(Session::start).map_err(error_of)?));
     process::close_in_child(session.transport.descriptor());
     SESSION.store(std::ptr::from_ref(session).cast_mut(), Ordering::Release);
     Ok(session)
@@ -120,9 +123,8 @@ fn write_header(region: Region, layout: Layout) {
 }
 
 impl Session {
-    fn start() -> Result<Self, TransportError> {
+    fn start(transport: Box<dyn Transport>) -> Result<Self, TransportError> {
         let layout = Layout::DEFAULT;
-        let transport = transport::open()?;
         let prepare = |region: Region| write_header(region, layout);
         let region = transport.create_session(layout.total_bytes(), session_options(), &prepare)?;
         let parts = Parts { region, layout };

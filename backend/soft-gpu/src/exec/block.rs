@@ -9,7 +9,7 @@ use super::{Fault, FaultKind};
 /// Cost of one warp's turn.
 const WARP_TURN: i64 = 16_384;
 /// Turns after which a block looks up whether the launch goes on.
-const TURNS: u32 = 64;
+const TURNS: u32 = 8;
 
 /// One of a block's sixteen barriers.
 #[derive(Clone, Debug, Default)]

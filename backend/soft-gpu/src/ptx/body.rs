@@ -46,8 +46,11 @@ pub(crate) struct Body<'p, 'a> {
     pub(crate) frame: Frame,
     pub(super) scopes: Vec<HashMap<&'a str, Name>>,
     labels: Labels<'a>,
+    /// Local memory in use where each open block began.
+    locals: Vec<u32>,
     insts: Vec<Inst>,
-    pub(super) uses: Vec<u32>,
+    uses: Vec<u32>,
+    taken: Vec<u32>,
     guard: Slot,
     guard_not: bool,
     pub(super) line: u32,
@@ -84,8 +87,10 @@ impl<'p, 'a> Body<'p, 'a> {
             frame,
             scopes: vec![scope],
             labels: Labels::new(labels),
+            locals: Vec::new(),
             insts: Vec::new(),
             uses: Vec::new(),
+            taken: Vec::new(),
             guard: NONE,
             guard_not: false,
             line: 0,
@@ -105,11 +110,14 @@ impl<'p, 'a> Body<'p, 'a> {
         self.resolve_labels()?;
         self.uses.sort_unstable();
         self.uses.dedup();
-        function.local = self.frame.local;
+        self.taken.sort_unstable();
+        self.taken.dedup();
+        function.local = self.frame.local_bytes();
         function.registers = self.frame.slots().min(255);
         function.code.insts = self.insts;
         function.code.slots = self.frame.slots();
         function.code.uses = self.uses;
+        function.code.taken = self.taken;
         Ok(())
     }
 
@@ -126,10 +134,15 @@ impl<'p, 'a> Body<'p, 'a> {
                 }
                 self.scopes.push(HashMap::new());
                 self.labels.open_block();
+                self.locals.push(self.frame.local);
                 Ok(())
             }
             Token::Punct(b'}') => {
                 self.scopes.pop();
+                // What the block had in local memory is free for the next one.
+                if let Some(local) = self.locals.pop() {
+                    self.frame.local = local;
+                }
                 self.labels.close_block()
             }
             Token::Punct(b';') => Ok(()),
@@ -317,9 +330,10 @@ impl<'p, 'a> Body<'p, 'a> {
         Ok(())
     }
 
-    /// Notes that the function refers to a symbol.
+    /// Notes that the function takes a symbol's address.
     pub(super) fn used(&mut self, symbol: u32) -> Source {
         self.uses.push(symbol);
+        self.taken.push(symbol);
         Source::Symbol(symbol, 0)
     }
 
@@ -387,7 +401,7 @@ impl<'p, 'a> Body<'p, 'a> {
             }
         } else {
             let symbol = self.parser.symbol(name)?;
-            self.used(symbol);
+            self.uses.push(symbol);
             Target::Direct(symbol)
         };
         let mut arguments = Vec::new();

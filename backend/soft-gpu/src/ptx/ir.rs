@@ -410,4 +410,6 @@ pub(crate) struct Code {
     pub(crate) results: Vec<Place>,
     /// Symbols that the body uses.
     pub(crate) uses: Vec<u32>,
+    /// Those of them that it takes the address of.
+    pub(crate) taken: Vec<u32>,
 }

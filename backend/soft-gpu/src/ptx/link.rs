@@ -83,7 +83,8 @@ fn add(linked: &mut Module, visible: &mut HashMap<String, u32>, module: Module) 
     }
     let number = |symbol: u32| numbers.get(at(symbol)).copied().unwrap_or(u32::MAX);
     for mut function in module.functions {
-        function.code.uses.iter_mut().for_each(|symbol| *symbol = number(*symbol));
+        let code = &mut function.code;
+        code.uses.iter_mut().chain(&mut code.taken).for_each(|symbol| *symbol = number(*symbol));
         for inst in &mut function.code.insts {
             renumber(&mut inst.op, &number);
         }
@@ -199,9 +200,14 @@ fn resolve(linked: &mut Module) -> Result<(), LinkError> {
 
 /// For each kernel, places the shared variables that it and what it can call use.
 fn lay_out(linked: &mut Module) -> Result<(), LinkError> {
-    // Functions whose address is in some variable can be called by anybody who calls indirectly.
-    let in_data: Vec<u32> =
-        linked.globals.iter().flat_map(|global| global.relocations.iter().map(|r| r.symbol)).collect();
+    // Functions whose address is taken anywhere can be called by anybody who calls indirectly. Other symbols
+    // say nothing about that.
+    let is_function = |symbol: &u32| {
+        matches!(linked.symbols.get(at(*symbol)).map(|s| s.kind), Some(SymbolKind::Function(_)))
+    };
+    let in_data = linked.globals.iter().flat_map(|global| global.relocations.iter().map(|r| r.symbol));
+    let in_code = linked.functions.iter().flat_map(|function| function.code.taken.iter().copied());
+    let taken: Vec<u32> = in_data.chain(in_code).filter(is_function).collect();
     for kernel in 0..linked.functions.len() {
         let Some(function) = linked.functions.get(kernel) else { continue };
         if function.kind != FunctionKind::Entry {
@@ -217,7 +223,7 @@ fn lay_out(linked: &mut Module) -> Result<(), LinkError> {
                 )
             })
         };
-        let mut data_added = false;
+        let mut taken_added = false;
         while let Some(index) = work.pop() {
             match seen.get_mut(index) {
                 Some(seen) if !*seen => *seen = true,
@@ -225,9 +231,9 @@ fn lay_out(linked: &mut Module) -> Result<(), LinkError> {
             }
             let mut uses: Vec<u32> =
                 linked.functions.get(index).map(|f| f.code.uses.clone()).unwrap_or_default();
-            if !data_added && calls_indirectly(index) {
-                data_added = true;
-                uses.extend(&in_data);
+            if !taken_added && calls_indirectly(index) {
+                taken_added = true;
+                uses.extend(&taken);
             }
             for symbol in uses {
                 match linked.symbols.get(at(symbol)).map(|symbol| symbol.kind) {

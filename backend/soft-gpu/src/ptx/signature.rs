@@ -186,7 +186,9 @@ fn narrow(value: u64) -> u32 {
 #[derive(Default)]
 pub(crate) struct Frame {
     pub(crate) param_bytes: u32,
+    /// Local memory in use.
     pub(crate) local: u32,
+    most_local: u32,
     slots: u32,
 }
 
@@ -195,6 +197,11 @@ impl Frame {
         let slot = self.slots + super::ir::header::COUNT;
         self.slots += 1;
         slot
+    }
+
+    /// Local memory that the function needs.
+    pub(crate) fn local_bytes(&self) -> u32 {
+        self.most_local
     }
 
     /// Slots handed out, the header included.
@@ -207,6 +214,7 @@ impl Frame {
         let offset = u64::from(self.local).next_multiple_of(align.max(1));
         let end = offset.checked_add(size).filter(|end| *end <= limit)?;
         self.local = narrow(end);
+        self.most_local = self.most_local.max(self.local);
         Some(narrow(offset))
     }
 }

@@ -168,6 +168,39 @@ fn each_kernel_has_only_the_shared_memory_that_it_uses() {
 }
 
 #[test]
+fn a_function_called_by_address_brings_its_shared_memory() {
+    let text = ".global .align 8 .u64 pointer;
+        .func f() { .shared .align 4 .b8 room[64]; st.shared.u32 [room+60], 7; ret; }
+        .visible .entry set() { .reg .b64 %a; mov.u64 %a, f; st.global.u64 [pointer], %a; ret; }";
+    let body = ".shared .align 4 .b32 own; st.shared.u32 [own], 1; ld.global.u64 %rd1, [pointer];
+                P: .callprototype _ (); call %rd1, P; ld.shared.u32 %r0, [own]; st.global.u32 [%rd0], %r0;";
+    let linked = link(vec![module(&format!("{text}{}", kernel(1, body)))]).expect("links");
+    let sizes: Vec<u32> = linked.functions.iter().map(|f| f.static_shared).collect();
+    // A kernel that only takes the address may call it for all that is known.
+    assert_eq!(sizes, [0, 64, 68]);
+}
+
+#[test]
+fn parameters_have_addresses() {
+    let body = "mov.b64 %rd1, k_param_0; cvta.param.u64 %rd2, %rd1; ld.u64 %rd3, [%rd2]; ld.param.u64 %rd4, [%rd1];
+                setp.eq.u64 %p1, %rd3, %rd4; isspacep.param %p2, %rd2; and.pred %p1, %p1, %p2; selp.u32 %r0, 6, 7, %p1;";
+    assert_eq!(value(body), 6);
+}
+
+#[test]
+fn call_sites_share_their_room() {
+    let site = "{ .param .align 8 .b8 p[64]; st.param.b32 [p+60], 5; .param .b32 q; call.uni (q), f, (p); ld.param.b32 %r0, [q]; }";
+    let text = ".func (.param .b32 r) f(.param .align 8 .b8 a[64]) { .reg .b32 %x; ld.param.b32 %x, [a+60]; st.param.b32 [r], %x; ret; }";
+    let source = format!("{text}{}", kernel(1, &format!("{} st.global.u32 [%rd0], %r0;", site.repeat(50))));
+    assert_eq!(module(&source).functions[1].local, 68);
+    let bench = Bench::default();
+    let out = bench.words32(&[0; 2]);
+    let image = bench.load(vec![module(&source)]);
+    launch(&bench, &image, &shape(1, 1), &[out]).expect("runs");
+    assert_eq!(bench.read32(out, 1), [5]);
+}
+
+#[test]
 fn stack_allocations() {
     let body = "stacksave.u64 %rd5; alloca.u64 %rd1, 64, 16; st.local.u32 [%rd1+60], 9; alloca.u64 %rd2, 16;
                 st.local.u32 [%rd2], 1; ld.local.u32 %r0, [%rd1+60]; stackrestore.u64 %rd5; setp.eq.u64 %p1, %rd1, %rd2; @%p1 mov.u32 %r0, 0;";

@@ -35,7 +35,7 @@ fn build_folder() -> PathBuf {
     test.ancestors().nth(2).expect("tests lie in <profile>/deps").to_owned()
 }
 
-/// The backend's executable, built if need be with the profile of this test.
+/// The backend's executable, built with the stub driver if need be with the profile of this test.
 ///
 /// # Panics
 /// It does not build.
@@ -45,7 +45,8 @@ pub fn executable() -> &'static Path {
     EXECUTABLE.get_or_init(|| {
         let folder = build_folder();
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--package", "vhost-user-compute"]);
+        build.args(["build", "--quiet", "--package", "vhost-user-compute", "--bin", "vhost-user-compute"]);
+        build.args(["--package", "protocol-tests", "--example", "stub_driver"]);
         if folder.file_name().is_some_and(|profile| profile == "release") {
             build.arg("--release");
         }

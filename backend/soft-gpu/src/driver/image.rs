@@ -2,6 +2,8 @@
 //!
 //! Unsafe code: reading images of which only the address is known. Their length is in them.
 
+use std::io::Read;
+
 use virtio_spec::cuda::CUresult;
 
 use super::Result;
@@ -19,8 +21,10 @@ const KIND_LINKED: u16 = 0x50f7;
 
 /// Entry flag: the text is an LZ4 block.
 const LZ4: u64 = 0x2000;
-/// Entry flags: the text is compressed in a way that this driver does not know.
-const COMPRESSED: u64 = 0x1000 | 0x8000;
+/// Entry flag: the text is a Zstandard frame.
+const ZSTD: u64 = 0x8000;
+/// Entry flag: the text is compressed in a way of old compilers, which this driver does not know.
+const OLD: u64 = 0x1000;
 
 /// Bound on a text whose end is found by its NUL, and on a container, in bytes.
 const MAX_BYTES: usize = 1 << 30;
@@ -150,7 +154,7 @@ fn entries(bytes: &[u8]) -> Option<Result<Sources>> {
         match kind {
             KIND_LINKED => linked.push(payload),
             KIND_PTX
-                if flags & COMPRESSED == 0
+                if flags & OLD == 0
                     && arch <= super::attributes::SM
                     && best.as_ref().is_none_or(|(known, _)| *known < arch) =>
             {
@@ -171,13 +175,23 @@ fn entries(bytes: &[u8]) -> Option<Result<Sources>> {
 
 /// The text of an entry with PTX; `None` if its numbers contradict each other.
 fn text(entry: &[u8], payload: &[u8], flags: u64) -> Option<Result<String>> {
-    if flags & LZ4 == 0 {
+    if flags & (LZ4 | ZSTD) == 0 {
         return Some(text_of(payload));
     }
     let compressed = payload.get(..usize::try_from(u32_at(entry, 16)?).ok()?)?;
     let length = usize::try_from(u64_at(entry, 56)?).ok().filter(|length| *length <= MAX_BYTES)?;
-    let text = super::lz4::decompress(compressed, length)?;
-    Some(text_of(&text))
+    let text =
+        if flags & LZ4 != 0 { super::lz4::decompress(compressed, length) } else { zstd(compressed, length) };
+    Some(text_of(&text?))
+}
+
+/// Decompresses Zstandard frames of `length` bytes together.
+fn zstd(frames: &[u8], length: usize) -> Option<Vec<u8>> {
+    let mut output = Vec::new();
+    let decoder = ruzstd::decoding::StreamingDecoder::new(frames).ok()?;
+    // One byte more than there should be tells that there is too much.
+    decoder.take(length as u64 + 1).read_to_end(&mut output).ok()?;
+    (output.len() == length).then_some(output)
 }
 
 /// Packs the parts of a linked program into one image.
@@ -237,7 +251,7 @@ mod tests {
     fn machine_code_alone_is_no_binary_for_this_device() {
         assert_eq!(parse(&container(&[(2, 90, 0, "elf")])), Err(CUresult::ERROR_NO_BINARY_FOR_GPU));
         assert_eq!(parse(b"\x7fELF\x02\x01\x01"), Err(CUresult::ERROR_NO_BINARY_FOR_GPU));
-        assert_eq!(parse(&container(&[(1, 80, 0x8000, "?")])), Err(CUresult::ERROR_NO_BINARY_FOR_GPU));
+        assert_eq!(parse(&container(&[(1, 80, OLD, "?")])), Err(CUresult::ERROR_NO_BINARY_FOR_GPU));
     }
 
     #[test]
@@ -249,6 +263,16 @@ mod tests {
         assert_eq!(parse(&image), one("text"));
         image[CONTAINER_HEADER + 56] = 3;
         assert_eq!(parse(&image), Err(CUresult::ERROR_INVALID_IMAGE));
+    }
+
+    #[test]
+    fn zstandard_frames_are_decompressed_and_bounded() {
+        // A frame with one raw block of four bytes.
+        let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x20, 4, 0x21, 0, 0, b't', b'e', b'x', b't'];
+        assert_eq!(zstd(&frame, 4).as_deref(), Some(b"text".as_slice()));
+        assert_eq!(zstd(&frame, 3), None);
+        assert_eq!(zstd(&frame, 5), None);
+        assert_eq!(zstd(b"no frame", 8), None);
     }
 
     #[test]

@@ -32,13 +32,8 @@ impl Warp {
         let image = env.grid.image;
         loop {
             // At `limit` others wait to be joined.
-            if pc >= limit || *fuel <= 0 {
+            if pc >= limit || *fuel <= 0 || self.turn <= 0 {
                 self.set_pc(mask, pc);
-                return Ok(());
-            }
-            if self.turn <= 0 {
-                self.set_pc(mask, pc);
-                self.give_way(mask);
                 return Ok(());
             }
             let Some(inst) = image.code.get(pc as usize) else {

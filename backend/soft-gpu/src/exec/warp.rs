@@ -1,8 +1,8 @@
 //! A warp: 32 lanes with a program counter each, run in groups that are at the same place.
 //!
 //! The group with the deepest call and, in it, the smallest program counter goes first, which brings
-//! diverged lanes together again soonest. So that a lane that spins never keeps the one that it waits for from
-//! running, a group that has had a turn while others wait gives way to the next lane in rotation.
+//! diverged lanes together again soonest. So that lanes that spin never keep the one that they wait for from
+//! running, every other turn of a diverged warp belongs to one lane, in rotation.
 
 use super::block::BlockState;
 use super::launch::Grid;
@@ -68,11 +68,12 @@ pub(super) struct Warp {
     pub(super) thread: [Lanes; 3],
     /// Instructions run so far.
     pub(super) steps: u64,
-    /// Cost that the running group may still have before others get a turn.
+    /// Cost that groups may still have until others get a turn; unlimited while all lanes are together.
     pub(super) turn: i64,
     /// It did something that looks like waiting for others.
     pub(super) polled: bool,
-    rotate: Option<u32>,
+    /// The lane whose turn it is although others come before it.
+    favoured: Option<u32>,
     next_lane: u32,
 }
 
@@ -117,7 +118,7 @@ impl Warp {
             steps: 0,
             turn: 0,
             polled: false,
-            rotate: None,
+            favoured: None,
             next_lane: 0,
         }
     }
@@ -129,7 +130,7 @@ impl Warp {
         self.base = [0; WARP];
         self.wait = [Wait::Nothing; WARP];
         self.waiting = 0;
-        self.rotate = None;
+        (self.turn, self.favoured) = (i64::MAX, None);
         self.next_lane = 0;
         let slots = usize::try_from(slots).unwrap_or(0);
         if self.registers.len() < slots {
@@ -177,33 +178,38 @@ impl Warp {
         }
         let all = self.together(runnable, first_lane(runnable));
         if all.mask == runnable {
-            self.turn = i64::MAX;
+            (self.turn, self.favoured) = (i64::MAX, None);
             return Some((all, u32::MAX));
         }
-        self.turn = DIVERGED_TURN;
-        if let Some(last) = self.rotate.take() {
-            let others = match runnable & !last {
-                0 => runnable,
-                others => others,
+        let (group, limit) = self.foremost(runnable);
+        if self.turn == i64::MAX {
+            self.turn = DIVERGED_TURN;
+        } else if self.turn <= 0 {
+            self.turn = DIVERGED_TURN;
+            self.favoured = match self.favoured {
+                Some(_) => None,
+                None => {
+                    let others = (runnable & !group.mask).rotate_right(self.next_lane);
+                    let lane = first_lane(others).wrapping_add(self.next_lane) & 31;
+                    self.next_lane = (lane + 1) & 31;
+                    Some(lane)
+                }
             };
-            let lane = first_lane(others.rotate_right(self.next_lane)).wrapping_add(self.next_lane) & 31;
-            self.next_lane = (lane + 1) & 31;
-            return Some((self.together(runnable, lane), u32::MAX));
         }
-        let mut best: Option<(u32, u32, u32)> = None;
-        for lane in lanes_of(runnable) {
-            let key = (u32::MAX - self.base[lane], self.pc[lane]);
-            let lane = u32::try_from(lane).unwrap_or(0);
-            if best.is_none_or(|(base, pc, _)| key < (base, pc)) {
-                best = Some((key.0, key.1, lane));
-            }
+        match self.favoured {
+            Some(lane) if runnable >> lane & 1 != 0 => Some((self.together(runnable, lane), u32::MAX)),
+            _ => Some((group, limit)),
         }
-        let group = self.together(runnable, best.map_or(0, |(_, _, lane)| lane));
-        let limit = lanes_of(runnable & !group.mask)
-            .filter(|lane| self.base[*lane] == group.base)
-            .map(|lane| self.pc[lane])
-            .min();
-        Some((group, limit.unwrap_or(u32::MAX)))
+    }
+
+    /// The group with the deepest call and the smallest program counter, and where the next one of its frame is.
+    fn foremost(&self, runnable: u32) -> (Group, u32) {
+        let key = |lane: &usize| (u32::MAX - self.base[*lane], self.pc[*lane]);
+        let lane = lanes_of(runnable).min_by_key(key).unwrap_or(0);
+        let group = self.together(runnable, u32::try_from(lane).unwrap_or(0));
+        let others = lanes_of(runnable & !group.mask).filter(|lane| self.base[*lane] == group.base);
+        let limit = others.map(|lane| self.pc[lane]).min();
+        (group, limit.unwrap_or(u32::MAX))
     }
 
     /// Runs until nothing can go on or `fuel` is used up.
@@ -217,11 +223,6 @@ impl Warp {
             }
         }
         Ok(Stop::Blocked)
-    }
-
-    /// The group had its turn: another one goes next.
-    pub(super) fn give_way(&mut self, group: u32) {
-        self.rotate = Some(group);
     }
 
     pub(super) fn set_pc(&mut self, mask: u32, pc: u32) {

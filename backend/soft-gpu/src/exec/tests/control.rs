@@ -139,6 +139,20 @@ fn spin_lock_between_lanes_of_a_warp_ends() {
 }
 
 #[test]
+fn lanes_that_spin_and_diverge_do_not_starve_the_one_they_wait_for() {
+    let body = "mov.u32 %r1, %laneid; setp.eq.u32 %p1, %r1, 31; @%p1 bra RELEASE;
+                WAIT: ld.volatile.global.u32 %r2, [%rd0]; setp.ne.u32 %p2, %r2, 0; @%p2 bra DONE;
+                and.b32 %r3, %r1, 1; setp.eq.u32 %p3, %r3, 1; @%p3 bra ODD; add.u32 %r4, %r4, 1; bra WAIT;
+                ODD: add.u32 %r4, %r4, 2; bra WAIT;
+                RELEASE: st.volatile.global.u32 [%rd0], 1; DONE: atom.global.add.u32 %r5, [%rd0+4], 1;";
+    let bench = Bench::default();
+    let out = bench.words32(&[0; 2]);
+    let image = bench.load(vec![module(&kernel(1, body))]);
+    launch(&bench, &image, &shape(2, 64), &[out]).expect("runs");
+    assert_eq!(bench.read32(out, 2), [1, 128]);
+}
+
+#[test]
 fn blocks_of_a_cooperative_launch_meet_at_a_grid_barrier() {
     // Every block adds its part, waits for all, and then reads the whole.
     let body = "mov.u32 %r1, %tid.x; mov.u32 %r2, %ctaid.x; mov.u32 %r3, %nctaid.x;

@@ -1,138 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * Measures what the design stands on and CUDA's documentation leaves open. Run natively on a machine with a GPU:
- *
- *     cc -O2 -pthread -o ground tests/ground/ground.c -ldl && ./ground
- *
- * Each measurement runs in a process of its own, so that none disturbs the next.
+ * The first questions that the design asked: whether threads of one context scale, what a blocked thread holds up,
+ * where the driver stalls launches, and what a child of a process that did or did not touch CUDA can do.
  */
 #define _GNU_SOURCE
-#include <dlfcn.h>
+#include "ground.h"
 #include <pthread.h>
-#include <sched.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/personality.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
-typedef int (*call)();
-#define EACH(X) \
-	X(cuInit) X(cuDeviceGet) X(cuCtxCreate_v2) X(cuCtxSetCurrent) X(cuMemAlloc_v2) X(cuMemFree_v2) \
-	X(cuMemAllocAsync) X(cuMemAllocManaged) X(cuMemHostAlloc) X(cuIpcGetMemHandle) X(cuIpcOpenMemHandle_v2) \
-	X(cuModuleLoadData) X(cuModuleGetFunction) X(cuLaunchKernel) X(cuStreamCreate) X(cuStreamSynchronize) \
-	X(cuMemcpyDtoH_v2) X(cuMemcpyHtoD_v2) X(cuCtxSynchronize) X(cuStreamWaitValue32_v2) X(cuStreamWriteValue32_v2) \
-	X(cuMemGetInfo_v2) X(cuMemsetD32_v2) X(cuCtxDestroy_v2) X(cuStreamQuery)
-#define DECLARE(name) static call name;
-EACH(DECLARE)
-
-struct ipc_handle { char bytes[64]; };
-typedef int (*ipc_open)(uint64_t *, struct ipc_handle, unsigned int);
-
-#define CHECK(expression) \
-	do { \
-		int check_result = (expression); \
-		if (check_result) { \
-			printf("| %s | failed with %d |\n", #expression, check_result); \
-			fflush(stdout); \
-			_exit(1); \
-		} \
-	} while (0)
-
-static const char ptx[] =
-	".version 7.0\n.target sm_52\n.address_size 64\n"
-	".visible .entry empty()\n{\n ret;\n}\n"
-	".visible .entry spin(.param .u64 cycles)\n{\n"
-	" .reg .u64 %rd<5>;\n .reg .pred %p<2>;\n"
-	" ld.param.u64 %rd1, [cycles];\n mov.u64 %rd2, %clock64;\n"
-	"again:\n mov.u64 %rd3, %clock64;\n sub.u64 %rd4, %rd3, %rd2;\n"
-	" setp.lt.u64 %p1, %rd4, %rd1;\n @%p1 bra again;\n ret;\n}\n";
-
-static void *context;
-static void *empty_kernel, *spin_kernel;
-
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static void load(void)
-{
-	void *library = dlopen("libcuda.so.1", RTLD_NOW);
-
-	if (!library) {
-		printf("| dlopen | %s |\n", dlerror());
-		_exit(1);
-	}
-#define LOOKUP(name) name = (call)dlsym(library, #name);
-	EACH(LOOKUP)
-}
-
-static void start(void)
-{
-	void *module;
-	int device;
-
-	if (!cuInit)
-		load();
-	CHECK(cuInit(0));
-	CHECK(cuDeviceGet(&device, 0));
-	CHECK(cuCtxCreate_v2(&context, 0, device));
-	CHECK(cuModuleLoadData(&module, ptx));
-	CHECK(cuModuleGetFunction(&empty_kernel, module, "empty"));
-	CHECK(cuModuleGetFunction(&spin_kernel, module, "spin"));
-}
-
-static void launch(void *kernel, void *stream, uint64_t cycles)
-{
-	void *parameters[] = { &cycles };
-
-	CHECK(cuLaunchKernel(kernel, 1, 1, 1, 1, 1, 1, 0, stream, parameters, NULL));
-}
-
-/* 1. Where ranges land under ADDR_COMPAT_LAYOUT; the second process opens what the first exports. */
-static void addresses(const char *self)
-{
-	uint64_t device, pool, managed, opened;
-	struct ipc_handle handle;
-	int stack, in[2], out[2];
-	void *pinned;
-
-	(void)self;
-	if (pipe(in) || pipe(out))
-		return;
-	if (!fork()) {
-		start();
-		CHECK(cuMemAlloc_v2(&device, (size_t)2 << 20));
-		CHECK(cuIpcGetMemHandle(&handle, device));
-		if (write(in[1], &handle, sizeof(handle)) < 0 || read(out[0], &stack, 1) < 0)
-			_exit(1);
-		_exit(0);
-	}
-	start();
-	CHECK(cuMemAlloc_v2(&device, (size_t)2 << 20));
-	CHECK(cuMemAllocAsync(&pool, (size_t)1 << 20, NULL));
-	CHECK(cuMemAllocManaged(&managed, (size_t)1 << 20, 1));
-	CHECK(cuMemHostAlloc(&pinned, (size_t)1 << 20, 3));
-	if (read(in[0], &handle, sizeof(handle)) != sizeof(handle))
-		return;
-	CHECK(((ipc_open)cuIpcOpenMemHandle_v2)(&opened, handle, 1));
-	printf("| device %#lx, pool %#lx, managed %#lx, pinned %p, **IPC-opened %#lx** | stack %p, libcuda %p, program %p |\n",
-	       device, pool, managed, pinned, opened, (void *)&stack, (void *)cuInit, (void *)addresses);
-	if (write(out[1], "x", 1) < 0)
-		_exit(1);
-	fflush(stdout);
-	wait(NULL);
-}
-
-/* 2. Whether threads of one context scale. */
+/* 1. Whether threads of one context scale. */
 static volatile int go;
 static const int launches = 20000;
 
@@ -147,7 +22,7 @@ static void *launcher(void *unused)
 	while (!go)
 		;
 	for (i = 0; i < launches; i++)
-		launch(empty_kernel, stream, 0);
+		CHECK(launch(empty_kernel, stream, 0));
 	CHECK(cuStreamSynchronize(stream));
 	return NULL;
 }
@@ -176,7 +51,7 @@ static void threads(void)
 	}
 }
 
-/* 3. A thread that is blocked in the driver, and what another one can do meanwhile. */
+/* 2. A thread that is blocked in the driver, and what another one can do meanwhile. */
 static void *waiter(void *stream)
 {
 	CHECK(cuCtxSetCurrent(context));
@@ -196,11 +71,11 @@ static void blocked(void)
 	CHECK(cuStreamCreate(&busy, 1));
 	CHECK(cuStreamCreate(&other, 1));
 	CHECK(cuMemAlloc_v2(&memory, 4096));
-	launch(spin_kernel, busy, 400000000);
+	CHECK(launch(spin_kernel, busy, 400000000));
 	pthread_create(&thread, NULL, waiter, busy);
 	usleep(20000);
 	t0 = now();
-	launch(empty_kernel, other, 0);
+	CHECK(launch(empty_kernel, other, 0));
 	CHECK(cuStreamSynchronize(other));
 	t1 = now();
 	CHECK(cuMemcpyDtoH_v2(&value, memory, 4));
@@ -212,7 +87,7 @@ static void blocked(void)
 	       (t1 - t0) * 1e6, (t2 - t1) * 1e6, (t3 - t2) * 1e6, (now() - t0) * 1e6);
 }
 
-/* 4. Launches behind a blocked stream: does the driver stall, and does it then stop others? */
+/* 3. Launches behind a blocked stream: does the driver stall, and does it then stop others? */
 static uint64_t flag;
 static volatile int queued;
 
@@ -220,7 +95,7 @@ static void *flooder(void *stream)
 {
 	CHECK(cuCtxSetCurrent(context));
 	for (queued = 0; queued < 4000; queued++)
-		launch(empty_kernel, stream, 0);
+		CHECK(launch(empty_kernel, stream, 0));
 	return NULL;
 }
 
@@ -241,7 +116,7 @@ static void flood(void)
 	usleep(500000);
 	before = queued;
 	begin = now();
-	launch(empty_kernel, other, 0);
+	CHECK(launch(empty_kernel, other, 0));
 	CHECK(cuStreamWriteValue32_v2(other, flag, 1, 0));
 	after = queued;
 	pthread_join(thread, NULL);
@@ -250,7 +125,7 @@ static void flood(void)
 	       before, (now() - begin) * 1e6, after);
 }
 
-/* 5. A child of a process that never touched CUDA, that loaded the library, that initialised it. */
+/* 4. A child of a process that never touched CUDA, that loaded the library, that initialised it. */
 static void child_of(const char *parent)
 {
 	double begin;
@@ -259,11 +134,11 @@ static void child_of(const char *parent)
 	fflush(stdout);
 	if (!fork()) {
 		begin = now();
-		if (!cuInit)
-			load();
+		if (!library)
+			load_library();
 		result = cuInit(0);
 		if (result) {
-			printf("| child of a parent that %s | cuInit = %d |\n", parent, result);
+			printf("| child of a parent that %s | cuInit = %s |\n", parent, code(result));
 		} else {
 			start();
 			printf("| child of a parent that %s | works; init, context and module %.0f ms |\n", parent,
@@ -280,60 +155,18 @@ static void child_of(const char *parent)
 static void spawner(void)
 {
 	child_of("never touched CUDA");
-	load();
+	load_library();
 	child_of("loaded libcuda only");
 	CHECK(cuInit(0));
 	child_of("called cuInit");
 }
 
-/* 6. The same as another user, with no new privileges, in namespaces of its own. */
-static void confined(void)
+int main(void)
 {
-	int namespaces = unshare(CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWPID);
-
-	fflush(stdout);
-	if (!fork()) {
-		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-		if (setgid(65534) || setuid(65534))
-			_exit(1);
-		start();
-		printf("| as user 65534, no_new_privs, own ipc, net, mount and pid namespaces (unshare = %d) | works |\n",
-		       namespaces);
-		fflush(stdout);
-		_exit(0);
-	}
-	wait(NULL);
-}
-
-static void in_child(void (*measurement)(void))
-{
-	fflush(stdout);
-	if (!fork()) {
-		measurement();
-		fflush(stdout);
-		_exit(0);
-	}
-	wait(NULL);
-}
-
-int main(int argc, char **argv)
-{
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (argc > 1) {
-		addresses(argv[0]);
-		return 0;
-	}
-	printf("| what | measured |\n|---|---|\n");
-	in_child(spawner);
-	in_child(confined);
-	in_child(threads);
-	in_child(blocked);
-	in_child(flood);
-	if (!fork()) {
-		personality(ADDR_COMPAT_LAYOUT);
-		execl("/proc/self/exe", argv[0], "addresses", NULL);
-		_exit(1);
-	}
-	wait(NULL);
+	table("Threads, stalls and children");
+	measure("children", spawner, 20);
+	measure("threads", threads, 10);
+	measure("blocked", blocked, 10);
+	measure("flood", flood, 10);
 	return 0;
 }

@@ -89,6 +89,8 @@ struct access_right { struct location location; int flags; };
 	X(cuFuncGetAttribute, (int *, int, void *)) \
 	X(cuLaunchKernel, (void *, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int, \
 			   unsigned int, void *, void **, void **)) \
+	X(cuStreamWaitValue32_v2, (void *, device_pointer, uint32_t, unsigned int)) \
+	X(cuStreamWriteValue32_v2, (void *, device_pointer, uint32_t, unsigned int)) \
 	X(cuStreamCreate, (void **, unsigned int)) \
 	X(cuStreamDestroy_v2, (void *)) \
 	X(cuStreamQuery, (void *)) \

@@ -4,6 +4,7 @@
 //! polls memory), the worker starts the next one as well and runs them in turn, so that blocks which
 //! wait for later ones still get on. All blocks of a cooperative launch are started at once.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -92,7 +93,15 @@ impl Grid<'_> {
         left.is_ok()
     }
 
+    /// A worker. An error of the engine itself ends the launch, not the process.
     fn work(&self, device: &dyn Device, share: usize) {
+        let run = || self.run_blocks(device, share);
+        if catch_unwind(AssertUnwindSafe(run)).is_err() {
+            self.fail(self.ended(FaultKind::IllegalInstruction, "internal error of the engine"));
+        }
+    }
+
+    fn run_blocks(&self, device: &dyn Device, share: usize) {
         let mut global = Global::new(device);
         let mut resident: Vec<Block> = Vec::new();
         let mut idle: Vec<Block> = Vec::new();

@@ -135,6 +135,14 @@ fn comparisons_and_selections() {
 }
 
 #[test]
+fn packed_comparisons_as_values() {
+    let set =
+        |operation: &str| value(&format!("mov.u32 %r4, 0x3c004000; set.{operation} %r0, %r4, 0x3c003c00;"));
+    assert_eq!(set("gt.f16x2.f16x2"), 0x0000_3c00);
+    assert_eq!(set("leu.u32.f16x2"), 0xffff_0000);
+}
+
+#[test]
 fn single_precision() {
     for (body, expected) in [
         ("add.f32 %f0, %f1, %f2;", 1.75),

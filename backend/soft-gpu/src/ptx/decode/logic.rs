@@ -4,7 +4,7 @@ use super::{Modifiers, Result};
 use crate::exec::alu::float::FTZ;
 use crate::exec::alu::{float, half, logic};
 use crate::ptx::body::{Body, DISCARD};
-use crate::ptx::ir::{Binary, Source};
+use crate::ptx::ir::{Binary, Op, Source};
 use crate::ptx::lexer::Number;
 use crate::ptx::operand::Operand;
 use crate::ptx::types::Type;
@@ -198,10 +198,8 @@ impl Body<'_, '_> {
         let packed = matches!(ty, Type::F16x2 | Type::Bf16x2);
         let names: &[&str] = if ty.is_float() { &FLOAT_COMPARES } else { &INTEGER_COMPARES };
         let Some(operator) = m.take_one(names) else { return m.unsupported() };
-        if packed && (result.is_some() || combine.is_some())
-            || ftz != 0 && !ty.is_float()
-            || ty == Type::F64 && ftz != 0
-        {
+        let flush_fits = ty.is_float() && ty != Type::F64;
+        if packed && combine.is_some() || ftz != 0 && !flush_fits {
             return m.unsupported();
         }
         let f = match ty {
@@ -218,8 +216,11 @@ impl Body<'_, '_> {
         if packed {
             let low = self.half_compare(f, ty, ftz, 0, a, b)?;
             let high = self.half_compare(f, ty, ftz, 1, a, b)?;
-            self.emit1(logic::mov(1), 0, p, low)?;
-            return self.emit1(logic::mov(1), 0, q, high);
+            let Some(result) = result else {
+                self.emit1(logic::mov(1), 0, p, low)?;
+                return self.emit1(logic::mov(1), 0, q, high);
+            };
+            return self.set_halves(result, p, [low, high], m);
         }
         let truth = if ty.is_float() && ty.bits() == 16 {
             self.half_compare(f, ty, ftz, 0, a, b)?
@@ -259,6 +260,23 @@ impl Body<'_, '_> {
                 }
             }
         }
+    }
+
+    /// `set` of a packed comparison: each half of the result tells of its half.
+    fn set_halves(&mut self, result: Type, to: u32, halves: [Source; 2], m: &Modifiers<'_>) -> Result<()> {
+        let half = match result {
+            Type::F16x2 => Type::F16,
+            Type::Bf16x2 => Type::Bf16,
+            Type::U32 | Type::S32 => Type::U16,
+            _ => return m.unsupported(),
+        };
+        let f = m.check(logic::set_result(half))?;
+        let slots = [self.take_slot()?, self.take_slot()?];
+        for (slot, truth) in slots.into_iter().zip(halves) {
+            self.emit1(f, 0, slot, truth)?;
+        }
+        let from = self.elements(&slots.map(Source::Slot))?;
+        self.emit(Op::Pack { to, bits: 16, from })
     }
 
     /// Where the results go: two predicates, or one value of type `result`.

@@ -114,6 +114,8 @@ static void confine(void)
 	if (measures & USER) {
 		if (setgroups(0, NULL) || setgid(65534) || setuid(65534))
 			fail("changing user");
+		/* Another user's process has lost it. */
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 	}
 	if ((measures & DUMPABLE) && prctl(PR_SET_DUMPABLE, 1, 0, 0, 0))
 		fail("PR_SET_DUMPABLE");

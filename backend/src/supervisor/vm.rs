@@ -422,7 +422,8 @@ impl Supervisor {
 
     /// Has the driver told of something.
     pub(crate) fn event(&mut self, session: u32, kind: EventType) {
-        let Some(vm) = &mut self.vm else { return };
+        // What has been before HELLO is in its reply.
+        let Some(vm) = self.vm.as_mut().filter(|vm| vm.nonce.is_some()) else { return };
         if vm.pending.len() < MAX_EVENTS {
             vm.pending.insert((session, kind as u32));
         } else {

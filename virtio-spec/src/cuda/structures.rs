@@ -181,5 +181,16 @@ pub struct CUgraphEdgeData {
 }
 assert_layout!(CUgraphEdgeData, 8, kind: 2);
 
+/// Where memory lies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct CUmemLocation {
+    /// `CUmemLocationType`: 1 a device, 2 the host, 3 a NUMA node of the host, 4 the thread's NUMA node.
+    pub kind: u32,
+    /// Ordinal of the device, or number of the node.
+    pub id: i32,
+}
+assert_layout!(CUmemLocation, 8, id: 4);
+
 /// Callback that gives the dynamic shared memory of a block size (`cuOccupancyMaxPotentialBlockSize`).
 pub type CUoccupancyB2DSize = Option<unsafe extern "C" fn(block_size: i32) -> usize>;

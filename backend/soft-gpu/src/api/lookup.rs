@@ -43,6 +43,7 @@ pub(in crate::api) fn entries() -> impl Iterator<Item = &'static Entry> {
         super::devices::ENTRIES,
         super::functions::ENTRIES,
         super::launches::ENTRIES,
+        super::managed::ENTRIES,
         super::memory::ENTRIES,
         super::modules::ENTRIES,
         super::pools::ENTRIES,

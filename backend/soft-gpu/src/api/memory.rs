@@ -80,7 +80,8 @@ fn free(call: &Call, pointer: CUdeviceptr) -> Result<()> {
     if pointer == CUdeviceptr(0) {
         return Ok(());
     }
-    call.driver().release(pointer.0, &[Kind::Device, Kind::Pool], CUresult::ERROR_INVALID_VALUE)?;
+    let kinds = [Kind::Device, Kind::Pool, Kind::Managed];
+    call.driver().release(pointer.0, &kinds, CUresult::ERROR_INVALID_VALUE)?;
     call.context.health.check()
 }
 
@@ -185,14 +186,14 @@ fn value(attribute: Attribute, address: u64, found: &Allocation) -> Result<Value
             Value::Word(if device { CUmemorytype::DEVICE.0 } else { CUmemorytype::HOST.0 })
         }
         Attribute::DEVICE_POINTER => Value::Long(address),
-        Attribute::HOST_POINTER if !device => Value::Long(address),
+        Attribute::HOST_POINTER if !device || found.kind == Kind::Managed => Value::Long(address),
+        Attribute::IS_MANAGED => Value::Word(u32::from(found.kind == Kind::Managed)),
         Attribute::SYNC_MEMOPS => Value::Word(u32::from(found.sync_memops)),
         Attribute::BUFFER_ID => Value::Long(found.id),
         Attribute::RANGE_START_ADDR | Attribute::MAPPING_BASE_ADDR => Value::Long(found.start),
         Attribute::RANGE_SIZE | Attribute::MAPPING_SIZE => Value::Long(found.length),
         Attribute::MAPPED => Value::Word(1),
         Attribute::DEVICE_ORDINAL
-        | Attribute::IS_MANAGED
         | Attribute::IS_LEGACY_CUDA_IPC_CAPABLE
         | Attribute::IS_GPU_DIRECT_RDMA_CAPABLE
         | Attribute::IS_HW_DECOMPRESS_CAPABLE => Value::Word(0),

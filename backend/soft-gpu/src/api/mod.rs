@@ -12,6 +12,7 @@ mod entry;
 mod functions;
 mod launches;
 mod lookup;
+mod managed;
 mod memory;
 mod modules;
 mod pools;

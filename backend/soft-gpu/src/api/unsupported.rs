@@ -234,11 +234,8 @@ unsupported! {
     cuLogsUnregisterCallback
     cuMemAddressFree
     cuMemAddressReserve
-    cuMemAdvise
-    cuMemAdvise_v2
     cuMemAlloc
     cuMemAllocHost
-    cuMemAllocManaged
     cuMemAllocPitch
     cuMemBatchDecompressAsync
     cuMemBatchDecompressAsync_ptsz
@@ -272,10 +269,6 @@ unsupported! {
     cuMemPoolImportFromShareableHandle
     cuMemPoolImportPointer
     cuMemPoolSetAccess
-    cuMemPrefetchAsync
-    cuMemPrefetchAsync_ptsz
-    cuMemPrefetchAsync_v2
-    cuMemPrefetchAsync_v2_ptsz
     cuMemPrefetchBatchAsync
     cuMemPrefetchBatchAsync_ptsz
     cuMemRangeGetAttribute
@@ -355,8 +348,6 @@ unsupported! {
     cuProfilerInitialize
     cuSignalExternalSemaphoresAsync
     cuSignalExternalSemaphoresAsync_ptsz
-    cuStreamAttachMemAsync
-    cuStreamAttachMemAsync_ptsz
     cuStreamBatchMemOp
     cuStreamBatchMemOp_ptsz
     cuStreamBatchMemOp_v2

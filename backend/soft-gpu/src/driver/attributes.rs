@@ -1,8 +1,8 @@
 //! What the device says about itself.
 //!
 //! It reports compute capability 9.0, so that it takes PTX for every target up to `sm_90`; what of that PTX has no
-//! meaning here is refused by the compiler, by name. It promises only what it keeps: no managed or pageable memory
-//! access, no clusters, no textures beyond their limits, no handles for other processes.
+//! meaning here is refused by the compiler, by name. It promises only what it keeps: managed memory without access by both
+//! sides at once, no pageable memory access, no clusters, no textures beyond their limits, no handles for other processes.
 
 use virtio_spec::cuda::{CUdevice_attribute as Attribute, CUdevprop, CUuuid};
 
@@ -108,6 +108,7 @@ pub(crate) fn attribute(attribute: Attribute) -> Option<i32> {
         | Attribute::HOST_REGISTER_SUPPORTED
         | Attribute::HOST_NATIVE_ATOMIC_SUPPORTED
         | Attribute::MEMORY_POOLS_SUPPORTED
+        | Attribute::MANAGED_MEMORY
         | Attribute::UNIFIED_FUNCTION_POINTERS => integrated_is_discrete(attribute),
         _ => texture_limit(attribute),
     })

@@ -230,7 +230,7 @@ struct Gpu {
 unsafe impl Device for Gpu {
     fn lookup(&self, address: u64) -> Option<Extent> {
         let found = driver().memory.find(address)?;
-        if found.is_device() && found.context != self.context {
+        if !found.is_for(self.context) {
             return None;
         }
         Some(Extent {

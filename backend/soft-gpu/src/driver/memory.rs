@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     Device,
     /// `cuMemAllocAsync`.
     Pool,
+    /// `cuMemAllocManaged`: the host uses it as well.
+    Managed,
     /// A module's variable.
     Variable,
     /// `malloc` of a kernel.
@@ -72,6 +74,11 @@ impl Allocation {
     /// Whether it is the device's own memory.
     pub(crate) fn is_device(&self) -> bool {
         !matches!(self.kind, Kind::Pinned | Kind::Registered)
+    }
+
+    /// Whether kernels of a context may use it.
+    pub(crate) fn is_for(&self, context: u64) -> bool {
+        self.context == context || !self.is_device() || self.kind == Kind::Managed
     }
 
     /// Bytes from `address` to its end.

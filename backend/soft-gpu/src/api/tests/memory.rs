@@ -61,3 +61,25 @@ fn pointers_tell_what_they_are() {
     assert_eq!(unsafe { cuMemFreeHost(host) }, CUresult::SUCCESS);
     assert_eq!(ask(&mut kind, pinned), CUresult::ERROR_INVALID_VALUE);
 }
+
+#[test]
+fn managed_memory_is_one_for_host_and_kernels() {
+    let gpu = Fixture::new();
+    let mut pointer = CUdeviceptr(0);
+    assert_eq!(unsafe { cuMemAllocManaged(&raw mut pointer, 8, 1) }, CUresult::SUCCESS);
+    let host = std::ptr::with_exposed_provenance_mut::<u32>(usize::try_from(pointer.0).unwrap());
+    unsafe { host.write(1) };
+    let function = gpu.function(STORE, c"store");
+    assert_eq!(launch(function, CUstream(0), CUdeviceptr(pointer.0 + 4), 2), CUresult::SUCCESS);
+    assert_eq!(unsafe { cuCtxSynchronize() }, CUresult::SUCCESS);
+    assert_eq!(unsafe { host.cast::<[u32; 2]>().read() }, [1, 2]);
+    let mut managed = 7_u32;
+    let attribute = CUpointer_attribute::IS_MANAGED;
+    let told = unsafe { cuPointerGetAttribute((&raw mut managed).cast(), attribute, pointer) };
+    assert_eq!((told, managed), (CUresult::SUCCESS, 1));
+    let to_device = unsafe { cuMemPrefetchAsync(pointer, 8, 0, CUstream(0)) };
+    assert_eq!(to_device, CUresult::ERROR_INVALID_DEVICE);
+    assert_eq!(unsafe { cuMemPrefetchAsync(pointer, 8, -1, CUstream(0)) }, CUresult::SUCCESS);
+    assert_eq!(unsafe { cuMemFree_v2(pointer) }, CUresult::SUCCESS);
+    drop(gpu);
+}

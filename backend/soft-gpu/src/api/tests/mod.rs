@@ -17,7 +17,8 @@ mod memory;
 mod streams;
 
 use super::{
-    contexts::*, copies::*, devices::*, functions::*, launches::*, lookup, memory::*, modules::*, streams::*,
+    contexts::*, copies::*, devices::*, functions::*, launches::*, lookup, managed::*, memory::*, modules::*,
+    streams::*,
 };
 
 /// A context that is current until the end of a test.

@@ -2,10 +2,12 @@
 //!
 //! Unsafe code: a page that fork wipes, a fork handler, and the function that runs at exit.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use virtio_spec::cuda::CUresult;
+
+use crate::transport::identity;
 
 /// A word that is 1 in the process that initialised, and that the kernel wipes in a forked child, however it was
 /// forked. So a call costs one load to know, and no handler needs to run.
@@ -14,6 +16,8 @@ static ENDING: AtomicBool = AtomicBool::new(false);
 static INITIALISING: Mutex<()> = Mutex::new(());
 /// The session's descriptor, which a forked child closes; -1 if there is none.
 static DESCRIPTOR: AtomicI32 = AtomicI32::new(-1);
+/// What the descriptor's number meant when it was opened.
+static IDENTITY: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
 fn alive() -> Option<&'static AtomicU32> {
     // SAFETY: null, or the page of `make_alive_page`, which is never unmapped.
@@ -89,6 +93,9 @@ fn alive_page() -> Option<&'static AtomicU32> {
 /// Has a forked child close the session's descriptor, so that the session ends with this process.
 pub(crate) fn close_in_child(descriptor: i32) {
     static REGISTERED: AtomicBool = AtomicBool::new(false);
+    let Some((device, inode)) = identity(descriptor) else { return };
+    IDENTITY[0].store(device, Ordering::Relaxed);
+    IDENTITY[1].store(inode, Ordering::Relaxed);
     DESCRIPTOR.store(descriptor, Ordering::Relaxed);
     if !REGISTERED.swap(true, Ordering::Relaxed) {
         // SAFETY: the handler is async-signal-safe, takes no lock, and the library is never unloaded. Should glibc have
@@ -99,7 +106,9 @@ pub(crate) fn close_in_child(descriptor: i32) {
 
 extern "C" fn in_child() {
     let descriptor = DESCRIPTOR.swap(-1, Ordering::Relaxed);
-    if descriptor >= 0 {
+    let opened = IDENTITY.each_ref().map(|part| part.load(Ordering::Relaxed));
+    // A process that closes whatever it finds may use the number for something else by now.
+    if descriptor >= 0 && identity(descriptor).is_some_and(|(device, inode)| [device, inode] == opened) {
         // SAFETY: the child's duplicate, which nothing in it uses: every call answers CUDA_ERROR_NOT_INITIALIZED.
         unsafe { libc::close(descriptor) };
     }

@@ -15,7 +15,8 @@ pub(super) struct Descriptor {
     identity: (u64, u64),
 }
 
-fn identity(number: i32) -> Option<(u64, u64)> {
+/// What a descriptor's number means at present: device and inode.
+pub(crate) fn identity(number: i32) -> Option<(u64, u64)> {
     let mut status = std::mem::MaybeUninit::<libc::stat>::uninit();
     // SAFETY: `status` has room for the structure.
     let result = unsafe { libc::fstat(number, status.as_mut_ptr()) };

@@ -9,6 +9,8 @@ mod descriptor;
 mod kernel;
 mod local;
 
+pub(crate) use descriptor::identity;
+
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::ptr::NonNull;

@@ -235,3 +235,63 @@ fn undefined_references_are_found_when_linking() {
     let unused = compile(".extern .func gone(); .visible .entry k() { ret; }").expect("compiles");
     assert!(link(vec![unused]).is_ok());
 }
+
+#[test]
+fn damaged_sources_never_do_worse_than_an_error_with_a_line() {
+    const SOURCE: &str = "\
+.version 8.0
+.target sm_80
+.address_size 64
+.extern .shared .align 16 .b8 smem[];
+.global .align 8 .u64 table[3] = {generic(smem2)+4, 0xFF(table), -1};
+.shared .align 4 .b8 smem2[64];
+.extern .func (.param .b32 r) vprintf (.param .b64 a, .param .b64 b);
+.func (.param .b64 out) half(.param .b64 in, .param .align 8 .b8 s[16])
+{ .reg .b64 %rd<3>; ld.param.b64 %rd1, [in+0]; shr.u64 %rd2, %rd1, 1; st.param.b64 [out+0], %rd2; ret; }
+.visible .entry k(.param .u64 k_0, .param .align 4 .b8 k_1[12]) .maxntid 128, 1, 1
+{
+	.reg .pred %p<4>; .reg .b16 %rs<4>; .reg .b32 %r<9>; .reg .f32 %f<4>; .reg .b64 %rd<9>;
+	.local .align 8 .b8 depot[32];
+	ld.param.u64 %rd1, [k_0]; mov.u64 %rd2, depot; cvta.local.u64 %rd3, %rd2;
+	mov.u32 %r1, %tid.x; setp.lt.and.s32 %p1|%p2, %r1, 7, !%p3;
+	@%p1 bra $L1; { .param .b64 param0; st.param.b64 [param0+0], %rd1; .param .b64 retval0;
+	.param .align 8 .b8 param1[16]; call.uni (retval0), half, (param0, param1); ld.param.b64 %rd4, [retval0+0]; }
+$L1:	ld.global.nc.v4.f32 {%f0, %f1, %f2, %f3}, [%rd1+-16]; fma.rn.ftz.f32 %f1, %f0, 0f3F800000, %f2;
+	ts: .branchtargets $L1, $L2; brx.idx %r1, ts;
+$L2:	shfl.sync.bfly.b32 %r2|%p3, %r1, 16, 31, -1; atom.global.cas.b32 %r3, [%rd1], %r1, %r2;
+	mov.b64 {%r4, %r5}, %rd1; lop3.b32 %r6, %r4, %r5, %r1, 0x96; bar.sync 0; ret;
+}
+";
+    assert!(parse(SOURCE, &Limits::default()).is_ok());
+    let lines = u32::try_from(SOURCE.lines().count()).expect("few");
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 33).expect("31 bits") % below
+    };
+    let pool = b"{}[]()<>,;:.%@!_+-*/~\"#0189afx rpudbsL\n\0";
+    for _ in 0..20_000 {
+        let mut bytes = SOURCE.as_bytes().to_vec();
+        for _ in 0..=next(3) {
+            let at = next(bytes.len());
+            match next(4) {
+                0 => bytes.truncate(at.max(1)),
+                1 => bytes[at] = pool[next(pool.len())],
+                2 => drop(bytes.splice(at..at, [pool[next(pool.len())]])),
+                _ => drop(bytes.drain(at..(at + next(12)).min(bytes.len()))),
+            }
+            if bytes.is_empty() {
+                bytes.push(b' ');
+            }
+        }
+        let text = String::from_utf8(bytes).expect("ASCII");
+        match parse(&text, &Limits { variable_bytes: 1 << 20, ..Limits::default() }) {
+            Ok(module) => drop(link(vec![module])),
+            Err(error) => {
+                assert!((1..=lines + 8).contains(&error.line) && !error.message.is_empty(), "{error}")
+            }
+        }
+    }
+}

@@ -11,7 +11,7 @@ use crate::output::say;
 #[derive(Debug, Default)]
 pub(crate) struct Steps {
     sum: Counts,
-    lines: Vec<String>,
+    results: Vec<(String, String)>,
 }
 
 impl Steps {
@@ -26,7 +26,7 @@ impl Steps {
         let seconds = begin.elapsed().as_secs_f32();
         let mark = if counts.failed == 0 { "✔" } else { "✘" };
         log::info!("{mark} {name}: {counts} ({seconds:.1} s)");
-        self.lines.push(format!("{mark} {name:<44} {counts} ({seconds:.1} s)"));
+        self.results.push((format!("{mark} {name}"), format!("{counts} ({seconds:.1} s)")));
         self.sum += counts;
         counts.failed == 0
     }
@@ -34,15 +34,16 @@ impl Steps {
     /// Counts a step that cannot run, and says why.
     pub(crate) fn skip(&mut self, name: &str, reason: &str) {
         log::info!("○ {name}: skipped: {reason}");
-        self.lines.push(format!("○ {name:<44} skipped: {reason}"));
+        self.results.push((format!("○ {name}"), format!("skipped: {reason}")));
         self.sum += Counts { skipped: 1, ..Counts::default() };
     }
 
     /// Prints all results; the last line is the sum. A failure is an error, already told.
     pub(crate) fn finish(self) -> Result<()> {
         say(format_args!(""));
-        for line in &self.lines {
-            say(format_args!("{line}"));
+        let width = self.results.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        for (name, result) in &self.results {
+            say(format_args!("{name:width$}  {result}"));
         }
         let failed = self.sum.failed;
         if failed > 0 {

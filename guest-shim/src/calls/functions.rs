@@ -6,8 +6,8 @@ use std::ffi::c_char;
 
 use virtio_spec::codec::Scalar;
 use virtio_spec::cuda::{
-    CUdevice, CUdevice_attribute, CUfunction, CUfunction_attribute, CUfunctionLoadingState, CUkernel,
-    CUmodule, CUoccupancyB2DSize, CUresult,
+    CUdevice, CUdevice_attribute, CUfunc_cache, CUfunction, CUfunction_attribute, CUfunctionLoadingState,
+    CUkernel, CUmodule, CUoccupancyB2DSize, CUresult,
 };
 use virtio_spec::handle::{Handle, Kind};
 
@@ -18,7 +18,7 @@ use crate::device::devices;
 use crate::entry::status;
 use crate::exports::functions::{
     cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags, wire_cuFuncGetAttribute, wire_cuFuncSetAttribute,
-    wire_cuKernelGetAttribute, wire_cuKernelSetAttribute,
+    wire_cuKernelGetAttribute, wire_cuKernelSetAttribute, wire_cuKernelSetCacheConfig,
 };
 
 /// # Safety
@@ -165,6 +165,18 @@ pub(crate) unsafe fn cuKernelSetAttribute(
     let result = unsafe { wire_cuKernelSetAttribute(attrib, val, kernel, host) };
     function::attribute_was_set(kernel.0, attrib.0);
     result
+}
+
+pub(crate) unsafe fn cuKernelSetCacheConfig(
+    kernel: CUkernel,
+    config: CUfunc_cache,
+    device: CUdevice,
+) -> CUresult {
+    match host_device(device) {
+        // SAFETY: no pointers.
+        Ok(host) => unsafe { wire_cuKernelSetCacheConfig(kernel, config, host) },
+        Err(error) => error,
+    }
 }
 
 pub(crate) unsafe fn cuOccupancyMaxPotentialBlockSize(

@@ -2,7 +2,7 @@
 //!
 //! Unsafe code: the application's pointers, as CUDA's contracts describe them.
 
-use virtio_spec::cuda::{CUcontext, CUevent, CUresult, CUstream};
+use virtio_spec::cuda::{CUcontext, CUdevice, CUevent, CUresult, CUstream};
 use virtio_spec::handle::Kind;
 
 use super::give;
@@ -79,6 +79,20 @@ pub(crate) unsafe fn cuStreamGetCtx(stream: CUstream, place: *mut CUcontext, _fl
     };
     // SAFETY: the application's place for a context.
     status(found.and_then(|handle| unsafe { give(place, CUcontext(handle)) }))
+}
+
+pub(crate) unsafe fn cuStreamGetDevice(
+    stream: CUstream,
+    device: *mut CUdevice,
+    _flavour: Flavour,
+) -> CUresult {
+    let handle = match stream.0 {
+        0..=2 => context::required(),
+        handle => handles::parent(handle).ok_or(CUresult::ERROR_INVALID_HANDLE),
+    };
+    let found = handle.and_then(|handle| context::find(handle).ok_or(CUresult::ERROR_CONTEXT_IS_DESTROYED));
+    // SAFETY: the application's place for a device.
+    status(found.and_then(|context| unsafe { give(device, context.device) }))
 }
 
 pub(crate) unsafe fn cuStreamWaitEvent(

@@ -50,7 +50,7 @@ pub trait Functions {
     fn cuFuncSetSharedMemConfig(function: CUfunction, config: CUsharedconfig);
     #[call(op = 0x0d, since = 12040, wire)]
     fn cuFuncLoad(function: CUfunction);
-    #[call(op = 0x0e, since = 12000, wire, no_context)]
+    #[call(op = 0x0e, since = 12000, wire, custom, no_context)]
     fn cuKernelSetCacheConfig(kernel: CUkernel, config: CUfunc_cache, device: CUdevice);
     #[call(op = 0x0f, since = 6050, wire)]
     fn cuOccupancyMaxActiveBlocksPerMultiprocessor(

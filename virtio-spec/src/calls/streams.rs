@@ -27,8 +27,8 @@ pub trait Streams {
     fn cuStreamGetFlags(stream: CUstream, #[out] flags: *mut u32);
     #[call(op = 0x09, since = 12000, wire, ptsz)]
     fn cuStreamGetId(stream: CUstream, #[out] stream_id: *mut u64);
-    #[call(op = 0x0a, since = 12080, wire, ptsz)]
-    fn cuStreamGetDevice(stream: CUstream, #[out] device: *mut CUdevice);
+    #[call(op = 0x0a, since = 12080, guest, ptsz)]
+    fn cuStreamGetDevice(stream: CUstream, device: *mut CUdevice);
     #[call(op = 0x0b, since = 9020, custom, ptsz)]
     fn cuStreamGetCtx(stream: CUstream, context: *mut CUcontext);
     #[call(op = 0x0c, since = 3020, wire, custom, posted, ptsz)]

@@ -324,17 +324,18 @@ impl Warp {
                 }
                 Builtin::AssertFail => {
                     let line = self.argument(env, call, 2, base, lane);
+                    let third = self.argument(env, call, 3, base, lane);
                     let mut text = |at: u64| {
                         printf::text(&mut |at, width| self.read_generic(env, at, width, lane), at)
                             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
                             .unwrap_or_default()
                     };
-                    let (message, file) = (text(first), text(second));
+                    let (message, file, function) = (text(first), text(second), text(third));
                     let detail = format!("{file}:{line}: assertion `{message}` failed");
                     let at = |axis: usize| self.thread.get(axis).map_or(0, |lanes| lanes[lane]);
                     let [x, y, z] = env.block.index;
                     let line = format!(
-                        "{file}:{line}: block: [{x},{y},{z}], thread: [{},{},{}] Assertion `{message}` failed.\n",
+                        "{file}:{line}: {function}: block: [{x},{y},{z}], thread: [{},{},{}] Assertion `{message}` failed.\n",
                         at(0),
                         at(1),
                         at(2)

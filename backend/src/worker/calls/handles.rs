@@ -58,6 +58,12 @@ impl Handles {
         }
     }
 
+    /// Every object of this kind.
+    pub(crate) fn all(&self, kind: Kind) -> Vec<Object> {
+        let table = self.table(kind).read().unwrap_or_else(PoisonError::into_inner);
+        table.iter().flatten().map(|slot| slot.object).collect()
+    }
+
     /// Whether the guest may give this handle to a new object of this kind.
     pub(crate) fn check_free(&self, kind: Kind, value: u64) -> Result<(), CUresult> {
         let handle = Handle::from_u64(value).filter(|handle| handle.kind == kind);

@@ -31,7 +31,7 @@ use std::{
     collections::HashMap,
     ffi::CString,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -88,6 +88,27 @@ impl Session {
             registered: Mutex::new(HashMap::new()),
             initialised: std::sync::OnceLock::new(),
         }
+    }
+
+    /// Returns when nothing on the GPU can write to the guest's memory: at once for a session that has registered none,
+    /// since staging is used only by requests that wait.
+    pub(crate) fn quiesce(&self) {
+        if self.registered.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            return;
+        }
+        let contexts = &self.driver.contexts;
+        let (Some(set), Some(synchronize)) = (contexts.cuCtxSetCurrent, contexts.cuCtxSynchronize) else {
+            return;
+        };
+        for object in self.handles.all(Kind::Context) {
+            // SAFETY: the context is in the session's table, so it is alive.
+            if unsafe { set(codec::Scalar::from_u64(object.raw)) } == CUresult::SUCCESS {
+                // SAFETY: no arguments. An error is the guest's, who sees it at its own next call.
+                let _result = unsafe { synchronize() };
+            }
+        }
+        // SAFETY: no context is current in this thread from here on, as before.
+        let _result = unsafe { set(CUcontext::default()) };
     }
 
     /// Calls `cuInit` before the first request of the session.

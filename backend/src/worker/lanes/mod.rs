@@ -151,13 +151,15 @@ impl Lanes {
         threads.iter().flatten().map(JoinHandle::thread).for_each(Thread::unpark);
     }
 
-    /// Returns when no lane executes anything; from then on none begins, until [`Lanes::resume`].
+    /// Returns when no lane executes anything and nothing on the GPU can write to the guest's memory; from then on no
+    /// lane begins anything, until [`Lanes::resume`]. The supervisor bounds how long this may last.
     pub(crate) fn pause(&self) {
         self.common.pausing.store(true, Ordering::SeqCst);
         while self.common.busy.load(Ordering::SeqCst) != 0 {
-            // A request may be waiting for the GPU; the supervisor bounds how long this may last.
+            // A request may be waiting for the GPU.
             std::thread::park_timeout(Duration::from_micros(200));
         }
+        self.common.session.quiesce();
     }
 
     /// Goes on.

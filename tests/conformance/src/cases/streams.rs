@@ -208,6 +208,10 @@ fn per_thread_entry_points_mean_the_threads_stream() -> CaseResult {
     let gpu = Gpu::new()?;
     let gate = Gate::new(&gpu)?;
     let cells = gpu.upload(&[0u32; 4])?;
+    // Loaded before anything waits: a driver may synchronise when it loads a kernel.
+    let nothing = gpu.kernel(kernels::BASIC, "nothing")?;
+    let none = std::ptr::null_mut();
+    gpu.cu.cuLaunchKernel_ptsz(nothing, 1, 1, 1, 1, 1, 1, 0, 0, none, none).ok()?;
     gpu.cu.cuMemsetD32Async_ptsz(cells, 9, 4, 0).ok()?;
     gpu.cu.cuStreamSynchronize_ptsz(0).ok()?;
     ensure!(gpu.read::<u32>(cells, 4)? == [9; 4], "the fill did not run");
@@ -218,8 +222,6 @@ fn per_thread_entry_points_mean_the_threads_stream() -> CaseResult {
     // The thread's stream waits at the gate: the form without the suffix sees it through its handle.
     gate.launch(&gpu, PER_THREAD)?;
     gpu.cu.cuStreamQuery_ptsz(0).is(Code::NOT_READY)?;
-    let nothing = gpu.kernel(kernels::BASIC, "nothing")?;
-    let none = std::ptr::null_mut();
     gpu.cu.cuLaunchKernel_ptsz(nothing, 1, 1, 1, 1, 1, 1, 0, 0, none, none).ok()?;
     let event = gpu.event(0)?;
     gpu.cu.cuEventRecord_ptsz(event, 0).ok()?;

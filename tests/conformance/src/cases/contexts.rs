@@ -20,7 +20,7 @@ area!("contexts":
     create_makes_current_and_destroy_pops,
     create_v3_and_v4_without_parameters,
     bad_create_flags_are_refused,
-    destroyed_contexts_are_refused,
+    a_destroyed_context_is_not_current,
     the_stack_pushes_and_pops,
     pop_of_an_empty_stack_is_refused,
     set_current_replaces_the_top,
@@ -240,19 +240,14 @@ fn bad_create_flags_are_refused() -> CaseResult {
     pass()
 }
 
-fn destroyed_contexts_are_refused() -> CaseResult {
+fn a_destroyed_context_is_not_current() -> CaseResult {
+    // What a second use of the handle does is asked in `handles`, because native drivers may crash on it.
     let (cu, device) = first_device()?;
     let context = create(cu, device)?;
     cu.cuCtxDestroy_v2(context).ok()?;
-    // Documented: invalid. Drivers also tell that the handle was a context once, and driver 580 takes the
-    // handle and refuses the next call.
-    let refused = [Code::INVALID_CONTEXT, Code::CONTEXT_IS_DESTROYED, Code::INVALID_VALUE];
-    cu.cuCtxDestroy_v2(context).is_one_of(&refused)?;
     expect_current(cu, 0)?;
-    let code = cu.cuCtxPushCurrent_v2(context);
-    code.is_one_of(&[refused.as_slice(), &[Code::SUCCESS]].concat())?;
     let mut pointer = 0;
-    cu.cuMemAlloc_v2(&mut pointer, 16).is_one_of(&refused)?;
+    cu.cuMemAlloc_v2(&mut pointer, 16).is(Code::INVALID_CONTEXT)?;
     ensure!(pointer == 0, "a destroyed context gave memory at {pointer:#x}");
     pass()
 }

@@ -5,7 +5,7 @@
 use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use virtio_spec::cuda::CUresult;
 
@@ -242,6 +242,9 @@ unsafe impl Device for Gpu {
     }
 
     fn print(&self, text: &[u8]) {
+        /// Blocks print from several threads at once; unserialised, lines were seen to overwrite each other in a file.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _held = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let mut rest = text;
         while !rest.is_empty() {
             // SAFETY: the bytes are readable; descriptor 1 is where a kernel's printf goes.

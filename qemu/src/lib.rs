@@ -20,4 +20,4 @@ pub use arguments::{Accelerator, Config};
 pub use install::Qemu;
 pub use kernel::Kernel;
 pub use places::Places;
-pub use vm::{Report, Vm};
+pub use vm::{Report, Vm, read_lines};

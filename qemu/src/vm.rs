@@ -1,9 +1,9 @@
 //! A running guest: its report line by line, its monitor, and the certainty that it ends.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -158,11 +158,11 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// Reads in a thread of its own, so that a time limit can be kept. The thread ends with QEMU.
-fn read_lines(report: ChildStdout) -> Receiver<String> {
+/// Reads lines in a thread of its own, so that a time limit can be kept. The thread ends with what it reads from.
+pub fn read_lines(source: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
-        let mut reader = BufReader::new(report);
+        let mut reader = BufReader::new(source);
         let mut bytes = Vec::new();
         while reader.read_until(b'\n', &mut bytes).is_ok_and(|count| count > 0) {
             let line = String::from_utf8_lossy(&bytes).trim_end_matches(['\r', '\n']).to_owned();

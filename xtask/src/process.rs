@@ -1,14 +1,14 @@
 //! Runs a program, keeps what it prints in a log, and shows that it is alive.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, PipeReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::thread;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use qemu::read_lines;
 
 /// A line is shown this often even when nothing noteworthy is printed.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -109,22 +109,6 @@ impl Drop for EndOnDrop {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-fn read_lines(reader: PipeReader) -> Receiver<String> {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        let mut reader = BufReader::new(reader);
-        let mut bytes = Vec::new();
-        while reader.read_until(b'\n', &mut bytes).is_ok_and(|count| count > 0) {
-            let line = String::from_utf8_lossy(&bytes).trim_end_matches(['\r', '\n']).to_owned();
-            if sender.send(line).is_err() {
-                break;
-            }
-            bytes.clear();
-        }
-    });
-    receiver
 }
 
 #[cfg(test)]

@@ -135,13 +135,23 @@ pub(crate) unsafe fn cuModuleGetFunction(
     status(found.and_then(|handle| unsafe { give(function, CUfunction(handle)) }))
 }
 
+/// Writes the first `count` functions of a module, or kernels of a library.
+///
 /// # Safety
-/// `handles` has room for `count` handles of 8 bytes.
-unsafe fn give_all(handles: *mut u64, count: u32, found: &[u64]) {
-    for (index, handle) in found.iter().take(count as usize).enumerate() {
-        // SAFETY: within the room that the caller promises.
-        unsafe { handles.wrapping_add(index).write(*handle) };
+/// `place` is null, or has room for `count` handles of 8 bytes.
+unsafe fn list(parent: u64, parents: Kind, children: Kind, place: *mut u64, count: u32) -> CUresult {
+    if !handles::check(&[parents], parent) {
+        return CUresult::ERROR_INVALID_HANDLE;
     }
+    if place.is_null() {
+        return CUresult::ERROR_INVALID_VALUE;
+    }
+    status(function::enumerate(parent, children, count).map(|found| {
+        for (index, handle) in found.iter().take(count as usize).enumerate() {
+            // SAFETY: within the room that the caller promises.
+            unsafe { place.wrapping_add(index).write(*handle) };
+        }
+    }))
 }
 
 pub(crate) unsafe fn cuModuleEnumerateFunctions(
@@ -149,15 +159,8 @@ pub(crate) unsafe fn cuModuleEnumerateFunctions(
     num_functions: u32,
     module: CUmodule,
 ) -> CUresult {
-    if !handles::check(&[Kind::Module], module.0) {
-        return CUresult::ERROR_INVALID_HANDLE;
-    }
-    if functions.is_null() {
-        return CUresult::ERROR_INVALID_VALUE;
-    }
-    let found = function::enumerate(module.0, Kind::Function, num_functions);
     // SAFETY: the application's array; a function is a handle of 8 bytes.
-    status(found.map(|found| unsafe { give_all(functions.cast(), num_functions, &found) }))
+    unsafe { list(module.0, Kind::Module, Kind::Function, functions.cast(), num_functions) }
 }
 
 pub(crate) unsafe fn cuLibraryEnumerateKernels(
@@ -165,15 +168,8 @@ pub(crate) unsafe fn cuLibraryEnumerateKernels(
     num_kernels: u32,
     lib: CUlibrary,
 ) -> CUresult {
-    if !handles::check(&[Kind::Library], lib.0) {
-        return CUresult::ERROR_INVALID_HANDLE;
-    }
-    if kernels.is_null() {
-        return CUresult::ERROR_INVALID_VALUE;
-    }
-    let found = function::enumerate(lib.0, Kind::Kernel, num_kernels);
     // SAFETY: the application's array; a kernel is a handle of 8 bytes.
-    status(found.map(|found| unsafe { give_all(kernels.cast(), num_kernels, &found) }))
+    unsafe { list(lib.0, Kind::Library, Kind::Kernel, kernels.cast(), num_kernels) }
 }
 
 pub(crate) unsafe fn cuModuleUnload(module: CUmodule) -> CUresult {

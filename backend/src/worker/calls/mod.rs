@@ -126,24 +126,6 @@ pub(crate) fn ok(result: CUresult) -> Result<(), CUresult> {
     if result == CUresult::SUCCESS { Ok(()) } else { Err(result) }
 }
 
-/// Whether an error leaves the context, and so the session, unusable.
-pub(crate) fn is_sticky(result: CUresult) -> bool {
-    matches!(
-        result,
-        CUresult::ERROR_ECC_UNCORRECTABLE
-            | CUresult::ERROR_NVLINK_UNCORRECTABLE
-            | CUresult::ERROR_ILLEGAL_ADDRESS
-            | CUresult::ERROR_LAUNCH_TIMEOUT
-            | CUresult::ERROR_ASSERT
-            | CUresult::ERROR_HARDWARE_STACK_ERROR
-            | CUresult::ERROR_ILLEGAL_INSTRUCTION
-            | CUresult::ERROR_MISALIGNED_ADDRESS
-            | CUresult::ERROR_INVALID_ADDRESS_SPACE
-            | CUresult::ERROR_INVALID_PC
-            | CUresult::ERROR_LAUNCH_FAILED
-    )
-}
-
 /// Whether the driver prints what kernels have printed before such a request returns.
 pub(crate) fn flushes_output(code: u32) -> bool {
     use virtio_spec::calls::{contexts, events, memory, streams};

@@ -24,7 +24,7 @@ use super::{
     shared::Shared,
 };
 use crate::worker::{
-    calls::{Invocation, LaneState, Session, flushes_output, is_sticky},
+    calls::{Invocation, LaneState, Session, flushes_output},
     notify::Notifier,
     output,
 };
@@ -190,7 +190,7 @@ impl Lane {
         if flushes_output(header.opcode) || header.opcode == opcode::OUTPUT_READ {
             common.shared.set_output_waiting(output::is_waiting());
         }
-        if is_sticky(result) {
+        if result.is_sticky() {
             common.shared.set_sticky_error(result.0);
         } else if posted && result != CUresult::SUCCESS {
             common.shared.defer_error(self.number, result.0);

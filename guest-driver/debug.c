@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * /sys/kernel/debug/virtio_compute: what the module holds (counts), and for
+ * /sys/kernel/debug/vcompute: what the module holds (counts), and for
  * each device a directory with what it is doing (state) and a way to hold its
  * locks (hold). Tests read counts to see that nothing leaks, and write to hold
  * to see who waits for a lock.

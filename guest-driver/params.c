@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Module parameters; root can change them at any time under
- * /sys/module/virtio_compute/parameters.
+ * /sys/module/vcompute/parameters.
  */
 #include <linux/jiffies.h>
 #include <linux/mm.h>

@@ -28,7 +28,7 @@
 #include <linux/vcompute.h>
 #include <linux/virtio_compute.h>
 
-#define COUNTS		"/sys/kernel/debug/virtio_compute/counts"
+#define COUNTS		"/sys/kernel/debug/vcompute/counts"
 #define PAGE		4096ul
 #define SESSION_BYTES	(2ul << 20)
 

@@ -151,16 +151,18 @@ fn mirror_sources(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Keeps what this build has made: the tree may hold a module that an earlier one made under another name.
 fn keep(built: &Path, to: &Path) -> Result<Vec<PathBuf>> {
     fs::create_dir_all(to)?;
+    let list = built.join("modules.order");
+    let list = fs::read_to_string(&list).with_context(|| format!("read {}", list.display()))?;
     let mut modules = Vec::new();
-    for entry in fs::read_dir(built)? {
-        let entry = entry?;
-        if entry.path().extension() == Some(OsStr::new("ko")) {
-            let kept = to.join(entry.file_name());
-            fs::copy(entry.path(), &kept)?;
-            modules.push(kept);
-        }
+    for object in list.lines() {
+        let name = Path::new(object).with_extension("ko");
+        let name = name.file_name().with_context(|| format!("{object:?} names no module"))?;
+        let kept = to.join(name);
+        fs::copy(built.join(name), &kept).with_context(|| format!("keep {}", kept.display()))?;
+        modules.push(kept);
     }
     if modules.is_empty() {
         bail!("no module came out of {}: is there a Kbuild file with obj-m?", built.display());

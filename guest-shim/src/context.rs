@@ -201,6 +201,8 @@ pub(crate) fn destroyed(handle: u64) {
 }
 
 fn forget_contents(handle: u64) {
+    #[cfg(feature = "export-tables")]
+    crate::export_tables::storage::forget_context(handle);
     EPOCH.fetch_add(1, Ordering::AcqRel);
     handles::release_children(handle);
     memory::forget_context(handle);

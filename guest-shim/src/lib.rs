@@ -13,7 +13,7 @@
 //! 7. `memory`: what an address is, pinned memory, copies; `window`: the reserved addresses;
 //! 8. `code`: images, modules, functions, launches;
 //! 9. `calls`: the hand-written halves of calls, one module for each group;
-//! 10. `proc_address`: `cuGetProcAddress`; `debugger`: symbols for debuggers.
+//! 10. `proc_address`: `cuGetProcAddress`; `export_tables`: what NVIDIA's runtime asks for besides; `debugger`: symbols for debuggers.
 //!
 //! Lock order: a lane's lock is taken last, and nothing else is locked while it is held.
 #![cfg(not(loom))]
@@ -25,6 +25,8 @@ mod context;
 mod debugger;
 mod device;
 mod entry;
+#[cfg(feature = "export-tables")]
+mod export_tables;
 mod exports;
 mod handles;
 mod memory;

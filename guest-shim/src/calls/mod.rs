@@ -31,7 +31,7 @@ use virtio_spec::cuda::CUresult;
 ///
 /// # Safety
 /// `place` is null, or valid for writing.
-unsafe fn give<T>(place: *mut T, value: T) -> Result<(), CUresult> {
+pub(crate) unsafe fn give<T>(place: *mut T, value: T) -> Result<(), CUresult> {
     if place.is_null() {
         return Err(CUresult::ERROR_INVALID_VALUE);
     }
@@ -52,7 +52,7 @@ unsafe fn give_if_wanted<T>(place: *mut T, value: T) {
 }
 
 /// A result as an outcome.
-const fn outcome(result: CUresult) -> Result<(), CUresult> {
+pub(crate) const fn outcome(result: CUresult) -> Result<(), CUresult> {
     match result {
         CUresult::SUCCESS => Ok(()),
         error => Err(error),

@@ -6,14 +6,24 @@ use std::ffi::c_void;
 
 use virtio_spec::cuda::{CUresult, CUuuid};
 
+use super::give;
+use crate::entry::status;
+
 pub(crate) unsafe fn cuGetExportTable(
     pp_export_table: *mut *const c_void,
-    _p_export_table_id: *const CUuuid,
+    p_export_table_id: *const CUuuid,
 ) -> CUresult {
-    // No table is there yet. Callers go on without one only if the pointer is null and the answer an error.
-    if !pp_export_table.is_null() {
-        // SAFETY: the application's place for a pointer.
-        unsafe { pp_export_table.write(std::ptr::null()) };
+    if p_export_table_id.is_null() {
+        return CUresult::ERROR_INVALID_VALUE;
     }
-    CUresult::ERROR_INVALID_VALUE
+    // SAFETY: the application's identifier.
+    let identifier = unsafe { p_export_table_id.read() }.bytes;
+    #[cfg(feature = "export-tables")]
+    let found = crate::export_tables::find(identifier);
+    #[cfg(not(feature = "export-tables"))]
+    let found = None.filter(|_: &*const c_void| identifier.is_empty());
+    // Callers go on without a table only if the pointer is null and the answer an error.
+    // SAFETY: the application's place for an address.
+    let given = unsafe { give(pp_export_table, found.unwrap_or(std::ptr::null())) };
+    status(given.and(found.map(|_| ()).ok_or(CUresult::ERROR_INVALID_VALUE)))
 }

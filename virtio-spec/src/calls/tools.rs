@@ -9,7 +9,7 @@ use crate::cuda::*;
 /// Profiler, core dumps, checkpoints, logs and private tables.
 #[calls(group = 0x18)]
 pub trait Tools {
-    #[call(op = 0x01, since = 3000, guest, no_context)]
+    #[call(op = 0x01, since = 3000, guest, before_init, no_context)]
     fn cuGetExportTable(pp_export_table: *mut *const core::ffi::c_void, p_export_table_id: *const CUuuid);
     #[call(op = 0x02, since = 12080, unsupported)]
     fn cuCheckpointProcessCheckpoint();

@@ -1,0 +1,60 @@
+//! Questions about contexts that libraries ask beside the public ones.
+
+use virtio_spec::cuda::{CUcontext, CUresult};
+
+use super::answered;
+use super::table::{Slot, Table};
+use crate::calls::give;
+use crate::context;
+
+/// Slot 2 of the tools' thread-local storage: the thread's current context. cuBLAS asks at each call.
+unsafe extern "C" fn current(place: *mut CUcontext) -> CUresult {
+    answered(|| {
+        let current = context::current().unwrap_or(0);
+        // SAFETY: the caller's place for a context.
+        unsafe { give(place, CUcontext(current)) }
+    })
+}
+
+/// The tools' thread-local storage.
+pub(super) fn thread_table<const TABLE: usize>() -> Table {
+    Table::sized::<TABLE>(3, &[(2, current as *const () as Slot)])
+}
+
+/// Slot 2 of the context checks: whether a context can be used; a runtime asks when it starts in a context,
+/// synchronises, or changes device. `unusable` is 0: a context that cannot be used answers so at each call.
+unsafe extern "C" fn check(_context: CUcontext, unusable: *mut u32, _details: *mut Slot) -> CUresult {
+    answered(|| {
+        // SAFETY: the caller's place for a number.
+        unsafe { give(unusable, 0) }
+    })
+}
+
+/// Slot 3 of the context checks: asked once for each runtime; 0 on every driver.
+extern "C" fn global_check() -> u32 {
+    0
+}
+
+/// The context checks.
+pub(super) fn check_table<const TABLE: usize>() -> Table {
+    let functions = [(2, check as *const () as Slot), (3, global_check as *const () as Slot)];
+    Table::sized::<TABLE>(15, &functions)
+}
+
+/// Slot 4 of the tools' contexts: a context's number, as `cuCtxGetId` answers. cuBLAS asks at each call.
+unsafe extern "C" fn number(context: CUcontext, place: *mut u64) -> CUresult {
+    answered(|| {
+        let handle = match context.0 {
+            0 => context::required()?,
+            handle => handle,
+        };
+        let context = context::find(handle).ok_or(CUresult::ERROR_INVALID_CONTEXT)?;
+        // SAFETY: the caller's place for a number.
+        unsafe { give(place, context.id) }
+    })
+}
+
+/// The tools' contexts.
+pub(super) fn tools_table<const TABLE: usize>() -> Table {
+    Table::sized::<TABLE>(93, &[(4, number as *const () as Slot)])
+}

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use virtio_spec::cuda::{CUresult, CUstream};
 
@@ -13,6 +14,9 @@ use super::{Driver, Result, driver};
 
 /// Most urgent stream priority; 0 is the least urgent.
 pub(crate) const GREATEST_PRIORITY: i32 = -5;
+
+/// How long the work of a context that is being destroyed may take before its kernels are stopped.
+const LAST_WORK: Duration = Duration::from_secs(1);
 
 /// Flags that a context can have: scheduling, map host, local memory, core dumps, synchronous copies.
 const KNOWN_FLAGS: u32 = 0xff;
@@ -269,6 +273,19 @@ impl Context {
                 last.wait();
             }
         }
+    }
+
+    /// Waits for all work of a context that is being destroyed, but not for kernels that do not end: those that run
+    /// after [`LAST_WORK`] are stopped.
+    pub(crate) fn end(&self) {
+        let deadline = Instant::now() + LAST_WORK;
+        let streams = lock(&self.streams).clone();
+        let mut outstanding = streams.iter().chain([&self.legacy]).filter_map(|stream| stream.outstanding());
+        if !outstanding.all(|last| last.wait_until(deadline)) {
+            self.health.fail(CUresult::ERROR_LAUNCH_FAILED);
+            self.health.cancel.cancel();
+        }
+        self.drain();
     }
 
     /// Waits for all work.

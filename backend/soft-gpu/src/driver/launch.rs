@@ -169,11 +169,18 @@ pub(crate) fn launch(
         if health.check().is_err() {
             return Ok(());
         }
-        run(&function, &shape, &params, &gpu, limits.stack())
+        run(&function, &shape, &params, &gpu, limits.stack(), &health.cancel)
     })
 }
 
-fn run(function: &Function, shape: &Shape, params: &[u8], gpu: &Gpu, stack: u64) -> Result<()> {
+fn run(
+    function: &Function,
+    shape: &Shape,
+    params: &[u8],
+    gpu: &Gpu,
+    stack: u64,
+    cancel: &CancelToken,
+) -> Result<()> {
     static GRIDS: AtomicU64 = AtomicU64::new(1);
     let default = LaunchLimits::default();
     let launch = Launch {
@@ -191,7 +198,7 @@ fn run(function: &Function, shape: &Shape, params: &[u8], gpu: &Gpu, stack: u64)
             workers: *WORKERS,
         },
     };
-    exec::run(&function.module.image, &launch, gpu, &CancelToken::new()).map_err(|fault| {
+    exec::run(&function.module.image, &launch, gpu, cancel).map_err(|fault| {
         report(&fault);
         result_of(fault.kind)
     })

@@ -124,7 +124,7 @@ impl Driver {
         if self.contexts.remove(handle).is_err() {
             return;
         }
-        context.drain();
+        context.end();
         self.streams.retain(|stream| stream.context != handle);
         self.events.retain(|event| event.context != handle);
         self.functions.retain(|function| function.module.context != handle);

@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Result;
+use crate::exec::CancelToken;
 use virtio_spec::cuda::CUresult;
 
 /// How long a stream's thread stays when it has nothing to do.
@@ -38,6 +39,19 @@ impl Completion {
         }
     }
 
+    /// Waits for the end until `deadline`; whether it has come.
+    pub(crate) fn wait_until(&self, deadline: Instant) -> bool {
+        let mut end = lock(&self.end);
+        while end.is_none() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            (end, _) = self.changed.wait_timeout(end, left).unwrap_or_else(PoisonError::into_inner);
+        }
+        true
+    }
+
     /// The time of the end, once it has come.
     pub(crate) fn end(&self) -> Option<Instant> {
         *lock(&self.end)
@@ -58,14 +72,18 @@ impl Drop for Finish {
     }
 }
 
-/// A context's error that no later call gets past, shared by its streams.
+/// A context's error that no later call gets past, and what ends its kernels; shared by its streams.
 #[derive(Debug, Default)]
-pub(crate) struct Health(AtomicU32);
+pub(crate) struct Health {
+    error: AtomicU32,
+    /// Of every launch in the context.
+    pub(crate) cancel: CancelToken,
+}
 
 impl Health {
     /// The error, if there was one.
     pub(crate) fn check(&self) -> Result<()> {
-        match CUresult(self.0.load(Ordering::Acquire)) {
+        match CUresult(self.error.load(Ordering::Acquire)) {
             CUresult::SUCCESS => Ok(()),
             error => Err(error),
         }
@@ -73,7 +91,7 @@ impl Health {
 
     /// Records the first error.
     pub(crate) fn fail(&self, error: CUresult) {
-        let _ = self.0.compare_exchange(0, error.0, Ordering::AcqRel, Ordering::Acquire);
+        let _ = self.error.compare_exchange(0, error.0, Ordering::AcqRel, Ordering::Acquire);
     }
 }
 

@@ -166,3 +166,30 @@ fn a_threads_own_stream_orders_itself_with_the_default_stream() {
     assert_eq!(unsafe { cuStreamQuery(CUstream::PER_THREAD) }, CUresult::SUCCESS);
     drop(gpu);
 }
+
+const ENDLESS: &CStr = cr#"
+.version 7.0
+.target sm_52
+.address_size 64
+.visible .entry endless(.param .u64 p, .param .u32 value)
+{
+again:
+    bra again;
+}
+"#;
+
+#[test]
+fn an_endless_kernel_does_not_outlive_its_context() {
+    let gpu = Fixture::new();
+    let (endless, store) = (gpu.function(ENDLESS, c"endless"), gpu.function(STORE, c"store"));
+    let (stream, other) = (gpu.stream(1), Fixture::new());
+    let memory = other.upload(&[1]);
+    assert_eq!(unsafe { cuCtxSetCurrent(gpu.0) }, CUresult::SUCCESS);
+    assert_eq!(launch(endless, stream, CUdeviceptr(0), 0), CUresult::SUCCESS);
+    assert_eq!(launch(store, stream, CUdeviceptr(0), 0), CUresult::SUCCESS, "what waits behind it ends too");
+    let start = std::time::Instant::now();
+    drop(gpu);
+    assert!(start.elapsed() < std::time::Duration::from_secs(10), "{:?}", start.elapsed());
+    assert_eq!(unsafe { cuCtxSetCurrent(other.0) }, CUresult::SUCCESS);
+    assert_eq!(other.read(memory, 1), [1], "another context is not harmed");
+}

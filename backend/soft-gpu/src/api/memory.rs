@@ -152,11 +152,10 @@ fn register(call: &Call, pointer: *mut c_void, bytes: usize, flags: u32) -> Resu
     // Portable, mapped, read-only. Memory of another device cannot be used.
     const KNOWN: u32 = 0xf;
     const IO_MEMORY: u32 = 4;
-    const READ_ONLY: u32 = 8;
     if flags & !KNOWN != 0 {
         return Err(CUresult::ERROR_INVALID_VALUE);
     }
-    if flags & (IO_MEMORY | READ_ONLY) != 0 {
+    if flags & IO_MEMORY != 0 {
         return Err(CUresult::ERROR_NOT_SUPPORTED);
     }
     call.driver().memory.register(address_of(pointer), bytes as u64, flags, call.context.handle)

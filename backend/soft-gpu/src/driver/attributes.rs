@@ -106,6 +106,7 @@ pub(crate) fn attribute(attribute: Attribute) -> Option<i32> {
         | Attribute::CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM
         | Attribute::COOPERATIVE_LAUNCH
         | Attribute::HOST_REGISTER_SUPPORTED
+        | Attribute::READ_ONLY_HOST_REGISTER_SUPPORTED
         | Attribute::HOST_NATIVE_ATOMIC_SUPPORTED
         | Attribute::MEMORY_POOLS_SUPPORTED
         | Attribute::MANAGED_MEMORY

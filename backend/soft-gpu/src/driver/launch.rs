@@ -244,7 +244,7 @@ unsafe impl Device for Gpu {
             start: found.start,
             length: found.length,
             host: NonNull::new(host(found.start))?,
-            writable: true,
+            writable: found.is_writable(),
         })
     }
 

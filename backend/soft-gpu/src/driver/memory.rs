@@ -31,6 +31,9 @@ const POISON: u8 = 0xd5;
 
 const PAGE: u64 = 4096;
 
+/// `CU_MEMHOSTREGISTER_READ_ONLY`.
+const READ_ONLY: u32 = 8;
+
 /// What an allocation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -79,6 +82,11 @@ impl Allocation {
     /// Whether kernels of a context may use it.
     pub(crate) fn is_for(&self, context: u64) -> bool {
         self.context == context || !self.is_device() || self.kind == Kind::Managed
+    }
+
+    /// Whether kernels may write it.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.kind != Kind::Registered || self.flags & READ_ONLY == 0
     }
 
     /// Bytes from `address` to its end.

@@ -83,3 +83,21 @@ fn managed_memory_is_one_for_host_and_kernels() {
     assert_eq!(unsafe { cuMemFree_v2(pointer) }, CUresult::SUCCESS);
     drop(gpu);
 }
+
+#[test]
+fn kernels_do_not_write_memory_that_is_registered_for_reading() {
+    const READ_ONLY: u32 = 8;
+    #[repr(align(4096))]
+    struct Page([u32; 1024]);
+    static PAGE: Page = Page([7; 1024]);
+    let gpu = Fixture::new();
+    let host = PAGE.0.as_ptr().cast_mut().cast::<c_void>();
+    let address = CUdeviceptr(host.expose_provenance() as u64);
+    assert_eq!(unsafe { cuMemHostRegister_v2(host, 4096, READ_ONLY) }, CUresult::SUCCESS);
+    let device = gpu.alloc(4);
+    assert_eq!(unsafe { cuMemcpyDtoD_v2(device, address, 4) }, CUresult::SUCCESS);
+    assert_eq!(gpu.read(device, 1), [7]);
+    assert_eq!(launch(gpu.function(STORE, c"store"), CUstream(0), address, 1), CUresult::SUCCESS);
+    assert_eq!(unsafe { cuCtxSynchronize() }, CUresult::ERROR_ILLEGAL_ADDRESS);
+    drop(gpu);
+}

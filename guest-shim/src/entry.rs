@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use virtio_spec::calls::Call;
 use virtio_spec::cuda::CUresult;
 
-use crate::{output, process};
+use crate::{output, process, trace};
 
 /// Which of a call's two entries was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub(crate) fn call(row: &'static Call, body: impl FnOnce() -> CUresult) -> CUres
         output::deliver();
         result
     };
-    catch_unwind(AssertUnwindSafe(guarded)).unwrap_or(CUresult::ERROR_UNKNOWN)
+    trace::call(row.name, || catch_unwind(AssertUnwindSafe(guarded)).unwrap_or(CUresult::ERROR_UNKNOWN))
 }
 
 /// Answers a call that is exported but not supported.

@@ -13,7 +13,8 @@
 //! 7. `memory`: what an address is, pinned memory, copies; `window`: the reserved addresses;
 //! 8. `code`: images, modules, functions, launches;
 //! 9. `calls`: the hand-written halves of calls, one module for each group;
-//! 10. `proc_address`: `cuGetProcAddress`; `export_tables`: what NVIDIA's runtime asks for besides; `debugger`: symbols for debuggers.
+//! 10. `trace`: what a program calls, for developers;
+//! 11. `proc_address`: `cuGetProcAddress`; `export_tables`: what NVIDIA's runtime asks for besides; `debugger`: symbols for debuggers.
 //!
 //! Lock order: a lane's lock is taken last, and nothing else is locked while it is held.
 #![cfg(not(loom))]
@@ -34,6 +35,7 @@ mod output;
 mod proc_address;
 mod process;
 mod session;
+mod trace;
 mod transport;
 mod window;
 mod wire;

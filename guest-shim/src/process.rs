@@ -118,6 +118,7 @@ extern "C" fn in_child() {
 /// libraries may still call.
 extern "C" fn at_exit() {
     ENDING.store(true, Ordering::Relaxed);
+    crate::trace::finish();
 }
 
 #[used]

@@ -9,7 +9,7 @@ use crate::context;
 
 /// Slot 2 of the tools' thread-local storage: the thread's current context. cuBLAS asks at each call.
 unsafe extern "C" fn current(place: *mut CUcontext) -> CUresult {
-    answered(|| {
+    answered("thread-storage[2]", || {
         let current = context::current().unwrap_or(0);
         // SAFETY: the caller's place for a context.
         unsafe { give(place, CUcontext(current)) }
@@ -24,7 +24,7 @@ pub(super) fn thread_table<const TABLE: usize>() -> Table {
 /// Slot 2 of the context checks: whether a context can be used; a runtime asks when it starts in a context,
 /// synchronises, or changes device. `unusable` is 0: a context that cannot be used answers so at each call.
 unsafe extern "C" fn check(_context: CUcontext, unusable: *mut u32, _details: *mut Slot) -> CUresult {
-    answered(|| {
+    answered("context-checks[2]", || {
         // SAFETY: the caller's place for a number.
         unsafe { give(unusable, 0) }
     })
@@ -43,7 +43,7 @@ pub(super) fn check_table<const TABLE: usize>() -> Table {
 
 /// Slot 4 of the tools' contexts: a context's number, as `cuCtxGetId` answers. cuBLAS asks at each call.
 unsafe extern "C" fn number(context: CUcontext, place: *mut u64) -> CUresult {
-    answered(|| {
+    answered("tools-contexts[4]", || {
         let handle = match context.0 {
             0 => context::required()?,
             handle => handle,

@@ -25,7 +25,7 @@ use std::sync::OnceLock;
 use virtio_spec::cuda::CUresult;
 
 use crate::calls::give;
-use crate::{device, entry, process};
+use crate::{device, entry, process, trace};
 use table::{Slot, Table};
 
 /// The tables' names in the log, by number.
@@ -87,7 +87,7 @@ pub(crate) fn find(identifier: [u8; 16]) -> Option<*const std::ffi::c_void> {
 
 /// Slot 1 of the integrity check, three times for each runtime: see `integrity`.
 unsafe extern "C" fn integrity_check(version: u32, time: u64, place: *mut [u64; 2]) -> CUresult {
-    answered(|| {
+    answered("integrity[1]", || {
         // SAFETY: asks for the calling thread only.
         let thread = unsafe { libc::pthread_self() };
         #[allow(clippy::cast_possible_truncation, reason = "its low half")]
@@ -115,11 +115,13 @@ extern "C" fn enable_integrity_check(_enabled: i32) -> CUresult {
 }
 
 /// A slot's body behind the checks that every call passes.
-fn answered(body: impl FnOnce() -> Result<(), CUresult>) -> CUresult {
+fn answered(name: &'static str, body: impl FnOnce() -> Result<(), CUresult>) -> CUresult {
     if let Err(error) = process::check_initialised() {
         return error;
     }
-    catch_unwind(AssertUnwindSafe(|| entry::status(body()))).unwrap_or(CUresult::ERROR_UNKNOWN)
+    let guarded =
+        || catch_unwind(AssertUnwindSafe(|| entry::status(body()))).unwrap_or(CUresult::ERROR_UNKNOWN);
+    trace::call(name, guarded)
 }
 
 /// An identifier as it is written.

@@ -13,7 +13,7 @@ use crate::context;
 /// Slot 1: a module of what `nvcc` put into a program, its wrapper.
 unsafe extern "C" fn module_of_wrapper(module: *mut CUmodule, wrapper: *const c_void) -> CUresult {
     // SAFETY: a program's own wrapper, and its place for a module.
-    answered(|| outcome(unsafe { modules::cuModuleLoadData(module, wrapper) }))
+    answered("runtime[1]", || outcome(unsafe { modules::cuModuleLoadData(module, wrapper) }))
 }
 
 /// Slot 6, of runtime 11.8: as slot 1; the last three are null or zero.
@@ -40,12 +40,12 @@ unsafe extern "C" fn module_of_container(
     _: u32,
 ) -> CUresult {
     // SAFETY: a program's own container, and its place for a module.
-    answered(|| outcome(unsafe { modules::cuModuleLoadData(module, container) }))
+    answered("runtime[8]", || outcome(unsafe { modules::cuModuleLoadData(module, container) }))
 }
 
 /// Slot 2, once for each device: the handle that the device's primary context has, or will have. It is not retained.
 unsafe extern "C" fn primary_context(place: *mut CUcontext, device: CUdevice) -> CUresult {
-    answered(|| {
+    answered("runtime[2]", || {
         let context = context::primary(device)?;
         // SAFETY: the caller's place for a context.
         unsafe { give(place, CUcontext(context.handle)) }

@@ -73,7 +73,7 @@ unsafe extern "C" fn put(
     value: *mut c_void,
     destructor: Destructor,
 ) -> CUresult {
-    answered(|| {
+    answered("context-storage[0]", || {
         let place = (meant(context)?, key.addr());
         let value = Value { address: value.expose_provenance(), destructor };
         change(|values| {
@@ -85,7 +85,7 @@ unsafe extern "C" fn put(
 
 /// Slot 1, when a runtime ends: forgets a value without calling its destructor.
 unsafe extern "C" fn delete(context: CUcontext, key: *mut c_void) -> CUresult {
-    answered(|| {
+    answered("context-storage[1]", || {
         let place = (meant(context)?, key.addr());
         change(|values| {
             values.remove(&place);
@@ -96,7 +96,7 @@ unsafe extern "C" fn delete(context: CUcontext, key: *mut c_void) -> CUresult {
 
 /// Slot 2, on nearly every call of a runtime: the value under `key`, or `CUDA_ERROR_INVALID_HANDLE`.
 unsafe extern "C" fn get(value: *mut *mut c_void, context: CUcontext, key: *mut c_void) -> CUresult {
-    answered(|| {
+    answered("context-storage[2]", || {
         let found = find((meant(context)?, key.addr())).ok_or(CUresult::ERROR_INVALID_HANDLE)?;
         if value.is_null() {
             return Err(CUresult::ERROR_INVALID_VALUE);

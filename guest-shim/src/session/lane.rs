@@ -171,6 +171,7 @@ impl Traffic {
         if posted {
             lane.posted_sequence.store(sequence, Ordering::Release);
         }
+        crate::trace::sent();
         let (ticket, kick) = self.queue.push(buffers, slots);
         if kick || self.fresh {
             self.fresh = false;

@@ -6,10 +6,18 @@
 #ifndef VCOMPUTE_COMPAT_H
 #define VCOMPUTE_COMPAT_H
 
+#include <linux/device.h>
 #include <linux/mm.h>
 #include <linux/version.h>
 #include <linux/virtio_compute.h>
 #include <linux/virtio_config.h>
+
+/* The device of a class's devnode(). */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+#define VCOMPUTE_NODE	struct device
+#else
+#define VCOMPUTE_NODE	const struct device
+#endif
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
 static inline void vm_flags_mod(struct vm_area_struct *vma, unsigned long set, unsigned long clear)

@@ -136,7 +136,7 @@ void vcompute_debug_exit(void)
  */
 void vcompute_debug_add(struct vcompute_device *dev)
 {
-	dev->debug = debugfs_create_dir(dev->misc.name, root);
+	dev->debug = debugfs_create_dir(dev_name(&dev->node), root);
 	debugfs_create_file("state", 0400, dev->debug, dev, &state_fops);
 	debugfs_create_file("hold", 0200, dev->debug, dev, &hold_fops);
 }

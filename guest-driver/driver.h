@@ -3,14 +3,15 @@
  * Guest driver of the virtio compute device: what its files share.
  *
  * Read in this order: main.c (a device comes and goes), controlq.c and
- * eventq.c (how it is talked to), info.c (what it says about itself), file.c
- * (what a process can do), session.c, region.c, map.c and pin.c (what a
- * process has), quarantine.c (how that ends), account.c, params.c, debug.c.
+ * eventq.c (how it is talked to), info.c (what it says about itself), node.c
+ * and file.c (what a process can do), session.c, region.c, map.c and pin.c
+ * (what a process has), quarantine.c (how that ends), account.c, params.c,
+ * debug.c.
  *
  * Who keeps what alive
  *
- *   vcompute_device   the virtio device, each open file, session, region and
- *                     submitted request. Outlives the virtio device: vdev and
+ *   vcompute_device   the virtio device, the device node, each open file, session,
+ *                     region and submitted request. Outlives the virtio device: vdev and
  *                     the virtqueues are used only while control.online.
  *   vcompute_session  its file, and the device for as long as it may know the
  *                     session; each submitted request.
@@ -36,18 +37,19 @@
  *   info_lock           replacement of the device information
  *   accounts_lock       what users and devices hold
  *
- * All are spinlocks: none is held across a wait. INFO, open, KICK, WAIT and
- * poll never take session->lock; INFO and open take no lock at all.
+ * All are spinlocks: none is held across a wait. INFO, read, open, KICK, WAIT
+ * and poll never take session->lock; INFO, read and open take no lock at all.
  */
 #ifndef VCOMPUTE_DRIVER_H
 #define VCOMPUTE_DRIVER_H
 
 #include <linux/atomic.h>
+#include <linux/cdev.h>
+#include <linux/device.h>
 #include <linux/fs.h>
 #include <linux/hashtable.h>
 #include <linux/kref.h>
 #include <linux/list.h>
-#include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/poll.h>
 #include <linux/spinlock.h>
@@ -136,6 +138,7 @@ struct vcompute_request {
  * struct vcompute_information - one state of the device information
  * @ref: the device's, and each mmap() under way
  * @rcu: frees it after the last lockless reader
+ * @state: enum virtio_compute_state that the device said with it, or has said since
  * @generation: of the device information
  * @bytes: of it
  * @page_count: entries of @pages
@@ -144,6 +147,7 @@ struct vcompute_request {
 struct vcompute_information {
 	struct kref ref;
 	struct rcu_head rcu;
+	u32 state;
 	u32 generation;
 	u32 bytes;
 	u32 page_count;
@@ -154,8 +158,9 @@ struct vcompute_information {
  * struct vcompute_device - one virtio compute device
  * @ref: see "Who keeps what alive"
  * @vdev: the virtio device, while control.online
- * @misc: the device node
- * @index: number in the node's name
+ * @node: the device node's device; has a reference of its own
+ * @cdev: what opens the node; keeps @node
+ * @index: minor number, and number in the node's name
  * @state: enum virtio_compute_state
  * @max_sessions: from the configuration space
  * @max_regions: of one session
@@ -186,7 +191,8 @@ struct vcompute_information {
 struct vcompute_device {
 	struct kref ref;
 	struct virtio_device *vdev;
-	struct miscdevice misc;
+	struct device node;
+	struct cdev cdev;
 	int index;
 	u32 state;
 	u32 max_sessions;
@@ -428,11 +434,20 @@ void vcompute_event_interrupt(struct virtqueue *vq);
 void vcompute_info_init(struct vcompute_device *dev);
 void vcompute_info_refresh(struct vcompute_device *dev);
 void vcompute_info_stop(struct vcompute_device *dev);
-void vcompute_info_read(struct vcompute_device *dev, struct vcompute_info *out);
+void vcompute_info_get(struct vcompute_device *dev, struct vcompute_info *out);
+ssize_t vcompute_info_read(struct vcompute_device *dev, char __user *to, size_t size);
 int vcompute_info_mmap(struct vcompute_device *dev, struct vm_area_struct *vma);
 
 /* file.c */
 extern const struct file_operations vcompute_file_operations;
+
+/* node.c */
+int vcompute_nodes_init(void);
+void vcompute_nodes_exit(void);
+int vcompute_node_new(struct vcompute_device *dev);
+int vcompute_node_add(struct vcompute_device *dev);
+void vcompute_node_remove(struct vcompute_device *dev);
+void vcompute_node_put(struct vcompute_device *dev);
 
 /* session.c */
 struct vcompute_session *vcompute_session_create(struct vcompute_device *dev, u64 length,
@@ -486,6 +501,7 @@ unsigned int vcompute_max_sessions_of_user(void);
 unsigned long vcompute_max_pages_of_user(void);
 unsigned long vcompute_max_pages_of_device(void);
 unsigned long vcompute_request_timeout(void);
+u32 vcompute_info_flags(void);
 
 /* debug.c */
 void vcompute_debug_init(void);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The device node: open, ioctl, mmap, poll, close.
+ * What a process does with the device node: open, read, ioctl, mmap, poll, close.
  */
 #include <linux/module.h>
 #include <linux/poll.h>
@@ -13,7 +13,7 @@
 /* Takes no lock, and asks the device nothing: any process opens it at its start. */
 static int file_open(struct inode *inode, struct file *opened)
 {
-	struct vcompute_device *dev = container_of(opened->private_data, struct vcompute_device, misc);
+	struct vcompute_device *dev = container_of(inode->i_cdev, struct vcompute_device, cdev);
 	struct vcompute_file *file = kzalloc(sizeof(*file), GFP_KERNEL_ACCOUNT);
 
 	if (!file)
@@ -71,8 +71,18 @@ static long ioctl_info(struct vcompute_file *file, void *argument)
 {
 	if (!READ_ONCE(file->dev->control.online))
 		return -ENODEV;
-	vcompute_info_read(file->dev, argument);
+	vcompute_info_get(file->dev, argument);
 	return 0;
+}
+
+/* What a process wants to know at its start, in one call; the offset means nothing. */
+static ssize_t file_read(struct file *opened, char __user *to, size_t size, loff_t *offset)
+{
+	struct vcompute_file *file = opened->private_data;
+
+	if (!READ_ONCE(file->dev->control.online))
+		return -ENODEV;
+	return vcompute_info_read(file->dev, to, size);
 }
 
 static bool options_are_known(const struct vcompute_session_options *options)
@@ -307,6 +317,7 @@ const struct file_operations vcompute_file_operations = {
 	.open = file_open,
 	.flush = file_flush,
 	.release = file_release,
+	.read = file_read,
 	.unlocked_ioctl = file_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
 	.mmap = file_mmap,

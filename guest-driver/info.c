@@ -92,9 +92,16 @@ static void end(struct vcompute_device *dev, bool repeat)
 
 static void set_state(struct vcompute_device *dev, u32 state)
 {
+	struct vcompute_information *info;
+
 	if (vcompute_device_lost(dev))
 		return;
 	WRITE_ONCE(dev->state, state);
+	rcu_read_lock();
+	info = rcu_dereference(dev->info);
+	if (info)
+		WRITE_ONCE(info->state, state);
+	rcu_read_unlock();
 	if (state == VIRTIO_COMPUTE_STATE_FAILED)
 		vcompute_sessions_died(dev);
 }
@@ -157,6 +164,7 @@ static void piece_arrived(struct vcompute_request *request)
 		return;
 	}
 	dev->incoming = NULL;
+	info->state = dev->incoming_state;
 	replace(dev, info);
 	set_state(dev, dev->incoming_state);
 	dev_dbg(&dev->vdev->dev, "device information: %u bytes, generation %u\n", info->bytes,
@@ -295,24 +303,82 @@ void vcompute_info_stop(struct vcompute_device *dev)
 	WRITE_ONCE(dev->state, VIRTIO_COMPUTE_STATE_STARTING);
 }
 
+/* Whoever reads state and device information sees both as the device said them together. */
+static void describe(struct vcompute_device *dev, const struct vcompute_information *info,
+		     struct vcompute_info *out)
+{
+	u32 state = info ? READ_ONCE(info->state) : READ_ONCE(dev->state);
+
+	if (READ_ONCE(dev->control.broken))
+		state = VIRTIO_COMPUTE_STATE_FAILED;
+	else if (!info && state != VIRTIO_COMPUTE_STATE_FAILED)
+		state = VIRTIO_COMPUTE_STATE_STARTING;
+	*out = (struct vcompute_info){
+		.version = VIRTIO_COMPUTE_PROTOCOL_VERSION,
+		.state = state,
+		.generation = info ? info->generation : 0,
+		.info_bytes = info ? info->bytes : 0,
+		.flags = vcompute_info_flags(),
+	};
+}
+
+static struct vcompute_information *information_get(struct vcompute_device *dev)
+{
+	struct vcompute_information *info;
+
+	rcu_read_lock();
+	do {
+		info = rcu_dereference(dev->info);
+		/* One that has just been replaced cannot be had, but its successor can. */
+	} while (info && !kref_get_unless_zero(&info->ref));
+	rcu_read_unlock();
+	return info;
+}
+
 /**
- * vcompute_info_read() - answer the INFO ioctl
+ * vcompute_info_get() - answer the INFO ioctl
  * @dev: the device
  * @out: to be filled in
  *
  * Context: any; takes no lock.
  */
-void vcompute_info_read(struct vcompute_device *dev, struct vcompute_info *out)
+void vcompute_info_get(struct vcompute_device *dev, struct vcompute_info *out)
 {
-	const struct vcompute_information *info;
-
 	rcu_read_lock();
-	out->version = VIRTIO_COMPUTE_PROTOCOL_VERSION;
-	out->state = READ_ONCE(dev->state);
-	info = rcu_dereference(dev->info);
-	out->generation = info ? info->generation : 0;
-	out->info_bytes = info ? info->bytes : 0;
+	describe(dev, rcu_dereference(dev->info), out);
 	rcu_read_unlock();
+}
+
+static size_t copy_out(char __user *to, size_t room, const void *from, size_t bytes)
+{
+	size_t copied = min(room, bytes);
+
+	return copied - copy_to_user(to, from, copied);
+}
+
+/**
+ * vcompute_info_read() - answer read(): what INFO says, and the device information that it says it of
+ * @dev: the device
+ * @to: buffer of the process
+ * @size: room in it
+ *
+ * Context: process; takes no lock, and waits for nothing but @to's own pages.
+ * Return: bytes, or -EFAULT.
+ */
+ssize_t vcompute_info_read(struct vcompute_device *dev, char __user *to, size_t size)
+{
+	struct vcompute_information *info = information_get(dev);
+	struct vcompute_info about;
+	size_t copied;
+	u32 i;
+
+	describe(dev, info, &about);
+	size = min_t(size_t, size, sizeof(about) + about.info_bytes);
+	copied = copy_out(to, size, &about, sizeof(about));
+	for (i = 0; copied < size && copied == sizeof(about) + i * PAGE_SIZE; i++)
+		copied += copy_out(to + copied, size - copied, page_address(info->pages[i]), PAGE_SIZE);
+	information_put(info);
+	return copied || !size ? copied : -EFAULT;
 }
 
 /**
@@ -332,11 +398,7 @@ int vcompute_info_mmap(struct vcompute_device *dev, struct vm_area_struct *vma)
 
 	if (vma->vm_flags & VM_WRITE)
 		return -EACCES;
-	rcu_read_lock();
-	info = rcu_dereference(dev->info);
-	if (info && !kref_get_unless_zero(&info->ref))
-		info = NULL; /* just being replaced */
-	rcu_read_unlock();
+	info = information_get(dev);
 	if (!info)
 		return -EAGAIN;
 	if (pages <= info->page_count) {

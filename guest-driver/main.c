@@ -7,7 +7,6 @@
  * Stop:   reset the device, then finish every request, then end every session;
  *         files that are still open answer ENODEV.
  */
-#include <linux/idr.h>
 #include <linux/module.h>
 #include <linux/random.h>
 #include <linux/rcupdate.h>
@@ -19,8 +18,6 @@
 
 struct vcompute_counts vcompute_counts;
 struct workqueue_struct *vcompute_wq;
-
-static DEFINE_IDA(indices);
 
 /**
  * vcompute_device_get() - take a reference
@@ -38,7 +35,6 @@ static void device_release(struct kref *ref)
 	struct vcompute_device *dev = container_of(ref, struct vcompute_device, ref);
 
 	kfree(dev->event.buffers);
-	kfree(dev->misc.name);
 	kfree(dev);
 	atomic_dec(&vcompute_counts.devices);
 }
@@ -259,27 +255,15 @@ static int probe(struct virtio_device *vdev)
 	if (error)
 		goto put;
 
-	dev->index = ida_alloc(&indices, GFP_KERNEL);
-	if (dev->index < 0) {
-		error = dev->index;
-		goto put;
-	}
-	dev->misc.minor = MISC_DYNAMIC_MINOR;
-	dev->misc.name = kasprintf(GFP_KERNEL, "vcompute%d", dev->index);
-	dev->misc.mode = 0660;
-	dev->misc.fops = &vcompute_file_operations;
-	dev->misc.parent = &vdev->dev;
-	if (!dev->misc.name) {
-		error = -ENOMEM;
-		goto free_index;
-	}
-
 	dev->vdev = vdev;
 	vdev->priv = dev;
+	error = vcompute_node_new(dev);
+	if (error)
+		goto put;
 	error = start(dev, vdev);
 	if (error)
-		goto free_index;
-	error = misc_register(&dev->misc);
+		goto put_node;
+	error = vcompute_node_add(dev);
 	if (error)
 		goto stop;
 	vcompute_debug_add(dev);
@@ -287,8 +271,8 @@ static int probe(struct virtio_device *vdev)
 
 stop:
 	stop(dev);
-free_index:
-	ida_free(&indices, dev->index);
+put_node:
+	vcompute_node_put(dev);
 put:
 	vcompute_device_put(dev);
 	return error;
@@ -300,10 +284,10 @@ static void remove(struct virtio_device *vdev)
 
 	vcompute_debug_remove(dev);
 	stop(dev);
-	misc_deregister(&dev->misc);
-	ida_free(&indices, dev->index);
+	vcompute_node_remove(dev);
 	dev->vdev = NULL;
 	vdev->priv = NULL;
+	vcompute_node_put(dev);
 	vcompute_device_put(dev);
 }
 
@@ -359,12 +343,20 @@ static int __init vcompute_init(void)
 	vcompute_wq = alloc_workqueue(KBUILD_MODNAME, WQ_UNBOUND, 0);
 	if (!vcompute_wq)
 		return -ENOMEM;
+	error = vcompute_nodes_init();
+	if (error)
+		goto destroy_workqueue;
 	vcompute_debug_init();
 	error = register_virtio_driver(&driver);
-	if (error) {
-		vcompute_debug_exit();
-		destroy_workqueue(vcompute_wq);
-	}
+	if (error)
+		goto exit_nodes;
+	return 0;
+
+exit_nodes:
+	vcompute_debug_exit();
+	vcompute_nodes_exit();
+destroy_workqueue:
+	destroy_workqueue(vcompute_wq);
 	return error;
 }
 
@@ -373,7 +365,7 @@ static void __exit vcompute_exit(void)
 	unregister_virtio_driver(&driver);
 	destroy_workqueue(vcompute_wq);
 	vcompute_debug_exit();
-	ida_destroy(&indices);
+	vcompute_nodes_exit();
 }
 
 module_init(vcompute_init);

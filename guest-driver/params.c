@@ -6,6 +6,7 @@
 #include <linux/jiffies.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/sysfs.h>
 
 #include "driver.h"
 
@@ -25,6 +26,21 @@ MODULE_PARM_DESC(max_pinned_percent, "percentage of memory that one device's reg
 static unsigned int request_timeout_ms = 30000;
 module_param(request_timeout_ms, uint, 0644);
 MODULE_PARM_DESC(request_timeout_ms, "longest wait of a process for the device, in milliseconds (default 30000)");
+
+static bool shim = true;
+
+static int shim_get(char *buffer, const struct kernel_param *param)
+{
+	return sysfs_emit(buffer, "%s\n", READ_ONCE(shim) ? "on" : "off");
+}
+
+static const struct kernel_param_ops shim_ops = {
+	.set = param_set_bool,
+	.get = shim_get,
+};
+module_param_cb(shim, &shim_ops, &shim, 0644);
+__MODULE_PARM_TYPE(shim, "on|off");
+MODULE_PARM_DESC(shim, "whether the preloaded library does anything before a program calls CUDA (default on)");
 
 static unsigned long percent_of_memory(unsigned int percent)
 {
@@ -69,4 +85,14 @@ unsigned long vcompute_max_pages_of_device(void)
 unsigned long vcompute_request_timeout(void)
 {
 	return msecs_to_jiffies(READ_ONCE(request_timeout_ms));
+}
+
+/**
+ * vcompute_info_flags() - what the administrator tells every process
+ *
+ * Return: VCOMPUTE_INFO_*.
+ */
+u32 vcompute_info_flags(void)
+{
+	return READ_ONCE(shim) ? 0 : VCOMPUTE_INFO_SHIM_OFF;
 }

@@ -1,7 +1,7 @@
 //! How a guest process reaches the device: the ioctls of `/dev/vcompute0`.
 //!
 //! The C side is `guest-driver/include/uapi/linux/vcompute.h`; a test compares the two. One open file is at most one
-//! session. `open` and [`INFO`] never wait for the device.
+//! session. `open`, `read` and [`INFO`] never wait for the device.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -40,7 +40,9 @@ pub const MMAP_REGION: u64 = 1 << 52;
 /// See [`MMAP_REGION`].
 pub const MMAP_REGION_SHIFT: u32 = 36;
 
-/// INFO: answered from the driver's own memory.
+/// INFO, and the head of what `read` answers: from the driver's own memory.
+///
+/// `read` gives the device information behind it, as much as fits into the buffer; the file's offset is ignored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Info {
@@ -50,10 +52,20 @@ pub struct Info {
     pub state: u32,
     /// Generation of the device information.
     pub generation: u32,
-    /// Bytes that can be mapped at [`MMAP_INFO`]; 0 while there is none.
+    /// Bytes of device information, which can be mapped at [`MMAP_INFO`]; 0 while there is none.
     pub info_bytes: u32,
+    /// Bits of [`info_flags`]; unknown ones mean nothing.
+    pub flags: u32,
+    /// Zero.
+    pub reserved: u32,
 }
-assert_layout!(Info, 16, version: 0, state: 4, generation: 8, info_bytes: 12);
+assert_layout!(Info, 24, version: 0, state: 4, generation: 8, info_bytes: 12, flags: 16, reserved: 20);
+
+/// Bits of [`Info::flags`].
+pub mod info_flags {
+    /// The administrator wants no process to do anything before it calls CUDA (module parameter `shim=off`).
+    pub const SHIM_OFF: u32 = 1 << 0;
+}
 
 /// SESSION_CREATE.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]

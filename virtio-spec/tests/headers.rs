@@ -153,9 +153,10 @@ fn device_node() -> Expectations {
     all.number("VCOMPUTE_MMAP_INFO", uapi::MMAP_INFO);
     all.number("VCOMPUTE_MMAP_REGION", uapi::MMAP_REGION);
     all.number("VCOMPUTE_MMAP_REGION_SHIFT", uapi::MMAP_REGION_SHIFT);
+    all.number("VCOMPUTE_INFO_SHIM_OFF", uapi::info_flags::SHIM_OFF);
     all.number("VCOMPUTE_REGISTER_READ_ONLY", control::map_flags::READ_ONLY);
     all.bytes("sizeof(VCOMPUTE_DEVICE_PATH) - 1", uapi::DEVICE_PATH.len());
-    structure!(all, uapi::Info, "vcompute_info", version state generation info_bytes);
+    structure!(all, uapi::Info, "vcompute_info", version state generation info_bytes flags reserved);
     structure!(all, control::SessionOptions, "vcompute_session_options", process flags max_connections reserved);
     structure!(all, uapi::SessionCreate, "vcompute_session_create", length options session reserved);
     structure!(all, uapi::Map, "vcompute_map", address length flags region);

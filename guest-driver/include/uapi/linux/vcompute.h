@@ -4,8 +4,8 @@
  *
  * One open file is at most one session. The order of a session's life:
  *
- *  1. open(); VCOMPUTE_IOCTL_INFO and mmap(VCOMPUTE_MMAP_INFO) need no session
- *     and never wait for the device;
+ *  1. open(); read(), VCOMPUTE_IOCTL_INFO and mmap(VCOMPUTE_MMAP_INFO) need no
+ *     session and never wait for the device;
  *  2. VCOMPUTE_IOCTL_SESSION_CREATE allocates the first region, zeroed, and
  *     makes the session;
  *  3. mmap(VCOMPUTE_MMAP_REGION) maps that region, and the process writes its
@@ -61,15 +61,25 @@
 #define VCOMPUTE_MMAP_REGION		(1ULL << 52)
 #define VCOMPUTE_MMAP_REGION_SHIFT	36
 
+/* The administrator wants no process to do anything before it calls CUDA (module parameter shim=off). */
+#define VCOMPUTE_INFO_SHIM_OFF		(1U << 0)
+
 /*
  * INFO: state of the device, from the driver's own memory. Takes no lock and
  * never fails but with EFAULT, or ENODEV when the device is gone.
+ *
+ * read() answers the same, followed by the device information that it is of:
+ * as many of both as fit into the buffer. All of it belongs together, whatever
+ * changes meanwhile. The file's offset is neither used nor moved; pread() is
+ * refused with ESPIPE. Errors as of INFO.
  */
 struct vcompute_info {
 	__u32 version;		/* protocol version of the driver */
-	__u32 state;		/* enum virtio_compute_state */
+	__u32 state;		/* enum virtio_compute_state; READY only with device information */
 	__u32 generation;	/* of the device information */
-	__u32 info_bytes;	/* that can be mapped; 0 while there are none */
+	__u32 info_bytes;	/* of device information; 0 while there is none */
+	__u32 flags;		/* VCOMPUTE_INFO_*; unknown ones mean nothing */
+	__u32 reserved;		/* 0 */
 };
 
 /* Options of a session; see struct virtio_compute_session_options. */

@@ -62,10 +62,7 @@ void vcompute_nodes_exit(void)
 
 static void node_release(struct device *node)
 {
-	struct vcompute_device *dev = container_of(node, struct vcompute_device, node);
-
-	ida_free(&indices, dev->index);
-	vcompute_device_put(dev);
+	vcompute_device_put(container_of(node, struct vcompute_device, node));
 }
 
 /**
@@ -118,8 +115,11 @@ void vcompute_node_remove(struct vcompute_device *dev)
 /**
  * vcompute_node_put() - the device needs its node no more
  * @dev: the device
+ *
+ * Its number is free for the next, also while somebody has the old node open.
  */
 void vcompute_node_put(struct vcompute_device *dev)
 {
+	ida_free(&indices, dev->index);
 	put_device(&dev->node);
 }

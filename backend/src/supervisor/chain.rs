@@ -1,17 +1,14 @@
 //! Descriptor chains of the device's virtqueues: copied once, checked, then used.
 
-use vhost_user_backend::{VringRwLock, VringT as _};
+use vhost_user_backend::VringT as _;
 use virtio_queue::{DescriptorChain, QueueOwnedT as _, QueueT as _, desc::split::Descriptor};
 use virtio_spec::{control, limits};
-use vm_memory::{Bytes as _, GuestAddress, GuestAddressSpace as _, GuestMemoryAtomic, GuestMemoryMmap};
+use vm_memory::{Bytes as _, GuestAddress, GuestAddressSpace as _, GuestMemoryMmap};
 
-use crate::supervisor::request;
-
-/// Guest memory as vhost-user tells it.
-pub(crate) type Memory = GuestMemoryAtomic<GuestMemoryMmap<()>>;
-
-/// A virtqueue of the device.
-pub(crate) type Vring = VringRwLock<Memory>;
+use crate::supervisor::{
+    request,
+    vring::{Memory, Vring},
+};
 
 /// A part of guest memory that the device may write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,6 +216,8 @@ fn last_used_is_written(vring: &Vring, memory: &Memory) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use vm_memory::GuestMemoryAtomic;
+
     use super::*;
 
     const SIZE: u16 = 16;

@@ -29,7 +29,7 @@ use vmm_sys_util::{
     event::{EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier},
 };
 
-use crate::supervisor::chain::{Memory, Vring};
+use crate::supervisor::vring::{Memory, Vring};
 
 /// vhost-user's own feature bit (`VHOST_USER_F_PROTOCOL_FEATURES`).
 const PROTOCOL_FEATURES: u64 = 1 << 30;

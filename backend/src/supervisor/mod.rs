@@ -8,7 +8,7 @@
 //! 1. this file: start-up and the loop;
 //! 2. [`request`]: what can be asked for, on either transport;
 //! 3. [`sessions`]: what is done about it, with [`session`] (and its [`regions`]) as the record of one session;
-//! 4. [`vm`]: the virtqueues ([`chain`], [`extents`], [`device`]);
+//! 4. [`vm`]: the virtqueues ([`vring`], [`chain`], [`extents`], [`device`]);
 //! 5. [`local`]: the local socket ([`peer`]);
 //! 6. [`discovery`]: the device information.
 #![deny(unsafe_code)]
@@ -38,6 +38,7 @@ mod sockets;
 mod throttle;
 mod ticket;
 mod vm;
+mod vring;
 
 use std::{
     collections::BTreeMap,

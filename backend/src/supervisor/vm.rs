@@ -15,7 +15,7 @@ use zerocopy::IntoBytes as _;
 
 use crate::supervisor::{
     Supervisor,
-    chain::{self, Memory, Next, Position, Taken, Told, Vring},
+    chain::{self, Next, Position, Taken, Told},
     device::Mail,
     extents::{self, Backing},
     regions::Part,
@@ -23,6 +23,7 @@ use crate::supervisor::{
     session::{Owner, Phase},
     sessions::Material,
     ticket::Ticket,
+    vring::{Memory, Vring},
 };
 
 /// Events that wait for a buffer. There is one of each kind for a session, and dead sessions are no limit to a driver

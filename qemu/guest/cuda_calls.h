@@ -35,6 +35,12 @@ extern CUresult cuMemcpyDtoH_v2(void *destination, CUdeviceptr source, size_t by
 extern CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z,
                                unsigned int block_x, unsigned int block_y, unsigned int block_z,
                                unsigned int shared_bytes, CUstream stream, void **parameters, void **extra);
+extern CUresult cuStreamCreate(CUstream *stream, unsigned int flags);
+extern CUresult cuStreamQuery(CUstream stream);
+extern CUresult cuStreamSynchronize(CUstream stream);
+extern CUresult cuMemcpyDtoHAsync_v2(void *destination, CUdeviceptr source, size_t bytes, CUstream stream);
+extern CUresult cuMemHostAlloc(void **pointer, size_t bytes, unsigned int flags);
+extern CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr *pointer, void *host, unsigned int flags);
 extern CUresult cuGetErrorName(CUresult error, const char **name);
 
 /* Ends the program when a call fails. */

@@ -15,8 +15,9 @@ use crate::process;
 /// Packages whose programs and libraries are staged.
 const PACKAGES: &[&str] = &["vhost-user-compute", "soft-gpu", "guest-shim", "conformance"];
 
-/// CUDA programs in C that guests run: the demonstration, and a test of processes that share a GPU.
-pub(crate) const PROGRAMS: &[&str] = &["demo", "neighbours"];
+/// CUDA programs in C that guests run: the demonstration, a test of processes that share a GPU, and one that holds a
+/// kernel on the GPU while the machine is paused or reset.
+pub(crate) const PROGRAMS: &[&str] = &["demo", "neighbours", "strike"];
 
 /// The staged files.
 #[derive(Debug, Clone)]

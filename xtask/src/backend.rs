@@ -1,5 +1,6 @@
 //! The backend as a child process.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -69,6 +70,11 @@ impl Backend {
 }
 
 impl Running {
+    /// The supervisor, from which all its processes descend.
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has logged.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
@@ -87,6 +93,39 @@ impl Drop for Running {
     }
 }
 
+/// The processes that descend from this one, and live.
+pub(crate) fn descendants(process: u32) -> Result<BTreeSet<u32>> {
+    // `NUMBER (NAME) STATE PARENT …`; a name may have spaces and parentheses.
+    let parse = |stat: &str| {
+        let (number, rest) = stat.split_once(' ')?;
+        let mut fields = rest.rsplit_once(')')?.1.split_whitespace();
+        let alive = fields.next()? != "Z";
+        Some((number.parse::<u32>().ok()?, fields.next()?.parse::<u32>().ok()?, alive))
+    };
+    let all: Vec<_> = fs::read_dir("/proc")?
+        .filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok())
+        .filter_map(|stat| parse(&stat))
+        .collect();
+    let mut family = BTreeSet::from([process]);
+    loop {
+        let before = family.len();
+        family.extend(
+            all.iter()
+                .filter(|(_, parent, _)| family.contains(parent))
+                .map(|(number, ..)| *number)
+                .collect::<Vec<_>>(),
+        );
+        if family.len() == before {
+            break;
+        }
+    }
+    Ok(all
+        .iter()
+        .filter(|(number, _, alive)| *alive && *number != process && family.contains(number))
+        .map(|(number, ..)| *number)
+        .collect())
+}
+
 /// Whether a Unix socket at `path` is listening. A connection to try it would count as QEMU's, so the kernel is asked.
 fn is_listening(path: &Path) -> Result<bool> {
     const ACCEPTS_CONNECTIONS: &str = "00010000";
@@ -103,6 +142,19 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
+
+    #[test]
+    fn children_are_found_while_they_live() {
+        let mut child = Command::new("sleep").arg("60").spawn().expect("started");
+
+        let during = descendants(std::process::id()).expect("listed");
+        child.kill().expect("killed");
+        child.wait().expect("reaped");
+        let after = descendants(std::process::id()).expect("listed");
+
+        assert!(during.contains(&child.id()));
+        assert!(!after.contains(&child.id()));
+    }
 
     #[test]
     fn a_socket_listens_from_the_moment_that_it_is_bound() {

@@ -17,6 +17,7 @@ use crate::machine::{self, MEMORY_MIB, Machine};
 use crate::output::say;
 use crate::steps::AlreadyTold;
 use crate::suite::{self, Results};
+use crate::test::strike;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -44,7 +45,8 @@ pub(crate) struct Arguments {
     /// Only the cases whose names contain this
     #[arg(long)]
     filter: Vec<String>,
-    /// Run this program in the guest instead of the suite: demo, or a shell command line
+    /// Run this in the guest instead of the suite: demo, strike (the machine is paused and reset while a kernel runs),
+    /// or a shell command line
     #[arg(long)]
     command: Option<String>,
     /// Where logs go
@@ -142,6 +144,10 @@ fn guest(arguments: &Arguments, kernel: Kernel, logs: &Path) -> Result<Machine> 
 
 fn command_in_guest(arguments: &Arguments, backend: &Backend, command: &str, logs: &Path) -> Result<()> {
     for kernel in kernels(arguments)? {
+        if command == "strike" {
+            strike::run(&guest(arguments, kernel, logs)?, backend)?;
+            continue;
+        }
         guest(arguments, kernel, logs)?.show(Some(backend), command)?;
     }
     Ok(())

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use qemu::image::Job;
 use qemu::{Kernel, Places, Qemu, Report, Vm};
 
-use super::GuestArguments;
+use super::{GuestArguments, strike};
 use crate::artifacts::Artifacts;
 use crate::backend::Backend;
 use crate::counts::Counts;
@@ -52,6 +52,16 @@ pub(super) fn run(places: &Places, artifacts: &Artifacts, arguments: &GuestArgum
             let backend = Backend { program: artifacts.backend(), driver: arguments.driver.clone() };
             machine.show(Some(&backend), "exec neighbours")?;
             Ok(Counts::one(true))
+        });
+    }
+    // The backend's part of it is the same with any kernel.
+    if let Some(kernel) = kernels.iter().find(|kernel| **kernel == Kernel::V6_12).or(kernels.first()) {
+        let name = format!("guest, kernel {}: paused and reset while a kernel runs", kernel.name());
+        steps.step(&name, || {
+            let mut machine = Machine::of_workspace(places, artifacts, &qemu, *kernel)?;
+            machine.logs = machine::logs(&places.guest(), &format!("strike-{}", kernel.name()));
+            let backend = Backend { program: artifacts.backend(), driver: arguments.driver.clone() };
+            strike::run(&machine, &backend)
         });
     }
     for kernel in kernels {

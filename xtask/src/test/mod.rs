@@ -1,9 +1,11 @@
 //! `test`: everything that must hold, and one line with the sum.
 //!
-//! Read [`host`] (what needs no VM), then [`guest`] (the same suite in guests).
+//! Read [`host`] (what needs no VM), then [`guest`] (the same suite in guests) and [`strike`] (the machine is paused and
+//! reset while a kernel runs).
 
 mod guest;
 mod host;
+pub(crate) mod strike;
 
 use anyhow::Result;
 use qemu::{Kernel, Places};

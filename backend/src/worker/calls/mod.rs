@@ -142,6 +142,18 @@ pub(crate) fn flushes_output(code: u32) -> bool {
     synchronising.contains(&code)
 }
 
+/// Whether such a request does nothing but wait for the GPU.
+pub(crate) fn only_waits(code: u32) -> bool {
+    use virtio_spec::calls::{contexts, events, streams};
+
+    let waits = [
+        contexts::rows::cuCtxSynchronize.opcode,
+        streams::rows::cuStreamSynchronize.opcode,
+        events::rows::cuEventSynchronize.opcode,
+    ];
+    waits.contains(&code)
+}
+
 /// What a lane's host thread keeps between requests.
 pub(crate) struct LaneState {
     /// Number of the lane.

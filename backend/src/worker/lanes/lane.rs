@@ -24,7 +24,7 @@ use super::{
     shared::Shared,
 };
 use crate::worker::{
-    calls::{Invocation, LaneState, Session, flushes_output},
+    calls::{Invocation, LaneState, Session, flushes_output, only_waits},
     notify::Notifier,
     output,
 };
@@ -54,6 +54,22 @@ pub(super) struct Common {
     pub(super) pausing: AtomicBool,
     /// Lanes that are executing a request.
     pub(super) busy: AtomicU32,
+}
+
+impl Common {
+    /// Counts the lane as busy, unless there is a pause: one of the two sees the other.
+    fn enter(&self) -> bool {
+        self.busy.fetch_add(1, Ordering::SeqCst);
+        let entered = !self.pausing.load(Ordering::SeqCst);
+        if !entered {
+            self.leave();
+        }
+        entered
+    }
+
+    fn leave(&self) {
+        self.busy.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 pub(super) struct Lane {
@@ -152,15 +168,21 @@ impl Lane {
 
     /// Executes the next request, if there is one.
     fn next(&mut self) -> Result<bool, LaneError> {
-        let session = &self.common.session;
-        let memory = session.memory.guest_memory();
-        let Some(chain) = self.queue.iter(memory).map_err(LaneError::Ring)?.next() else { return Ok(false) };
-        self.common.busy.fetch_add(1, Ordering::AcqRel);
-        let request = chain::read(memory, chain, &mut self.parameters);
-        let done = request.map_err(LaneError::from).and_then(|request| self.execute(&request));
-        self.common.busy.fetch_sub(1, Ordering::AcqRel);
-        done?;
-        Ok(true)
+        if self.is_empty()? || !self.common.enter() {
+            return Ok(false);
+        }
+        let memory = self.common.session.memory.guest_memory();
+        let chain = self.queue.iter(memory).map(|mut chains| chains.next());
+        let done = match chain {
+            Ok(Some(chain)) => chain::read(memory, chain, &mut self.parameters)
+                .map_err(LaneError::from)
+                .and_then(|request| self.execute(&request))
+                .map(|()| true),
+            Ok(None) => Ok(false),
+            Err(error) => Err(LaneError::Ring(error)),
+        };
+        self.common.leave();
+        done
     }
 
     fn execute(&mut self, request: &Request) -> Result<(), LaneError> {
@@ -182,7 +204,17 @@ impl Lane {
                 &mut self.results,
                 room,
             );
-            call.run()
+            if only_waits(header.opcode) {
+                // It may take as long as a kernel, and touches no guest memory: a pause need not wait for it.
+                common.leave();
+                let result = call.run();
+                while !common.enter() {
+                    std::thread::park();
+                }
+                result
+            } else {
+                call.run()
+            }
         } else {
             CUresult::ERROR_INVALID_VALUE
         };

@@ -29,7 +29,7 @@ exports! {
         module: *mut CUmodule, image: *const c_void, count: u32, options: *mut CUjit_option,
         values: *mut *mut c_void,
     ) = load_data_ex;
-    context cuModuleLoadFatBinary(module: *mut CUmodule, image: *const c_void) = load_data;
+    context cuModuleLoadFatBinary(module: *mut CUmodule, image: *const c_void) = load_fat_binary;
     context cuModuleUnload(module: CUmodule) = unload;
     init cuModuleGetFunction(function: *mut CUfunction, module: CUmodule, name: *const c_char) = function;
     init cuModuleGetFunctionCount(count: *mut u32, module: CUmodule) = function_count;
@@ -112,6 +112,12 @@ fn load_file(call: &Call, module: Out<CUmodule>, path: Text) -> Result<()> {
 
 fn load_data(call: &Call, module: Out<CUmodule>, image: *const c_void) -> Result<()> {
     load(call, module, read(image), &Options::default())
+}
+
+/// Takes a container itself, as NVIDIA's driver does.
+fn load_fat_binary(call: &Call, module: Out<CUmodule>, image: *const c_void) -> Result<()> {
+    // SAFETY: the program gives what CUDA takes as an image.
+    load(call, module, unsafe { image::read_bare(image.cast()) }, &Options::default())
 }
 
 fn load_data_ex(

@@ -41,17 +41,8 @@ pub(crate) unsafe fn read(image: *const u8) -> Result<Sources> {
     if image.is_null() {
         return Err(CUresult::ERROR_INVALID_VALUE);
     }
-    let mut start = [0; 4];
-    for (offset, byte) in start.iter_mut().enumerate() {
-        // SAFETY: an image ends with a NUL or after its header, neither of which was passed yet.
-        let place = unsafe { image.add(offset) };
-        // SAFETY: as above.
-        *byte = unsafe { place.read() };
-        if *byte == 0 {
-            break;
-        }
-    }
-    match u32::from_le_bytes(start) {
+    // SAFETY: the caller's.
+    match unsafe { first_word(image) } {
         WRAPPER_MAGIC => {
             // SAFETY: a wrapper has the container's address 8 bytes from its start.
             let place = unsafe { image.add(8) };
@@ -69,6 +60,37 @@ pub(crate) unsafe fn read(image: *const u8) -> Result<Sources> {
         // SAFETY: neither is it binary, so it is text.
         _ => unsafe { read_text(image) },
     }
+}
+
+/// The same where a wrapper is none of the images that are taken.
+///
+/// # Safety
+/// As for [`read`].
+pub(crate) unsafe fn read_bare(image: *const u8) -> Result<Sources> {
+    // SAFETY: the caller's.
+    if !image.is_null() && unsafe { first_word(image) } == WRAPPER_MAGIC {
+        return Err(CUresult::ERROR_INVALID_IMAGE);
+    }
+    // SAFETY: the caller's.
+    unsafe { read(image) }
+}
+
+/// The bytes that an image begins with, up to its NUL if it is a short text.
+///
+/// # Safety
+/// `image` is an image.
+unsafe fn first_word(image: *const u8) -> u32 {
+    let mut start = [0; 4];
+    for (offset, byte) in start.iter_mut().enumerate() {
+        // SAFETY: an image ends with a NUL or after its header, neither of which was passed yet.
+        let place = unsafe { image.add(offset) };
+        // SAFETY: as above.
+        *byte = unsafe { place.read() };
+        if *byte == 0 {
+            break;
+        }
+    }
+    u32::from_le_bytes(start)
 }
 
 /// # Safety

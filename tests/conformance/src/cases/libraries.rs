@@ -40,8 +40,13 @@ fn a_fat_container_behind_its_wrapper() -> CaseResult {
     gpu.run(kernel, shape(1, 1), arguments![cell, 3u32, 1u32])?;
     ensure!(gpu.read::<u32>(cell, 1)? == [16], "{:?} instead of 16", gpu.read::<u32>(cell, 1)?);
     let mut module = 0;
-    // This call takes the container itself: driver 580 refuses the wrapper here.
     gpu.cu.cuModuleLoadFatBinary(&mut module, words.as_ptr().cast()).ok()?;
+    check_step(&gpu, module)?;
+    // This call takes the container itself: driver 580 refuses the wrapper here.
+    let refused = [Code::INVALID_IMAGE, Code::INVALID_PTX, Code::INVALID_VALUE, Code::NO_BINARY_FOR_GPU];
+    let mut none = 0;
+    gpu.cu.cuModuleLoadFatBinary(&mut none, wrapper.as_ptr().cast()).is_one_of(&refused)?;
+    ensure!(none == 0, "a refused image has the handle {none:#x}");
     check_step(&gpu, module)?;
     pass()
 }

@@ -44,6 +44,10 @@ pub mod opcode {
     pub const OUTPUT_READ: u32 = 0x7f0e;
     /// [`super::Enumerate`] → [`super::Names`].
     pub const ENUMERATE: u32 = 0x7f0f;
+    /// [`super::Launch`] without parameters → [`super::ClusterCount`]: `cuOccupancyMaxActiveClusters`.
+    pub const ACTIVE_CLUSTERS: u32 = 0x7f10;
+    /// [`super::Launch`] without parameters → [`super::ClusterCount`]: `cuOccupancyMaxPotentialClusterSize`.
+    pub const CLUSTER_SIZE: u32 = 0x7f11;
 }
 
 /// Where one side of a [`struct@Copy`] lies.
@@ -280,6 +284,17 @@ pub mod launch_flags {
     /// Every bit that is known.
     pub const ALL: u32 = COOPERATIVE | EXTENDED;
 }
+
+/// → of ACTIVE_CLUSTERS and CLUSTER_SIZE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct ClusterCount {
+    /// Clusters that can be active on the device at once, or blocks of the largest cluster.
+    pub count: i32,
+    /// Zero.
+    pub reserved: u32,
+}
+assert_layout!(ClusterCount, 8, count: 0, reserved: 4);
 
 /// One `CUlaunchAttribute`. Only identifiers whose union arm is listed in `docs/adding-a-call.md` are accepted; events
 /// in it are handles.

@@ -7,12 +7,14 @@ use std::ffi::c_char;
 use virtio_spec::codec::Scalar;
 use virtio_spec::cuda::{
     CUdevice, CUdevice_attribute, CUfunc_cache, CUfunction, CUfunction_attribute, CUfunctionLoadingState,
-    CUkernel, CUmodule, CUoccupancyB2DSize, CUresult,
+    CUkernel, CUlaunchConfig, CUmodule, CUoccupancyB2DSize, CUresult,
 };
 use virtio_spec::handle::{Handle, Kind};
+use virtio_spec::requests::opcode;
 
 use super::{give, give_if_wanted};
 use crate::code::function;
+use crate::code::launch::{self, Order};
 use crate::context;
 use crate::device::devices;
 use crate::entry::status;
@@ -276,4 +278,40 @@ pub(crate) unsafe fn cuOccupancyMaxPotentialBlockSizeWithFlags(
         // SAFETY: not null; the application's place for a number.
         unsafe { block_size.write(block) };
     }))
+}
+
+/// # Safety
+/// `place` and `config` are null or valid.
+unsafe fn clusters(
+    place: *mut i32,
+    function: CUfunction,
+    config: *const CUlaunchConfig,
+    question: u32,
+) -> CUresult {
+    if place.is_null() {
+        return CUresult::ERROR_INVALID_VALUE;
+    }
+    // SAFETY: as the caller promises.
+    let order = unsafe { Order::of_config(config, function.0) };
+    let count = order.and_then(|order| launch::clusters(&order, question));
+    // SAFETY: as the caller promises.
+    status(count.and_then(|count| unsafe { super::give(place, count) }))
+}
+
+pub(crate) unsafe fn cuOccupancyMaxActiveClusters(
+    num_clusters: *mut i32,
+    func: CUfunction,
+    config: *const CUlaunchConfig,
+) -> CUresult {
+    // SAFETY: the same contract.
+    unsafe { clusters(num_clusters, func, config, opcode::ACTIVE_CLUSTERS) }
+}
+
+pub(crate) unsafe fn cuOccupancyMaxPotentialClusterSize(
+    cluster_size: *mut i32,
+    func: CUfunction,
+    config: *const CUlaunchConfig,
+) -> CUresult {
+    // SAFETY: the same contract.
+    unsafe { clusters(cluster_size, func, config, opcode::CLUSTER_SIZE) }
 }

@@ -77,27 +77,15 @@ pub(crate) unsafe fn cuLaunchKernelEx(
     extra: *mut *mut c_void,
     flavour: Flavour,
 ) -> CUresult {
-    if config.is_null() {
-        return CUresult::ERROR_INVALID_VALUE;
-    }
     // SAFETY: the application's structure.
-    let config = unsafe { config.read() };
-    // SAFETY: the application's array.
-    let attributes = match unsafe { launch::attributes(config.attrs, config.numAttrs) } {
-        Ok(attributes) => attributes,
-        Err(error) => return error,
-    };
-    let order = Order {
-        function: f.0,
-        grid: [config.gridDimX, config.gridDimY, config.gridDimZ],
-        block: [config.blockDimX, config.blockDimY, config.blockDimZ],
-        shared_bytes: config.sharedMemBytes,
-        stream: stream_of(config.hStream, flavour),
-        flags: launch_flags::EXTENDED,
-        attributes,
-    };
-    // SAFETY: the same contract.
-    unsafe { run(order, kernel_params, extra, flavour) }
+    match unsafe { Order::of_config(config, f.0) } {
+        Ok(mut order) => {
+            order.stream = stream_of(CUstream(order.stream), flavour);
+            // SAFETY: the same contract.
+            unsafe { run(order, kernel_params, extra, flavour) }
+        }
+        Err(error) => error,
+    }
 }
 
 pub(crate) unsafe fn cuLaunchCooperativeKernel(

@@ -6,10 +6,10 @@
 use std::ffi::c_void;
 use std::sync::PoisonError;
 
-use virtio_spec::cuda::{CUlaunchAttribute, CUlaunchAttributeID, CUresult};
+use virtio_spec::cuda::{CUlaunchAttribute, CUlaunchAttributeID, CUlaunchConfig, CUresult};
 use virtio_spec::handle::Kind;
 use virtio_spec::limits::MAX_LAUNCH_ATTRIBUTES;
-use virtio_spec::requests::{Launch, LaunchAttribute, launch_flags, opcode};
+use virtio_spec::requests::{ClusterCount, Launch, LaunchAttribute, launch_flags, opcode};
 
 use super::function::{self, Function};
 use crate::memory::copy::is_stream;
@@ -46,6 +46,56 @@ pub(crate) struct Order {
     /// Bits of [`launch_flags`].
     pub(crate) flags: u32,
     pub(crate) attributes: Vec<LaunchAttribute>,
+}
+
+impl Order {
+    /// What an application's structure says.
+    ///
+    /// # Safety
+    /// `config` is null or a complete structure.
+    pub(crate) unsafe fn of_config(config: *const CUlaunchConfig, function: u64) -> Result<Self, CUresult> {
+        if config.is_null() {
+            return Err(CUresult::ERROR_INVALID_VALUE);
+        }
+        // SAFETY: as the caller promises.
+        let config = unsafe { config.read() };
+        Ok(Self {
+            function,
+            grid: [config.gridDimX, config.gridDimY, config.gridDimZ],
+            block: [config.blockDimX, config.blockDimY, config.blockDimZ],
+            shared_bytes: config.sharedMemBytes,
+            stream: config.hStream.0,
+            flags: launch_flags::EXTENDED,
+            // SAFETY: as the caller promises.
+            attributes: unsafe { attributes(config.attrs, config.numAttrs) }?,
+        })
+    }
+
+    /// The request's structures, up to its parameters.
+    fn describe(&self, request: &mut Request, parameter_bytes: u32) -> Result<(), CUresult> {
+        request.structure(&Launch {
+            function: self.function,
+            stream: self.stream,
+            grid: self.grid,
+            block: self.block,
+            shared_bytes: self.shared_bytes,
+            flags: self.flags,
+            attribute_count: u32::try_from(self.attributes.len())
+                .map_err(|_| CUresult::ERROR_INVALID_VALUE)?,
+            parameter_bytes,
+        });
+        for attribute in &self.attributes {
+            request.structure(attribute);
+        }
+        Ok(())
+    }
+}
+
+/// Asks how many clusters, or how large ones, a launch may have: `question` is the request's opcode.
+pub(crate) fn clusters(order: &Order, question: u32) -> Result<i32, CUresult> {
+    let mut request = Request::start(question, context::required()?)?;
+    order.describe(&mut request, 0)?;
+    Ok(request.answer()?.take::<ClusterCount>()?.count)
 }
 
 /// Copies the application's parameters of a launch.
@@ -118,7 +168,7 @@ unsafe fn pack_extra(mut packed: Vec<u8>, extra: *mut *mut c_void) -> Result<Vec
 ///
 /// # Safety
 /// `attributes` has `count` elements.
-pub(crate) unsafe fn attributes(
+unsafe fn attributes(
     attributes: *const CUlaunchAttribute,
     count: u32,
 ) -> Result<Vec<LaunchAttribute>, CUresult> {
@@ -173,26 +223,14 @@ pub(crate) unsafe fn launch(
         context,
         block: order.block,
         shared_bytes: order.shared_bytes,
-        attributes: order.attributes,
+        attributes: order.attributes.clone(),
     };
     let posted = is_plain(&shape, &order.grid, order.flags)
         && is_stream(order.stream)
         && function.launched.lock().unwrap_or_else(PoisonError::into_inner).contains(&shape);
 
     let mut request = Request::start(opcode::LAUNCH, context)?.with_room(0);
-    request.structure(&Launch {
-        function: order.function,
-        stream: order.stream,
-        grid: order.grid,
-        block: order.block,
-        shared_bytes: order.shared_bytes,
-        flags: order.flags,
-        attribute_count: u32::try_from(shape.attributes.len()).map_err(|_| CUresult::ERROR_INVALID_VALUE)?,
-        parameter_bytes: function.parameter_bytes,
-    });
-    for attribute in &shape.attributes {
-        request.structure(attribute);
-    }
+    order.describe(&mut request, function.parameter_bytes)?;
     request.slice(&packed);
     if posted {
         return request.post();

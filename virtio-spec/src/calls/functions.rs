@@ -93,8 +93,12 @@ pub trait Functions {
         block_size_limit: i32,
         flags: u32,
     );
-    #[call(op = 0x14, since = 11070, unsupported)]
-    fn cuOccupancyMaxActiveClusters();
-    #[call(op = 0x15, since = 11070, unsupported)]
-    fn cuOccupancyMaxPotentialClusterSize();
+    #[call(op = 0x14, since = 11070, custom)]
+    fn cuOccupancyMaxActiveClusters(num_clusters: *mut i32, func: CUfunction, config: *const CUlaunchConfig);
+    #[call(op = 0x15, since = 11070, custom)]
+    fn cuOccupancyMaxPotentialClusterSize(
+        cluster_size: *mut i32,
+        func: CUfunction,
+        config: *const CUlaunchConfig,
+    );
 }

@@ -9,7 +9,7 @@ use virtio_spec::{
     cuda::{CUfunction, CUlaunchAttribute, CUlaunchAttributeID, CUlaunchConfig, CUresult, CUstream},
     handle::Kind,
     limits,
-    requests::{Launch, LaunchAttribute, launch_flags},
+    requests::{ClusterCount, Launch, LaunchAttribute, launch_flags, opcode},
 };
 
 use super::{Invocation, ok};
@@ -35,57 +35,77 @@ const PLAIN_ATTRIBUTES: &[CUlaunchAttributeID] = &[
     CUlaunchAttributeID::PREFERRED_SHARED_MEMORY_CARVEOUT,
 ];
 
-pub(super) fn run(call: &mut Invocation<'_>) -> Result<(), CUresult> {
-    let launch: Launch = call.structure()?;
-    if launch.flags & !launch_flags::ALL != 0 || launch.attribute_count > limits::MAX_LAUNCH_ATTRIBUTES {
-        return Err(CUresult::ERROR_INVALID_VALUE);
-    }
-    let attributes: Vec<LaunchAttribute> = call.values(u64::from(launch.attribute_count))?;
-    let mut size = launch.parameter_bytes as usize;
-    // A block of its own: aligned for any parameter, and writable for the driver.
-    let mut parameters = call.bytes(size)?.to_vec();
-    call.end_of_parameters()?;
-    let function: CUfunction = Scalar::from_u64(call.handle(Kind::Function, launch.function)?);
-    let stream: CUstream = Scalar::from_u64(call.handle(Kind::Stream, launch.stream)?);
-    call.set_current()?;
-    let mut extra: [*mut c_void; 5] = [
-        std::ptr::without_provenance_mut(PARAM_BUFFER_POINTER),
-        parameters.as_mut_ptr().cast(),
-        std::ptr::without_provenance_mut(PARAM_BUFFER_SIZE),
-        (&raw mut size).cast(),
-        std::ptr::without_provenance_mut(PARAM_END),
-    ];
-    let extra = if parameters.is_empty() { std::ptr::null_mut() } else { extra.as_mut_ptr() };
-    let [grid_x, grid_y, grid_z] = launch.grid;
-    let [block_x, block_y, block_z] = launch.block;
-    let launches = &call.driver().launches;
-    let extended = launch.flags & launch_flags::EXTENDED != 0;
-    let cooperative = launch.flags & launch_flags::COOPERATIVE != 0;
-    if extended || cooperative {
-        let mut values = Vec::new();
-        for attribute in &attributes {
+/// What a request says of a launch, with everything checked and translated but its parameters.
+struct Order {
+    launch: Launch,
+    function: CUfunction,
+    stream: CUstream,
+    attributes: Vec<CUlaunchAttribute>,
+    parameters: Vec<u8>,
+}
+
+impl Order {
+    fn read(call: &mut Invocation<'_>) -> Result<Self, CUresult> {
+        let launch: Launch = call.structure()?;
+        if launch.flags & !launch_flags::ALL != 0 || launch.attribute_count > limits::MAX_LAUNCH_ATTRIBUTES {
+            return Err(CUresult::ERROR_INVALID_VALUE);
+        }
+        let given: Vec<LaunchAttribute> = call.values(u64::from(launch.attribute_count))?;
+        // A block of its own: aligned for any parameter, and writable for the driver.
+        let parameters = call.bytes(launch.parameter_bytes as usize)?.to_vec();
+        call.end_of_parameters()?;
+        let mut attributes = Vec::new();
+        for attribute in given {
             let id = CUlaunchAttributeID(attribute.id);
             if !PLAIN_ATTRIBUTES.contains(&id) {
                 return Err(CUresult::ERROR_NOT_SUPPORTED);
             }
-            values.push(CUlaunchAttribute { id, pad: [0; 4], value: attribute.value });
+            attributes.push(CUlaunchAttribute { id, pad: [0; 4], value: attribute.value });
         }
-        if cooperative {
+        if launch.flags & launch_flags::COOPERATIVE != 0 {
             let value = [1, 0, 0, 0, 0, 0, 0, 0];
-            values.push(CUlaunchAttribute { id: CUlaunchAttributeID::COOPERATIVE, pad: [0; 4], value });
+            attributes.push(CUlaunchAttribute { id: CUlaunchAttributeID::COOPERATIVE, pad: [0; 4], value });
         }
-        let config = CUlaunchConfig {
+        let function = Scalar::from_u64(call.handle(Kind::Function, launch.function)?);
+        let stream = Scalar::from_u64(call.handle(Kind::Stream, launch.stream)?);
+        Ok(Self { launch, function, stream, attributes, parameters })
+    }
+
+    /// The launch as CUDA's structure, which points into this one.
+    fn configuration(&mut self) -> CUlaunchConfig {
+        let [grid_x, grid_y, grid_z] = self.launch.grid;
+        let [block_x, block_y, block_z] = self.launch.block;
+        CUlaunchConfig {
             gridDimX: grid_x,
             gridDimY: grid_y,
             gridDimZ: grid_z,
             blockDimX: block_x,
             blockDimY: block_y,
             blockDimZ: block_z,
-            sharedMemBytes: launch.shared_bytes,
-            hStream: stream,
-            attrs: values.as_mut_ptr(),
-            numAttrs: u32::try_from(values.len()).unwrap_or(0),
-        };
+            sharedMemBytes: self.launch.shared_bytes,
+            hStream: self.stream,
+            attrs: self.attributes.as_mut_ptr(),
+            numAttrs: u32::try_from(self.attributes.len()).unwrap_or(0),
+        }
+    }
+}
+
+pub(super) fn run(call: &mut Invocation<'_>) -> Result<(), CUresult> {
+    let mut order = Order::read(call)?;
+    call.set_current()?;
+    let mut size = order.parameters.len();
+    let mut extra: [*mut c_void; 5] = [
+        std::ptr::without_provenance_mut(PARAM_BUFFER_POINTER),
+        order.parameters.as_mut_ptr().cast(),
+        std::ptr::without_provenance_mut(PARAM_BUFFER_SIZE),
+        (&raw mut size).cast(),
+        std::ptr::without_provenance_mut(PARAM_END),
+    ];
+    let extra = if order.parameters.is_empty() { std::ptr::null_mut() } else { extra.as_mut_ptr() };
+    let (function, stream, shared) = (order.function, order.stream, order.launch.shared_bytes);
+    let launches = &call.driver().launches;
+    if order.launch.flags & (launch_flags::EXTENDED | launch_flags::COOPERATIVE) != 0 {
+        let config = order.configuration();
         let launch =
             if call.per_thread() { launches.cuLaunchKernelEx_ptsz } else { launches.cuLaunchKernelEx };
         let launch = launch.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
@@ -96,7 +116,7 @@ pub(super) fn run(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     }
     let kernel = if call.per_thread() { launches.cuLaunchKernel_ptsz } else { launches.cuLaunchKernel };
     let kernel = kernel.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
-    let shared = launch.shared_bytes;
+    let ([grid_x, grid_y, grid_z], [block_x, block_y, block_z]) = (order.launch.grid, order.launch.block);
     // SAFETY: a live function; the parameters are the worker's own, of the size given.
     ok(call.in_driver(|| unsafe {
         kernel(
@@ -113,4 +133,25 @@ pub(super) fn run(call: &mut Invocation<'_>) -> Result<(), CUresult> {
             extra,
         )
     }))
+}
+
+/// How many clusters, or how large ones, a launch may have.
+pub(super) fn clusters(call: &mut Invocation<'_>) -> Result<(), CUresult> {
+    let mut order = Order::read(call)?;
+    if !order.parameters.is_empty() {
+        return Err(CUresult::ERROR_INVALID_VALUE);
+    }
+    call.set_current()?;
+    let functions = &call.driver().functions;
+    let question = if call.opcode() == opcode::ACTIVE_CLUSTERS {
+        functions.cuOccupancyMaxActiveClusters
+    } else {
+        functions.cuOccupancyMaxPotentialClusterSize
+    };
+    let question = question.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
+    let (function, config) = (order.function, order.configuration());
+    let mut count = 0;
+    // SAFETY: a live function; attributes and configuration are the worker's own.
+    ok(call.in_driver(|| unsafe { question(&raw mut count, function, &raw const config) }))?;
+    call.put(&ClusterCount { count, reserved: 0 })
 }

@@ -207,6 +207,7 @@ impl<'a> Invocation<'a> {
             opcode::GET_FUNCTION => function::get(self),
             opcode::ENUMERATE => names::enumerate(self),
             opcode::LAUNCH => launch::run(self),
+            opcode::ACTIVE_CLUSTERS | opcode::CLUSTER_SIZE => launch::clusters(self),
             opcode::HOST_REGISTER => host_memory::register(self),
             opcode::HOST_UNREGISTER => host_memory::unregister(self),
             opcode::PRIMARY_CONTEXT => context::primary(self),
@@ -233,6 +234,11 @@ impl<'a> Invocation<'a> {
     /// The call came through a per-thread entry.
     pub(crate) fn per_thread(&self) -> bool {
         self.header.flags & request_flags::PER_THREAD_STREAM != 0
+    }
+
+    /// Number of the call.
+    pub(crate) fn opcode(&self) -> u32 {
+        self.header.opcode
     }
 
     /// Handle of the guest thread's current context, 0 if it has none.

@@ -1,6 +1,9 @@
 //! What the supervisor is started with, checked.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::Deserialize;
 use virtio_spec::limits;
@@ -41,6 +44,15 @@ pub(crate) struct Limits {
     /// Connections of one user of the local socket at once: processes that only ask what devices there are keep one
     /// for a moment.
     pub(crate) max_connections_per_user: u32,
+    /// Seconds in which the driver has to say what devices there are: on hosts with many GPUs it starts slowly.
+    pub(crate) discovery_seconds: u32,
+}
+
+impl Limits {
+    /// How long discovery may take.
+    pub(crate) fn discovery_time(&self) -> Duration {
+        Duration::from_secs(self.discovery_seconds.into())
+    }
 }
 
 impl Default for Limits {
@@ -49,6 +61,7 @@ impl Default for Limits {
             max_sessions: limits::MAX_SESSIONS,
             max_sessions_per_user: limits::MAX_SESSIONS / 4,
             max_connections_per_user: limits::MAX_SESSIONS,
+            discovery_seconds: 60,
         }
     }
 }
@@ -157,10 +170,11 @@ fn is_gpu_list(list: &str) -> bool {
 
 fn check_limits(wanted: &Limits) -> Result<(), ConfigError> {
     let most = limits::MAX_SESSIONS;
-    for (name, value) in [
-        ("max-sessions", wanted.max_sessions),
-        ("max-sessions-per-user", wanted.max_sessions_per_user),
-        ("max-connections-per-user", wanted.max_connections_per_user),
+    for (name, value, most) in [
+        ("max-sessions", wanted.max_sessions, most),
+        ("max-sessions-per-user", wanted.max_sessions_per_user, most),
+        ("max-connections-per-user", wanted.max_connections_per_user, most),
+        ("discovery-seconds", wanted.discovery_seconds, 600),
     ] {
         if value == 0 || value > most {
             return Err(ConfigError::Limit { name, value, most });

@@ -53,7 +53,7 @@ fn start(args: Args) -> Result<(), Box<dyn Error>> {
     let config = Config::try_from(args)?;
     logging::start("supervisor", &config.log);
     raise_descriptor_limit();
-    // Before any thread: the spawner is cloned from a process that has only one.
+    // Before any thread and any descriptor, so that it inherits none.
     let spawner = spawner::Spawner::start(&config)?;
     let listeners = supervisor::Listeners::bind(&config)?;
     let supervisor = supervisor::Supervisor::new(config, spawner, listeners)?;

@@ -1,7 +1,8 @@
 //! The spawner: a process with one thread that clones workers. (This file contains unsafe code: clone and exec.)
 //!
 //! It exists because the supervisor has threads, and a process with threads can neither be cloned safely nor given
-//! namespaces. It is started before the supervisor's first thread, knows nothing of sessions, and ends with its socket.
+//! namespaces. It knows nothing of sessions and ends with its socket. Should it die or hang, the supervisor starts
+//! another.
 //!
 //! Its children are the supervisor's (`CLONE_PARENT`), so that the supervisor itself reaps them through their pidfds.
 //! Each starts with an environment of its own making, the compatible address layout (see
@@ -12,7 +13,7 @@ use std::{
     ffi::{CString, NulError},
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     ptr,
 };
 
@@ -85,8 +86,18 @@ pub(crate) enum SpawnerError {
 #[derive(Debug)]
 pub(crate) struct Spawner {
     socket: OwnedFd,
-    /// Reaped by nobody: the spawner ends with the supervisor, or the supervisor says that it has failed.
-    _process: std::process::Child,
+    process: Child,
+}
+
+/// A spawner that has been killed.
+#[derive(Debug)]
+pub(crate) struct Ended(Child);
+
+impl Ended {
+    /// Reaps it. Never blocks.
+    pub(crate) fn is_reaped(&mut self) -> bool {
+        !matches!(self.0.try_wait(), Ok(None))
+    }
 }
 
 impl Spawner {
@@ -103,7 +114,14 @@ impl Spawner {
             .stdout(Stdio::null())
             .spawn()
             .map_err(SpawnerError::Start)?;
-        Ok(Self { socket, _process: process })
+        Ok(Self { socket, process })
+    }
+
+    /// Kills the process, whatever it is doing.
+    pub(crate) fn give_up(mut self) -> Ended {
+        // It may have ended by itself.
+        let _killed = self.process.kill();
+        Ended(self.process)
     }
 
     /// Asks for a process whose standard input is `socket`; answered with [`Answer`]. Never blocks.
@@ -138,6 +156,10 @@ struct Recipe {
 
 /// The spawner process.
 pub(crate) fn run() -> Result<(), SpawnerError> {
+    // A supervisor that starts a spawner anew has guest memory and sessions open, and not every library that it uses
+    // promises to close descriptors on exec.
+    // SAFETY: nothing of this process has been opened yet but the three standard descriptors.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
     let mut arguments = std::env::args().skip(2);
     let log = arguments.next().ok_or(SpawnerError::Arguments)?;
     let gpus = arguments.next().ok_or(SpawnerError::Arguments)?;

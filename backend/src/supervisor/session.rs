@@ -29,6 +29,9 @@ use crate::{
 /// How long a worker may take to answer. Mapping takes milliseconds; a worker that loads a driver is busy meanwhile.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 
+/// How long the spawner may take to start a worker, see [`crate::supervisor::processes`].
+const SPAWN_TIME: Duration = crate::supervisor::processes::SPAWN_TIME;
+
 /// How long a worker has to end by itself, or to drain, before it is killed.
 pub(crate) const DRAIN_TIME: Duration = Duration::from_millis(limits::DRAIN_MILLISECONDS);
 
@@ -156,11 +159,21 @@ impl Session {
         !self.asked.is_empty()
     }
 
+    /// Whether the request for the session has not been answered.
+    pub(crate) fn is_starting(&self) -> bool {
+        self.asked.values().any(|asked| matches!(asked, Asked::Start(_)))
+    }
+
     /// The worker runs.
     pub(crate) fn started(&mut self, pidfd: OwnedFd) {
         self.pidfd = Some(pidfd);
         if self.killed {
+            self.deadline = None;
             self.signal();
+        } else if self.phase == Phase::Live {
+            self.deadline = self.is_busy().then(|| after(ANSWER_TIME));
+        } else if self.phase == Phase::Ending {
+            self.deadline = Some(after(DRAIN_TIME));
         }
     }
 
@@ -269,15 +282,19 @@ impl Session {
         self.unwanted = true;
         if self.phase != Phase::Ending {
             self.phase = Phase::Ending;
-            self.deadline = Some(after(DRAIN_TIME));
+            let time = if self.pidfd.is_some() { DRAIN_TIME } else { SPAWN_TIME };
+            self.deadline = Some(after(time));
             self.send(Command { kind: Kind::Stop as u32, ..Command::default() }, &[], Vec::new());
         }
     }
 
-    /// Ends the worker whatever it is doing.
+    /// Ends the worker whatever it is doing. One that does not run yet is killed when it does, if it comes in time.
     pub(crate) fn kill(&mut self) {
         self.phase = Phase::Ending;
-        self.deadline = None;
+        self.deadline = match &self.pidfd {
+            Some(_) => None,
+            None => self.deadline.or_else(|| Some(after(SPAWN_TIME))),
+        };
         self.killed = true;
         self.outbox.clear();
         self.signal();
@@ -305,7 +322,8 @@ impl Session {
         self.last_token = self.last_token.wrapping_add(1);
         self.asked.insert(self.last_token, asked);
         if self.deadline.is_none() {
-            self.deadline = Some(after(ANSWER_TIME));
+            let time = if self.pidfd.is_some() { ANSWER_TIME } else { SPAWN_TIME };
+            self.deadline = Some(after(time));
         }
         self.last_token
     }
@@ -411,10 +429,11 @@ impl Session {
         }
     }
 
-    /// Everything that waits for the worker, with what it is told now that there is none.
-    pub(crate) fn into_tickets(self) -> Vec<(Ticket, Status)> {
+    /// Everything that waits for the worker, with what it is told now that there is none; `unmade` is what the request
+    /// for the session is told.
+    pub(crate) fn into_tickets(self, unmade: Status) -> Vec<(Ticket, Status)> {
         let asked = self.asked.into_values().filter_map(|asked| match asked {
-            Asked::Start(ticket) => Some((ticket, Status::NoMemory)),
+            Asked::Start(ticket) => Some((ticket, unmade)),
             Asked::Map { ticket, .. } | Asked::Unmap { ticket, .. } => Some((ticket, Status::NoSession)),
             Asked::Pause => None,
         });

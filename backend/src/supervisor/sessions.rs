@@ -138,7 +138,7 @@ impl Supervisor {
         worker: &OwnedFd,
         options: &SessionOptions,
     ) -> Result<(), Refusal> {
-        let spawner = self.spawner.as_ref().ok_or(Status::Failed)?;
+        let spawner = self.processes.spawner().ok_or(Status::Again)?;
         self.poller.add(session.link(), Source::Link(number), Interest::Read)?;
         if let Some(call) = session.call() {
             self.poller.add(call, Source::Call(number), Interest::Read)?;
@@ -150,8 +150,11 @@ impl Supervisor {
             flags: options.flags,
             max_connections: options.max_connections,
         };
-        spawner.request(&request, worker.as_fd())?;
-        Ok(())
+        match spawner.request(&request, worker.as_fd()) {
+            // It has more to do than its socket holds.
+            Err(Errno::AGAIN) => Err(Status::Again.into()),
+            result => Ok(result?),
+        }
     }
 
     fn unwatch(&self, session: &Session) {
@@ -269,8 +272,11 @@ impl Supervisor {
     }
 
     pub(crate) fn worker_has_ended(&mut self, number: u32) {
-        let cause = self.sessions.get(&number).and_then(Session::reap);
-        if let Some(cause) = cause {
+        let Some(session) = self.sessions.get(&number) else { return };
+        if let Some(cause) = session.reap() {
+            if session.end_is_news() {
+                self.look_again();
+            }
             self.session_is_gone(number, &cause);
         }
     }
@@ -285,7 +291,7 @@ impl Supervisor {
         } else {
             log::debug!("session {number} has ended: {cause}");
         }
-        for (ticket, status) in session.into_tickets() {
+        for (ticket, status) in session.into_tickets(Status::NoMemory) {
             self.complete(ticket, status);
         }
         match owner {
@@ -295,16 +301,14 @@ impl Supervisor {
         }
     }
 
-    /// Ends sessions whose worker will never come to be.
-    pub(crate) fn sessions_without_process_end(&mut self) {
-        let numbers: Vec<u32> = self
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.pidfd().is_none())
-            .map(|(number, _)| *number)
-            .collect();
-        for number in numbers {
-            self.session_is_gone(number, "there is no spawner");
+    /// There is no worker and will be none: whoever asked for the session is told so, and may go on.
+    pub(crate) fn session_is_not_made(&mut self, number: u32, status: Status) {
+        let Some(session) = self.sessions.remove(&number) else { return };
+        self.unwatch(&session);
+        log::debug!("session {number} is not made: {status:?}");
+        self.session_of_client_is_void(session.owner);
+        for (ticket, status) in session.into_tickets(status) {
+            self.complete(ticket, status);
         }
     }
 

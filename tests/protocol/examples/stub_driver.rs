@@ -1,15 +1,50 @@
 //! A CUDA driver with one device, of which only the discovery functions exist. (This file contains unsafe code: it
 //! exports C functions.)
+//!
+//! A file beside it, named like it with `.mode` appended, makes it fail: `absent` as if there were no GPU, `hang` as if
+//! the GPU did not answer, for as long as the file says so.
 
-use std::ffi::{c_char, c_int, c_uint};
+use std::{
+    ffi::{CStr, OsStr, c_char, c_int, c_uint},
+    os::unix::ffi::OsStrExt as _,
+    path::PathBuf,
+    time::Duration,
+};
 
 const SUCCESS: c_int = 0;
+const NO_DEVICE: c_int = 100;
+
+/// What the file says.
+fn mode() -> Option<String> {
+    let place = mode as *const ();
+    let mut found = libc::Dl_info {
+        dli_fname: std::ptr::null(),
+        dli_fbase: std::ptr::null_mut(),
+        dli_sname: std::ptr::null(),
+        dli_saddr: std::ptr::null_mut(),
+    };
+    // SAFETY: the address is this function's; room for one structure.
+    if unsafe { libc::dladdr(place.cast(), &raw mut found) } == 0 {
+        return None;
+    }
+    // SAFETY: the loader's own copy of the path, for as long as the library is loaded.
+    let path = unsafe { CStr::from_ptr(found.dli_fname) };
+    let mut path = PathBuf::from(OsStr::from_bytes(path.to_bytes()));
+    path.add_extension("mode");
+    std::fs::read_to_string(path).ok()
+}
 
 /// # Safety
 /// `cuInit` has no preconditions.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuInit(_flags: c_uint) -> c_int {
-    SUCCESS
+    loop {
+        match mode().as_deref() {
+            Some("hang") => std::thread::sleep(Duration::from_millis(10)),
+            Some("absent") => return NO_DEVICE,
+            _ => return SUCCESS,
+        }
+    }
 }
 
 /// # Safety

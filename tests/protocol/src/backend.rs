@@ -71,16 +71,36 @@ impl Backend {
     /// # Errors
     /// It does not start.
     pub fn start_with(configuration: &str) -> Result<Self> {
+        let backend = Self::launch(configuration, None)?;
+        backend.wait_for_line("Ready: 1 devices")?;
+        Ok(backend)
+    }
+
+    /// Starts it with a driver in this mode (see the stub driver), and waits only until it listens.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_in_mode(configuration: &str, mode: &str) -> Result<Self> {
+        Self::launch(configuration, Some(mode))
+    }
+
+    fn launch(configuration: &str, mode: Option<&str>) -> Result<Self> {
+        let executable = executable();
         let folder = tempfile::tempdir()?;
+        let driver = folder.path().join("driver.so");
+        std::os::unix::fs::symlink(build_folder().join("examples/libstub_driver.so"), &driver)?;
+        if let Some(mode) = mode {
+            fs::write(folder.path().join("driver.so.mode"), mode)?;
+        }
         let file = folder.path().join("config.toml");
         fs::write(&file, configuration)?;
-        let mut child = Command::new(executable())
+        let mut child = Command::new(executable)
             .arg("--socket-path")
             .arg(folder.path().join("vm.sock"))
             .arg("--local-socket")
             .arg(folder.path().join("local.sock"))
             .arg("--driver")
-            .arg(build_folder().join("examples/libstub_driver.so"))
+            .arg(driver)
             .args(["--log", "debug", "--config"])
             .arg(file)
             .stderr(Stdio::piped())
@@ -92,8 +112,18 @@ impl Backend {
         std::thread::spawn(move || read_log(&reader, stderr));
         let backend = Self { child, folder, log };
         backend.wait_for_line("listening")?;
-        backend.wait_for_line("Ready: 1 devices")?;
         Ok(backend)
+    }
+
+    /// Changes what the stub driver does from now on.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn set_driver_mode(&self, mode: &str) -> Result<()> {
+        // As a whole, so that nobody reads half of it.
+        let new = self.folder.path().join("driver.so.mode.new");
+        fs::write(&new, mode)?;
+        Ok(fs::rename(new, self.folder.path().join("driver.so.mode"))?)
     }
 
     /// QEMU's socket.
@@ -134,6 +164,19 @@ impl Backend {
         Ok(())
     }
 
+    /// Waits until `count` lines that contain `text` have been logged.
+    ///
+    /// # Errors
+    /// There are fewer, in time.
+    pub fn wait_for_lines(&self, text: &str, count: usize) -> Result<()> {
+        let start = Instant::now();
+        while self.count_lines(text) < count {
+            ensure!(start.elapsed() < PATIENCE, "{} lines with {text:?}", self.count_lines(text));
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
     /// How many lines that contain `text` have been logged.
     #[must_use]
     pub fn count_lines(&self, text: &str) -> usize {
@@ -149,14 +192,32 @@ impl Backend {
         self.children("@worker")
     }
 
-    /// Kills the spawner.
+    /// Sends a signal to the spawner, once there is exactly one.
     ///
     /// # Errors
-    /// It does not run.
-    pub fn kill_spawner(&self) -> Result<()> {
-        let spawners = self.children("@spawner")?;
-        let [spawner] = spawners[..] else { anyhow::bail!("{} spawners", spawners.len()) };
-        Ok(rustix::process::kill_process(spawner, Signal::KILL)?)
+    /// There is none in time.
+    pub fn signal_spawner(&self, signal: Signal) -> Result<Pid> {
+        self.signal_child("@spawner", signal)
+    }
+
+    /// Sends a signal to the discovery process, once there is one.
+    ///
+    /// # Errors
+    /// There is none in time.
+    pub fn signal_discovery(&self, signal: Signal) -> Result<Pid> {
+        self.signal_child("@discovery", signal)
+    }
+
+    fn signal_child(&self, role: &str, signal: Signal) -> Result<Pid> {
+        let start = Instant::now();
+        loop {
+            if let [child] = self.children(role)?[..] {
+                rustix::process::kill_process(child, signal)?;
+                return Ok(child);
+            }
+            ensure!(start.elapsed() < PATIENCE, "no {role}");
+            std::thread::yield_now();
+        }
     }
 
     fn children(&self, role: &str) -> Result<Vec<Pid>> {

@@ -314,19 +314,3 @@ fn regions_are_mapped_in_parts_and_unmapped() -> Result<()> {
     assert_eq!(vm.ask(&message::unmap(session, 4))?.status, Status::Ok);
     Ok(())
 }
-
-#[test]
-fn without_a_spawner_sessions_go_on_and_new_ones_are_refused() -> Result<()> {
-    let mut backend = Backend::start()?;
-    let mut vm = greeted(&backend, 1)?;
-    let session = vm.create_session(vm::page(0))?;
-    backend.kill_spawner()?;
-    let event = vm.event()?;
-    assert_eq!(event.kind, EventType::Config as u32);
-    let config = vm.config()?;
-    assert_eq!((config.state, config.generation), (device::State::Failed as u32, event.generation));
-    assert!(vm.create_session(vm::page(64)).is_err());
-    assert_eq!(vm.ask(&message::kick(session))?.status, Status::Ok);
-    assert_eq!(vm.ask(&message::session_destroy(session))?.status, Status::Ok);
-    backend.is_alive()
-}

@@ -6,11 +6,12 @@
 //!
 //! All of it is answered in the guest: the hot ones are called more often than kernels are launched.
 //!
-//! Read in this order: `table`, `runtime`, `storage`, `contexts`, `integrity` (with `md2`), `unknown`.
+//! Read in this order: `table`, `runtime`, `storage`, `contexts`, `functions`, `integrity` (with `md2`), `unknown`.
 //!
 //! Unsafe code: the callers' pointers.
 
 mod contexts;
+mod functions;
 mod integrity;
 mod md2;
 mod runtime;

@@ -82,6 +82,9 @@ pub enum WorkerState {
     Serving = 1,
     /// The worker refuses the session: the header is wrong, or the driver could not be loaded.
     Refused = 2,
+    /// There is no worker any more. Written by the supervisor, when the worker has ended without having been asked to;
+    /// what is in the lanes will not be answered.
+    Ended = 3,
 }
 
 /// Head of a lane. The first cache line is written by the guest, the second by the device.

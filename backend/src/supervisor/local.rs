@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     os::fd::OwnedFd,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -22,7 +23,7 @@ use crate::{
         regions::Part,
         request::{self, Reply, Request},
         session::Owner,
-        sessions::Material,
+        sessions::{Header, Material},
         ticket::Ticket,
     },
 };
@@ -171,9 +172,10 @@ impl Supervisor {
                 let [memory, kick] = exactly(passed)?;
                 let backing = Backing::whole(peer::sealed_memory(memory, length)?, length);
                 let kick = Some(peer::eventfd(kick)?);
+                let header = Header::File(backing.files.first().map(Arc::clone).ok_or(Status::Invalid)?);
                 self.check_quota(owner)?;
-                let session =
-                    self.create(Material { owner, options, length, extents: 1, backing, kick }, ticket);
+                let session = self
+                    .create(Material { owner, options, length, extents: 1, backing, kick, header }, ticket);
                 if let Some(client) = self.client(number) {
                     client.session = session;
                 }

@@ -88,12 +88,17 @@ impl Regions {
         add: impl FnOnce(&mut Backing) -> Result<u64, Status>,
     ) -> Result<bool, Status> {
         let result = self.try_collect(part, add);
-        let collecting =
-            self.by_number.get(&part.region).is_some_and(|region| region.phase == Phase::Collecting);
-        if result.is_err() && collecting {
-            self.forget(part.region);
+        if result.is_err() {
+            self.forget_parts(part.region);
         }
         result
+    }
+
+    /// Forgets a region of which parts are still to come.
+    pub(crate) fn forget_parts(&mut self, number: u32) {
+        if self.by_number.get(&number).is_some_and(|region| region.phase == Phase::Collecting) {
+            self.forget(number);
+        }
     }
 
     fn try_collect(

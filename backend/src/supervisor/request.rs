@@ -94,6 +94,13 @@ impl Request {
         }
     }
 
+    /// The session and region of a MAP that could not be taken apart: the parts before it go with it.
+    pub(crate) fn region_of_refused(bytes: &[u8]) -> Option<(u32, u32)> {
+        let (header, body) = RequestHeader::read_from_prefix(bytes).ok()?;
+        let (map, _) = Map::read_from_prefix(body).ok()?;
+        (header.kind == Type::Map as u32).then_some((header.session, map.region))
+    }
+
     /// Bytes that the reply's structure takes. DEVICE_INFO takes what there is room for.
     pub(crate) fn reply_bytes(&self) -> usize {
         match self {

@@ -22,6 +22,7 @@ use crate::{
     supervisor::{
         extents::Backing,
         regions::{Complete, Part, Regions, Unmap},
+        sessions::Header,
         ticket::Ticket,
     },
 };
@@ -103,6 +104,8 @@ pub(crate) struct Session {
     asked: HashMap<u32, Asked>,
     last_token: u32,
     regions: Regions,
+    /// Where its memory begins.
+    pub(crate) header: Option<Header>,
     /// Who waits for the worker's end.
     pub(crate) enders: Vec<Ticket>,
 }
@@ -125,6 +128,7 @@ impl Session {
             asked: HashMap::new(),
             last_token: 0,
             regions: Regions::default(),
+            header: None,
             enders: Vec::new(),
         }
     }
@@ -205,6 +209,11 @@ impl Session {
                 Ok(None)
             }
         }
+    }
+
+    /// Forgets the parts of a region that is not complete.
+    pub(crate) fn forget_parts(&mut self, region: u32) {
+        self.regions.forget_parts(region);
     }
 
     fn map_complete(&mut self, number: u32, ticket: Ticket) {

@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    mem::offset_of,
     os::fd::{AsFd as _, OwnedFd},
     sync::Arc,
 };
@@ -11,6 +12,7 @@ use virtio_spec::{
     control::{EventType, SessionCreateReply, SessionOptions, Status},
     device::State,
     limits,
+    session::{SessionHeader, WorkerState},
 };
 
 use crate::{
@@ -40,6 +42,17 @@ pub(crate) struct Material {
     pub(crate) backing: Backing,
     /// The client's own kick eventfd; sessions of the VM are kicked by the supervisor.
     pub(crate) kick: Option<File>,
+    /// Where region 0 begins, to say in it that the session has died.
+    pub(crate) header: Header,
+}
+
+/// Where a session's header is.
+#[derive(Debug)]
+pub(crate) enum Header {
+    /// At this address of the VM's memory.
+    Guest(u64),
+    /// At the beginning of this file.
+    File(Arc<File>),
 }
 
 /// Why no session is made.
@@ -67,6 +80,16 @@ fn eventfd() -> rustix::io::Result<File> {
     rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map(File::from)
 }
 
+/// Changes a word of a client's memory.
+fn change_in_file(file: &File, at: u64, change: impl Fn(u32) -> Option<u32>) -> bool {
+    let mut word = [0; 4];
+    if rustix::io::pread(file, &mut word, at) != Ok(word.len()) {
+        return false;
+    }
+    let new = change(u32::from_le_bytes(word));
+    new.is_none_or(|new| rustix::io::pwrite(file, &new.to_le_bytes(), at).is_ok())
+}
+
 impl Supervisor {
     /// Answers a request.
     pub(crate) fn complete(&mut self, ticket: Ticket, reply: impl Into<Reply>) {
@@ -90,7 +113,8 @@ impl Supervisor {
                 None
             }
             Ok((number, mut session)) => {
-                let Material { owner, length, extents, backing, options, .. } = material;
+                let Material { owner, length, extents, backing, options, header, .. } = material;
+                session.header = Some(header);
                 log::debug!("session {number}: made for {owner:?}, process {}", options.process);
                 session.start(length, extents, backing, ticket);
                 self.sessions.insert(number, session);
@@ -288,6 +312,7 @@ impl Supervisor {
         let (owner, news) = (session.owner, session.end_is_news());
         if news {
             self.throttle.log(format_args!("session {number} has died: {cause}"));
+            self.mark_ended(&session);
         } else {
             log::debug!("session {number} has ended: {cause}");
         }
@@ -298,6 +323,23 @@ impl Supervisor {
             Owner::Vm if news => self.event(number, EventType::SessionDied),
             Owner::Vm => {}
             Owner::Client { client, .. } => self.session_of_client_is_gone(client, number, news),
+        }
+    }
+
+    /// Says in a session's memory that its worker is gone, for those who look at nothing else.
+    fn mark_ended(&self, session: &Session) {
+        let at = u64::try_from(offset_of!(SessionHeader, worker_state)).unwrap_or(0);
+        let change = |before: u32| {
+            // That it was refused says more.
+            (before != WorkerState::Refused as u32).then_some(WorkerState::Ended as u32)
+        };
+        let written = match &session.header {
+            Some(Header::Guest(address)) => self.change_in_vm(address.saturating_add(at), change),
+            Some(Header::File(file)) => change_in_file(file, at, change),
+            None => false,
+        };
+        if !written {
+            log::debug!("a session's memory does not say that it has died");
         }
     }
 

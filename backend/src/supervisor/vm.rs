@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeSet,
-    sync::mpsc::{SyncSender, TrySendError},
+    sync::{
+        atomic::Ordering,
+        mpsc::{SyncSender, TrySendError},
+    },
     time::{Duration, Instant},
 };
 
@@ -10,7 +13,7 @@ use virtio_spec::{
     control::{Event, EventType, HelloReply, Status},
     device,
 };
-use vm_memory::GuestAddressSpace as _;
+use vm_memory::{Bytes as _, GuestAddress, GuestAddressSpace as _};
 use zerocopy::IntoBytes as _;
 
 use crate::supervisor::{
@@ -21,7 +24,7 @@ use crate::supervisor::{
     regions::Part,
     request::{Reply, Request},
     session::{Owner, Phase},
-    sessions::Material,
+    sessions::{Header, Material},
     ticket::Ticket,
     vring::{Memory, Vring},
 };
@@ -251,6 +254,11 @@ impl Supervisor {
             Ok(_) => return self.complete(ticket, Status::Invalid),
             Err(status) => {
                 log::debug!("controlq: a request of {} bytes is refused: {status:?}", bytes.len());
+                if let Some((session, region)) = Request::region_of_refused(bytes)
+                    && let Some(session) = self.session_of(Owner::Vm, session)
+                {
+                    session.forget_parts(region);
+                }
                 return self.complete(ticket, status);
             }
         };
@@ -280,12 +288,12 @@ impl Supervisor {
                 let total = self.vm_memory_for(length).and_then(|memory| backing.extend(&memory, &extents));
                 match total {
                     Ok(total) if total == length => {
+                        let header = Header::Guest(extents.first().map_or(u64::MAX, |first| first.address));
                         let extents = u32::try_from(extents.len()).unwrap_or(u32::MAX);
                         let owner = Owner::Vm;
-                        self.create(
-                            Material { owner, options, length, extents, backing, kick: None },
-                            ticket,
-                        );
+                        let material =
+                            Material { owner, options, length, extents, backing, kick: None, header };
+                        self.create(material, ticket);
                     }
                     Ok(_) => self.complete(ticket, Status::Invalid),
                     Err(status) => self.complete(ticket, status),
@@ -327,6 +335,16 @@ impl Supervisor {
             return Err(Status::Limit);
         }
         Ok(memory)
+    }
+
+    /// Changes a word of a session of the VM. Not while the VM stands still or may have been reset: the memory could be
+    /// somebody else's by now.
+    pub(crate) fn change_in_vm(&self, address: u64, change: impl Fn(u32) -> Option<u32>) -> bool {
+        let Some(vm) = self.vm.as_ref().filter(|vm| matches!(vm.running, Running::Yes)) else { return false };
+        let (memory, address) = (vm.memory.memory(), GuestAddress(address));
+        let Ok(before) = memory.load::<u32>(address, Ordering::Acquire) else { return false };
+        change(u32::from_le(before))
+            .is_none_or(|new| memory.store(new.to_le(), address, Ordering::Release).is_ok())
     }
 
     fn hello(&mut self, nonce: u64, version: u32, ticket: Ticket) {

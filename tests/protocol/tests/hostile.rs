@@ -10,7 +10,7 @@ use protocol_tests::{
     vm::{self, HALF, QUEUE_SIZE, Vm},
 };
 use virtio_spec::{
-    control::{EventType, Extent, RequestHeader, Status},
+    control::{EventType, Extent, Map, RequestHeader, Status},
     limits,
 };
 use vm_memory::{Bytes as _, GuestAddress};
@@ -114,6 +114,43 @@ fn more_regions_or_extents_than_allowed_are_refused() -> Result<()> {
     }
     // What was collected has been forgotten.
     assert_eq!(vm.ask(&message::unmap(session, 1))?.status, Status::Invalid);
+    still_works(&mut backend, &mut vm)
+}
+
+#[test]
+fn a_refused_part_of_a_region_takes_the_earlier_ones_along() -> Result<()> {
+    let mut backend = Backend::start()?;
+    let mut vm = greeted(&backend)?;
+    let session = vm.create_session(vm::page(0))?;
+    let part =
+        |address: u64, length: u64, extent: Extent| message::map(session, 1, address, length, &[extent]);
+    let (at, length) = (0x5000_0000_0000, 4 * PAGE);
+    let sound = Extent { address: vm::page(64), length: PAGE };
+    let mut unknown_flag = part(at, length, sound);
+    unknown_flag[size_of::<RequestHeader>() + 4] = 0x80;
+    let mut too_short = part(at, length, sound);
+    too_short.truncate(size_of::<RequestHeader>() + size_of::<Map>());
+    let refused = [
+        (part(at + PAGE, length, sound), "another address"),
+        (part(at, 8 * PAGE, sound), "another length"),
+        (part(at, length, Extent { address: vm::page(64), length: 4 * PAGE }), "more than is missing"),
+        (part(at, length, Extent { address: 1 << 52, length: PAGE }), "memory that is not shared"),
+        (part(at, length, Extent { address: vm::page(64) + 1, length: PAGE }), "unaligned"),
+        (unknown_flag, "an unknown flag"),
+        (too_short, "no extents"),
+    ];
+    for (request, why) in refused {
+        assert_eq!(vm.ask(&part(at, length, sound))?.status, Status::Ok, "{why}");
+        assert_ne!(vm.ask(&request)?.status, Status::Ok, "{why}");
+        assert_eq!(vm.ask(&message::unmap(session, 1))?.status, Status::Invalid, "{why}");
+    }
+    // The number can be used again, and what was forgotten counts no longer.
+    for number in 0..4 {
+        let extent = Extent { address: vm::page(64 + number), length: PAGE };
+        assert_eq!(vm.ask(&part(at, length, extent))?.status, Status::Ok);
+    }
+    assert_eq!(vm.ask(&part(at, length, sound))?.status, Status::Invalid, "it is mapped");
+    assert_eq!(vm.ask(&message::unmap(session, 1))?.status, Status::Ok, "and stays so");
     still_works(&mut backend, &mut vm)
 }
 

@@ -1,6 +1,9 @@
 //! The supervisor's own processes die, are stopped, and come back; so does the GPU.
 
-use std::time::{Duration, Instant};
+use std::{
+    mem::offset_of,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
 use protocol_tests::{
@@ -14,7 +17,9 @@ use rustix::process::Signal;
 use virtio_spec::{
     control::{EventType, Extent, HelloReply, Status},
     device::State,
+    session::{SessionHeader, WorkerState},
 };
+use vm_memory::{Bytes as _, GuestAddress};
 
 /// How long a request may take while something hangs: well below what a guest takes for a dead device, and above the
 /// five seconds that a spawner has.
@@ -233,6 +238,26 @@ fn a_gpu_that_goes_and_comes_back_is_noticed() -> Result<()> {
     ensure!(wait_for(&mut vm, State::Ready)? > gone);
     first_call(&mut vm, vm::page(0))?;
     backend.is_alive()
+}
+
+#[test]
+fn the_death_of_a_worker_is_said_in_its_sessions_memory() -> Result<()> {
+    let backend = Backend::start()?;
+    let mut vm = greeted(&backend)?;
+    vm.create_session(vm::page(0))?;
+    let at = offset_of!(SessionHeader, worker_state) as u64;
+    backend.kill_worker()?;
+    while vm.event()?.kind != EventType::SessionDied as u32 {}
+    let state: u32 = vm.memory.read_obj(GuestAddress(vm::page(0) + at))?;
+    assert_eq!(state, WorkerState::Ended as u32);
+
+    let client = Client::connect(&backend.local_socket())?;
+    let session = client.create_session()?;
+    backend.kill_worker()?;
+    assert_eq!(client.receive()?, None);
+    let state: u32 = session.memory.memory.read_obj(GuestAddress(at))?;
+    assert_eq!(state, WorkerState::Ended as u32);
+    Ok(())
 }
 
 #[test]

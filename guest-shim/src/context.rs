@@ -154,11 +154,11 @@ pub(crate) fn exchange_capture_mode(mode: u32) -> u32 {
 }
 
 /// Whether a context has no work that could be waited for: everything that was sent before its last synchronisation is
-/// done, nothing was sent since, and no error is waiting.
+/// done, nothing was sent since, no error is waiting, and the session is alive.
 pub(crate) fn is_idle(handle: u64) -> bool {
     let Some(session) = session::existing() else { return false };
     let done = find(handle).is_some_and(|context| context.done.load(Ordering::Acquire) == session.work());
-    done && session.check().is_ok() && !session.lane().has_deferred_error()
+    done && session.check_alive().is_ok() && !session.lane().has_deferred_error()
 }
 
 /// Waits for a context's work by `wait`, unless there is none.

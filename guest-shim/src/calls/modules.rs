@@ -104,8 +104,17 @@ pub(crate) unsafe fn cuModuleLoadDataEx(
 }
 
 pub(crate) unsafe fn cuModuleLoadFatBinary(module: *mut CUmodule, fat_cubin: *const c_void) -> CUresult {
-    // SAFETY: the same contract.
-    unsafe { cuModuleLoadData(module, fat_cubin) }
+    let load = || {
+        context::required()?;
+        if module.is_null() {
+            return Err(CUresult::ERROR_INVALID_VALUE);
+        }
+        // SAFETY: the application's image.
+        let image = unsafe { image::find_bare(fat_cubin.cast()) }?;
+        // SAFETY: the application's image, and no arrays.
+        unsafe { load_module(module, image, &Options::default()) }
+    };
+    status(load())
 }
 
 /// # Safety

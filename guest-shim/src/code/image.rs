@@ -70,6 +70,16 @@ pub(crate) unsafe fn find(start: *const u8) -> Result<Image, CUresult> {
     Ok(Image { start, length })
 }
 
+/// As [`find`], without a wrapper: `cuModuleLoadFatBinary` takes what is inside.
+///
+/// # Safety
+/// A complete fat binary, ELF file or NUL-terminated text is at `start`, or a wrapper.
+pub(crate) unsafe fn find_bare(start: *const u8) -> Result<Image, CUresult> {
+    // SAFETY: as the caller promises.
+    let image = unsafe { find(start) }?;
+    if image.start == start { Ok(image) } else { Err(CUresult::ERROR_INVALID_IMAGE) }
+}
+
 /// What may be inside a wrapper, or stand alone.
 ///
 /// # Safety
@@ -229,6 +239,12 @@ mod tests {
         // SAFETY: a complete wrapper around a complete container.
         let image = unsafe { find(wrapper.as_ptr()) };
         assert_eq!(image, Ok(Image { start: container.as_ptr(), length: 40 }));
+        // SAFETY: the same.
+        let bare = unsafe { find_bare(wrapper.as_ptr()) };
+        assert_eq!(bare, Err(CUresult::ERROR_INVALID_IMAGE));
+        // SAFETY: a complete container.
+        let bare = unsafe { find_bare(container.as_ptr()) };
+        assert_eq!(bare, Ok(Image { start: container.as_ptr(), length: 40 }));
     }
 
     #[test]

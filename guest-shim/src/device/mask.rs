@@ -15,8 +15,8 @@ pub(super) const fn of_guest(attribute: u32) -> Option<i32> {
         102 => Some(0),
         // Exports to other processes and devices: descriptors, RDMA, fabric, dma-buf, events.
         103 | 110 | 116 | 119 | 124 | 125 | 128 => Some(0),
-        // Read-only registration, multicast, MPS.
-        113 | 132 | 133 => Some(0),
+        // Multicast, MPS.
+        132 | 133 => Some(0),
         // The host's NUMA nodes mean nothing here.
         134 => Some(-1),
         141..=146 => Some(0),
@@ -30,7 +30,7 @@ mod tests {
 
     #[test]
     fn promises_of_the_host_are_masked() {
-        for attribute in [88, 89, 100, 101, 103, 110, 113, 116, 124, 125, 128, 132, 133, 141, 146] {
+        for attribute in [88, 89, 100, 101, 103, 110, 116, 124, 125, 128, 132, 133, 141, 146] {
             assert_eq!(of_guest(attribute), Some(0), "attribute {attribute}");
         }
         assert_eq!(of_guest(83), Some(0));

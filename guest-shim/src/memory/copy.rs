@@ -126,10 +126,12 @@ enum Way {
     Staged,
 }
 
-fn way(end: &End, span: u64) -> Way {
+fn way(end: &End, span: u64, written: bool) -> Way {
     match (reach(end.address, span), end.claim) {
         (Reach::Device { known }, _) => Way::Shared(Place::Device, known),
-        (Reach::Region, _) => Way::Shared(Place::Region, true),
+        // What the device may only read, the process can still write.
+        (Reach::Region { writable: false }, _) if written => Way::Staged,
+        (Reach::Region { .. }, _) => Way::Shared(Place::Region, true),
         // CUDA says what is wrong with it.
         (Reach::Process, Claim::Device) => Way::Shared(Place::Device, false),
         (Reach::Process, Claim::Host | Claim::Unified) => Way::Staged,
@@ -180,7 +182,7 @@ pub(crate) unsafe fn copy(
     }
     let (destination, source, shape) = packed(destination, source, shape);
     let spans = shape.span(&destination).zip(shape.span(&source)).ok_or(CUresult::ERROR_INVALID_VALUE)?;
-    match (way(&destination, spans.0), way(&source, spans.1)) {
+    match (way(&destination, spans.0, true), way(&source, spans.1, false)) {
         (Way::Shared(to, to_known), Way::Shared(from, from_known)) => {
             let body =
                 request(side(to, &destination), side(from, &source), shape, manner.stream, manner.flags);

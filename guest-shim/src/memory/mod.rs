@@ -117,7 +117,10 @@ pub(crate) enum Reach {
         known: bool,
     },
     /// It is memory of the process that the device has mapped at the same address.
-    Region,
+    Region {
+        /// Whether the device may write it.
+        writable: bool,
+    },
     /// Only the process reaches it.
     Process,
 }
@@ -132,7 +135,10 @@ pub(crate) fn reach(address: u64, length: u64) -> Reach {
         && !(range.synchronous && range.kind == Kind::Device);
     match range.kind {
         Kind::Device => Reach::Device { known: inside },
-        Kind::Pinned { .. } | Kind::Registered { region: Some(_), .. } if inside => Reach::Region,
+        Kind::Pinned { .. } if inside => Reach::Region { writable: true },
+        Kind::Registered { region: Some(_), flags } if inside => {
+            Reach::Region { writable: flags & registered::READ_ONLY == 0 }
+        }
         Kind::Pinned { .. } | Kind::Registered { .. } => Reach::Process,
     }
 }
@@ -157,6 +163,14 @@ mod tests {
 
         assert_eq!(remove(0x1000_0000).map(|range| range.context), Some(7));
         assert_eq!(find(0x1000_0000), None);
+    }
+
+    #[test]
+    fn what_is_registered_for_reading_is_not_written_by_the_device() {
+        let kind = Kind::Registered { flags: registered::READ_ONLY, region: Some(3) };
+        insert(0x2100_0000, 0x1000, kind, 0x2100_0000, 11);
+        assert_eq!(reach(0x2100_0000, 16), Reach::Region { writable: false });
+        remove(0x2100_0000);
     }
 
     #[test]

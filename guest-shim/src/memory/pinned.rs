@@ -131,6 +131,7 @@ pub(crate) fn allocate(length: u64, flags: u32) -> Result<u64, CUresult> {
     if length == 0 || flags & !7 != 0 {
         return Err(CUresult::ERROR_INVALID_VALUE);
     }
+    session::get()?.check_alive()?;
     let mut arena = arena();
     let (address, device_pointer) = if length > SMALL {
         let whole = length.checked_next_multiple_of(PAGE).ok_or(CUresult::ERROR_OUT_OF_MEMORY)?;

@@ -52,6 +52,8 @@ pub(crate) struct Session {
     dead: AtomicBool,
     /// Requests sent that may have given the GPU work.
     work: AtomicU64,
+    /// When the kernel was last asked whether the session is there, in ticks of its coarse clock.
+    seen_alive: AtomicU64,
 }
 
 static SESSION: AtomicPtr<Session> = AtomicPtr::new(std::ptr::null_mut());
@@ -89,6 +91,7 @@ pub(crate) const fn error_of(error: TransportError) -> CUresult {
         TransportError::Starting => CUresult::ERROR_SYSTEM_NOT_READY,
         TransportError::NoMemory => CUresult::ERROR_OUT_OF_MEMORY,
         TransportError::Address => CUresult::ERROR_INVALID_VALUE,
+        TransportError::Unsupported => CUresult::ERROR_NOT_SUPPORTED,
         TransportError::Dead => CUresult::ERROR_DEVICE_UNAVAILABLE,
         TransportError::Protocol => CUresult::ERROR_UNKNOWN,
     }
@@ -105,6 +108,14 @@ fn session_options() -> SessionOptions {
         max_connections: connections.filter(|count| (1..=32).contains(count)).unwrap_or(0),
         reserved: [0; 5],
     }
+}
+
+/// The time that the kernel keeps for itself, a few nanoseconds to read.
+fn coarse_time() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: room for a time.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
+    time.tv_sec.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec.cast_unsigned())
 }
 
 fn write_header(region: Region, layout: Layout) {
@@ -140,6 +151,7 @@ impl Session {
             leases: Mutex::new(()),
             dead: AtomicBool::new(false),
             work: AtomicU64::new(0),
+            seen_alive: AtomicU64::new(0),
         };
         session.kick();
         Ok(session)
@@ -167,6 +179,22 @@ impl Session {
             0 => Ok(()),
             error => Err(crate::entry::result(error)),
         }
+    }
+
+    /// As [`Session::check`], for an answer that sends nothing: a worker that was killed has written no error. The kernel
+    /// is asked at most once in each of its ticks, so what is missed is a death that the work before it does not tell
+    /// from a later one.
+    pub(crate) fn check_alive(&self) -> Result<(), CUresult> {
+        self.check()?;
+        let tick = coarse_time();
+        if self.seen_alive.load(Ordering::Relaxed) == tick {
+            return Ok(());
+        }
+        if !self.transport.is_alive() {
+            return Err(self.died());
+        }
+        self.seen_alive.store(tick, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Whether kernels have printed something that the program has not been given yet.
@@ -208,7 +236,7 @@ impl Session {
     }
 
     /// The session has ended; every later call says so.
-    fn died(&self) -> CUresult {
+    pub(crate) fn died(&self) -> CUresult {
         self.dead.store(true, Ordering::Relaxed);
         self.check().err().unwrap_or(CUresult::ERROR_DEVICE_UNAVAILABLE)
     }

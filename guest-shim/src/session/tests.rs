@@ -3,7 +3,7 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use virtio_queue::{Queue as DeviceQueue, QueueT};
 use virtio_spec::control::SessionOptions;
@@ -106,6 +106,10 @@ impl Transport for Loopback {
 
     fn descriptor(&self) -> i32 {
         -1
+    }
+
+    fn is_alive(&self) -> bool {
+        !self.0.dead.load(Ordering::Acquire)
     }
 }
 
@@ -307,6 +311,22 @@ fn a_session_that_dies_fails_what_waits_and_what_follows() {
     let outcome = ask(running.session, lane, DIE, b"");
     assert_eq!(outcome, Err(CUresult::ERROR_DEVICE_UNAVAILABLE));
     assert_eq!(running.session.check(), Err(CUresult::ERROR_DEVICE_UNAVAILABLE));
+}
+
+#[test]
+fn a_death_that_left_no_error_is_seen_without_a_request() {
+    let running = start();
+    assert_eq!(running.session.check_alive(), Ok(()));
+    running.device.dead.store(true, Ordering::Release);
+    assert_eq!(running.session.check(), Ok(()), "nobody has noticed");
+    // Within one tick of the kernel's clock the answer may still be the old one.
+    let start = Instant::now();
+    while running.session.check_alive().is_ok() {
+        assert!(start.elapsed() < Duration::from_secs(5), "the death is not seen");
+        std::thread::yield_now();
+    }
+    assert_eq!(running.session.check_alive(), Err(CUresult::ERROR_DEVICE_UNAVAILABLE));
+    assert_eq!(running.session.check(), Err(CUresult::ERROR_DEVICE_UNAVAILABLE), "it stays");
 }
 
 #[test]

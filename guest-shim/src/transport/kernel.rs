@@ -24,7 +24,8 @@ fn error_of(number: i32) -> TransportError {
     match number {
         libc::EAGAIN => TransportError::Starting,
         libc::ENOMEM | libc::ENOSPC | libc::EDQUOT | libc::E2BIG => TransportError::NoMemory,
-        libc::EADDRINUSE | libc::EFAULT | libc::EINVAL | libc::EXDEV => TransportError::Address,
+        libc::EADDRINUSE | libc::EFAULT | libc::EINVAL => TransportError::Address,
+        libc::EOPNOTSUPP | libc::EXDEV => TransportError::Unsupported,
         libc::ENODEV | libc::EREMOTEIO | libc::EBADF => TransportError::Dead,
         libc::ENXIO => TransportError::Absent,
         libc::ENOENT | libc::EACCES | libc::EPERM => TransportError::Absent,

@@ -56,7 +56,8 @@ fn error_of(status: u32) -> TransportError {
         Some(Status::Again) => TransportError::Starting,
         Some(Status::NoSession | Status::Failed) => TransportError::Dead,
         Some(Status::Limit | Status::NoMemory) => TransportError::NoMemory,
-        Some(Status::NotShared | Status::AddressTaken) => TransportError::Address,
+        Some(Status::NotShared) => TransportError::Unsupported,
+        Some(Status::AddressTaken) => TransportError::Address,
         _ => TransportError::Protocol,
     }
 }
@@ -203,13 +204,6 @@ impl Local {
         sent.map(|_| ()).map_err(|_| TransportError::Dead)
     }
 
-    fn is_alive(&self) -> bool {
-        let mut poll = libc::pollfd { fd: self.socket.number(), events: libc::POLLRDHUP, revents: 0 };
-        // SAFETY: one entry.
-        let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
-        ready <= 0
-    }
-
     fn add(&self, memory: &Descriptor, address: u64, length: u64, flags: u32) -> Result<u32, TransportError> {
         let region = {
             let regions = lock(&self.regions);
@@ -320,7 +314,7 @@ impl Transport for Local {
 
     fn register(&self, address: u64, length: u64, read_only: bool) -> Result<u32, TransportError> {
         if !is_replaceable(address, length) {
-            return Err(TransportError::Address);
+            return Err(TransportError::Unsupported);
         }
         let memory = sealed_memory(length)?;
         let copy = pages(Some(&memory), length)?;

@@ -32,8 +32,10 @@ pub(crate) enum TransportError {
     Dead,
     /// A limit, or no memory.
     NoMemory,
-    /// The address range is taken, or cannot be shared.
+    /// The address range is taken, or no memory of the process.
     Address,
+    /// Such memory cannot be shared with the device.
+    Unsupported,
     /// The device answered in a way that the protocol does not know.
     Protocol,
 }
@@ -77,6 +79,14 @@ pub(crate) trait Transport: Send + Sync {
 
     /// The descriptor that a forked child must close, so that the session ends with this process.
     fn descriptor(&self) -> i32;
+
+    /// Whether the session is still there. Asks the kernel, not the device.
+    fn is_alive(&self) -> bool {
+        let mut poll = libc::pollfd { fd: self.descriptor(), events: libc::POLLRDHUP, revents: 0 };
+        // SAFETY: one entry.
+        let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
+        ready <= 0 || poll.revents & (libc::POLLERR | libc::POLLHUP | libc::POLLRDHUP | libc::POLLNVAL) == 0
+    }
 }
 
 /// Which transport the environment asks for: the local socket if it names one, else the guest's driver. A set-uid program

@@ -40,6 +40,7 @@ fn a_fat_container_behind_its_wrapper() -> CaseResult {
     gpu.run(kernel, shape(1, 1), arguments![cell, 3u32, 1u32])?;
     ensure!(gpu.read::<u32>(cell, 1)? == [16], "{:?} instead of 16", gpu.read::<u32>(cell, 1)?);
     let mut module = 0;
+    gpu.cu.cuModuleLoadFatBinary(&mut module, wrapper.as_ptr().cast()).is(Code::INVALID_IMAGE)?;
     gpu.cu.cuModuleLoadFatBinary(&mut module, words.as_ptr().cast()).ok()?;
     check_step(&gpu, module)?;
     // This call takes the container itself: driver 580 refuses the wrapper here.

@@ -36,6 +36,7 @@ area!("memory":
     kernel_writes_to_mapped_memory,
     kernel_reads_mapped_memory,
     register_makes_memory_usable,
+    register_for_reading,
     register_twice_is_refused,
     unregister_of_unknown_is_refused,
     register_bad_requests_are_refused,
@@ -391,6 +392,28 @@ fn register_makes_memory_usable() -> CaseResult {
         "the kernel's values are not in host memory"
     );
     gpu.cu.cuMemHostUnregister(pointer.cast()).ok()?;
+    pass()
+}
+
+fn register_for_reading() -> CaseResult {
+    const READ_ONLY: u32 = 8;
+    let gpu = Gpu::new()?;
+    // CU_DEVICE_ATTRIBUTE_READ_ONLY_HOST_REGISTER_SUPPORTED
+    if gpu.attribute(113)? != 1 {
+        return skip("the device does not take memory for reading");
+    }
+    let (bytes, count) = (64 << 10, (64 << 10) / 4);
+    let pointer = own_pages(bytes)?;
+    for (value, word) in (0..).zip(host(pointer.cast::<u32>(), count)) {
+        *word = value;
+    }
+    gpu.cu.cuMemHostRegister_v2(pointer.cast(), bytes, READ_ONLY).ok()?;
+    let device = gpu.alloc(bytes)?;
+    gpu.cu.cuMemcpyHtoD_v2(device, pointer.cast(), bytes).ok()?;
+    let expected: Vec<u32> = (0..).take(count).collect();
+    ensure!(gpu.read::<u32>(device, count)? == expected, "other values arrived");
+    gpu.cu.cuMemHostUnregister(pointer.cast()).ok()?;
+    ensure!(host(pointer.cast::<u32>(), count) == expected.as_slice(), "the process's memory changed");
     pass()
 }
 

@@ -165,7 +165,7 @@ impl Log {
 /// Reads a library's options.
 ///
 /// # Safety
-/// Both arrays have `count` elements.
+/// `options` has `count` elements, and `values` as many, or is null.
 pub(crate) unsafe fn library_options(
     count: u32,
     options: *mut CUlibraryOption,
@@ -174,15 +174,20 @@ pub(crate) unsafe fn library_options(
     if count == 0 {
         return Ok(Vec::new());
     }
-    if options.is_null() || values.is_null() || count > MAX_LOAD_OPTIONS {
+    if options.is_null() || count > MAX_LOAD_OPTIONS {
         return Err(CUresult::ERROR_INVALID_VALUE);
     }
     (0..count as usize)
         .map(|index| {
             // SAFETY: an element of the array.
             let option = unsafe { options.wrapping_add(index).read() };
-            // SAFETY: an element of the array.
-            let value = unsafe { values.wrapping_add(index).read() };
+            // cuBLASLt names the option without an array of values.
+            let value = if values.is_null() {
+                std::ptr::null_mut()
+            } else {
+                // SAFETY: an element of the array.
+                unsafe { values.wrapping_add(index).read() }
+            };
             match option {
                 CUlibraryOption::BINARY_IS_PRESERVED => {
                     Ok(LoadOption { id: option.0, reserved: 0, value: u64::from(!value.is_null()) })

@@ -12,4 +12,6 @@
 mod api;
 mod driver;
 pub mod exec;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod ptx;

@@ -25,23 +25,23 @@
 )]
 
 mod budget;
-mod chain;
+pub(crate) mod chain;
 mod device;
-mod discovery;
+pub(crate) mod discovery;
 mod extents;
 mod local;
 mod peer;
 mod poller;
 mod processes;
 mod regions;
-mod request;
+pub(crate) mod request;
 mod session;
 mod sessions;
 mod sockets;
 mod throttle;
 mod ticket;
 mod vm;
-mod vring;
+pub(crate) mod vring;
 
 use std::{
     collections::BTreeMap,

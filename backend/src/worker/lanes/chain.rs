@@ -7,7 +7,7 @@ use zerocopy::FromBytes as _;
 
 /// Why a chain is no request. The session ends: the guest's own library never writes such a chain.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ChainError {
+pub(crate) enum ChainError {
     #[error("a chain is broken, a loop, or longer than {} descriptors", limits::MAX_LANE_CHAIN)]
     Shape,
     #[error("a descriptor has an unknown flag or no length")]
@@ -21,15 +21,15 @@ pub(super) enum ChainError {
 }
 
 /// One request, copied out of session memory.
-pub(super) struct Request {
-    pub(super) head: u16,
-    pub(super) header: RequestHeader,
+pub(crate) struct Request {
+    pub(crate) head: u16,
+    pub(crate) header: RequestHeader,
     /// Where the response goes, if anyone waits for it.
-    pub(super) response: Option<(GuestAddress, u32)>,
+    pub(crate) response: Option<(GuestAddress, u32)>,
 }
 
 /// Reads a chain. The parameters are left in `parameters`.
-pub(super) fn read(
+pub(crate) fn read(
     memory: &GuestMemoryMmap<()>,
     chain: DescriptorChain<&GuestMemoryMmap<()>>,
     parameters: &mut Vec<u8>,

@@ -9,7 +9,7 @@
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-mod chain;
+pub(crate) mod chain;
 mod lane;
 mod order;
 mod shared;

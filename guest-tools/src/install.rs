@@ -1,0 +1,323 @@
+//! `install`: everything that a guest needs, the preload last, and nothing left half done.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::driver::{self, Plan};
+use crate::layout::{self, Libraries};
+use crate::output::{agrees, say, warn};
+use crate::record::{self, Changes};
+use crate::rescue;
+use crate::system::System;
+use crate::trial::Trial;
+use crate::{config, elf, library, preload, uninstall};
+
+/// What `install` is told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The CUDA library [default: libcuda.so.1 beside this program]
+    #[arg(long, value_name = "FILE")]
+    library: Option<PathBuf>,
+    /// The driver's sources [default: driver/ beside this program]
+    #[arg(long, value_name = "DIRECTORY")]
+    driver: Option<PathBuf>,
+    /// A module that is built already, instead of DKMS
+    #[arg(long, value_name = "FILE", conflicts_with = "driver")]
+    module: Option<PathBuf>,
+    /// Leave the driver as it is
+    #[arg(long, conflicts_with_all = ["driver", "module"])]
+    no_driver: bool,
+    /// Do not load the library into every process; programs that ask for CUDA find it all the same
+    #[arg(long)]
+    no_preload: bool,
+    /// Move another vendor's libcuda aside; `uninstall` puts it back
+    #[arg(long)]
+    replace_other_libcuda: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// What is installed from where.
+struct Sources {
+    library: Vec<u8>,
+    probe: Option<Vec<u8>>,
+    driver: Plan,
+}
+
+/// Installs.
+pub(crate) fn run(system: &System, arguments: &Arguments) -> Result<()> {
+    let libraries = Libraries::of(system).with_context(|| {
+        format!("{} is no x86-64 system with glibc (no libc.so.6)", system.top().display())
+    })?;
+    if !arguments.no_preload && system.is_live() && !cfg!(target_feature = "crt-static") {
+        bail!(
+            "this vcompute-guest needs the dynamic linker itself, so it could not repair this system; use the static one, \
+               or --no-preload"
+        );
+    }
+    let sources = find_sources(system, &libraries, arguments)?;
+    let others = library::others(system, &libraries)?;
+    if !others.is_empty() && !arguments.replace_other_libcuda {
+        bail!(
+            "there is another CUDA library: {}. With --replace-other-libcuda it is moved aside, and `uninstall` puts it back",
+            others.iter().map(|other| format!("/{other}")).collect::<Vec<_>>().join(", ")
+        );
+    }
+    announce(&libraries, &sources, &others, arguments);
+    if !arguments.yes && !agrees("Go on?") {
+        bail!("nothing was changed (without a terminal, say --yes)");
+    }
+    let _lock = system.lock()?;
+    let mut changes = Changes::of(system)?;
+    let is_first = changes.record.version.is_empty();
+    changes.record.version = layout::VERSION.to_owned();
+    changes.save()?;
+
+    if let Err(error) = try_library(&mut changes, &libraries, &sources.library, arguments.no_preload) {
+        if is_first {
+            uninstall::undo(&mut changes, false)?;
+        }
+        return Err(error.context("nothing was installed"));
+    }
+    tools(&mut changes, sources.probe.as_deref())?;
+    for other in &others {
+        changes.keep(other)?;
+        say(format_args!("  moved aside     /{other}"));
+    }
+    let new = library::place(&mut changes, &libraries, &sources.library)?;
+    library::note_and_refresh_cache(&mut changes)?;
+    told(&format!("/{}/{}", libraries.directory, layout::library_file()), new);
+    if listed(system)? {
+        still_starts(&mut changes)?;
+    }
+    configure(&mut changes)?;
+    driver::install(&mut changes, &sources.driver).context(
+        "the library is in place, but the driver is not; programs find no GPU. Run `install` again when this is mended",
+    )?;
+    told("the driver", !matches!(sources.driver, Plan::None));
+    drop_outdated(&mut changes)?;
+    if !matches!(sources.driver, Plan::None) {
+        driver::start(system);
+    }
+
+    if arguments.no_preload {
+        if rescue::strike(system)? {
+            say(format_args!("  taken out of    /{}", layout::PRELOAD_LIST));
+        }
+    } else {
+        preload_everywhere(&mut changes, &libraries)?;
+    }
+    say(format_args!(
+        "Done. `vcompute-guest doctor` looks whether CUDA works; `vcompute-guest uninstall` undoes all of this."
+    ));
+    Ok(())
+}
+
+fn find_sources(system: &System, libraries: &Libraries, arguments: &Arguments) -> Result<Sources> {
+    let this = env::current_exe().context("find this program")?;
+    let here = this.parent().unwrap_or(Path::new("/"));
+    let file = match &arguments.library {
+        Some(named) => named.clone(),
+        None => [
+            here.join(layout::SONAME),
+            here.join(layout::LINK_NAME),
+            system.path(&format!("{}/{}", libraries.directory, layout::library_file())),
+        ]
+        .into_iter()
+        .find(|file| file.is_file())
+        .with_context(|| {
+            format!("there is no {} beside this program; name it with --library", layout::SONAME)
+        })?,
+    };
+    let library = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
+    elf::check(&library, layout::SONAME)
+        .with_context(|| format!("{} cannot be installed", file.display()))?;
+    ensure!(elf::is_ours(&library), "{} is another vendor's CUDA library", file.display());
+
+    let probe = here.join("vcompute-probe");
+    let probe = probe.is_file().then(|| fs::read(&probe)).transpose().context("read vcompute-probe")?;
+    let driver = if arguments.no_driver {
+        Plan::None
+    } else {
+        let installed = system.path(&format!("{}-{}", layout::DRIVER_SOURCE, layout::VERSION));
+        let found = [here.join("driver"), installed].into_iter().find(|directory| directory.is_dir());
+        let source = arguments.driver.clone().or(found);
+        Plan::of(system, source.as_deref(), arguments.module.as_deref())?
+    };
+    Ok(Sources { library, probe, driver })
+}
+
+fn announce(libraries: &Libraries, sources: &Sources, others: &[String], arguments: &Arguments) {
+    say(format_args!("virtio-compute {}:", layout::VERSION));
+    say(format_args!(
+        "  library         /{}/{}, found as {}",
+        libraries.directory,
+        layout::library_file(),
+        layout::SONAME
+    ));
+    say(format_args!("  driver          {}", sources.driver.describe()));
+    if arguments.no_preload {
+        say(format_args!("  preload         no"));
+    } else {
+        say(format_args!("  preload         {} in /{}", libraries.preload_entry(), layout::PRELOAD_LIST));
+    }
+    for other in others {
+        say(format_args!("  moves aside     /{other}"));
+    }
+}
+
+fn told(what: &str, new: bool) {
+    say(format_args!("  {}  {what}", if new { "installed     " } else { "as it was     " }));
+}
+
+/// Puts the library beside its place and starts programs with it, before anything uses it.
+fn try_library(
+    changes: &mut Changes<'_>,
+    libraries: &Libraries,
+    library: &[u8],
+    optional: bool,
+) -> Result<()> {
+    let candidate = format!("{}/virtio-compute/candidate.so", libraries.directory);
+    changes.write(&candidate, library, 0o644)?;
+    let outcome = match Trial::of(changes.system) {
+        Ok(trial) => trial
+            .run(Some(&format!("/{candidate}")))
+            .map(|()| {
+                say(format_args!("  tried           {} programs, with the library preloaded", trial.count()))
+            })
+            .context("with the library preloaded, a program does not run as before"),
+        Err(error) if optional => {
+            warn(format_args!("{error:#}"));
+            Ok(())
+        }
+        Err(error) => Err(error),
+    };
+    record::remove_if_there(&changes.system.path_to_write(&candidate)?)?;
+    changes.record.files.remove(&candidate);
+    changes.save()?;
+    outcome
+}
+
+/// This program, so that it is there when it is needed, and the probe.
+fn tools(changes: &mut Changes<'_>, probe: Option<&[u8]>) -> Result<()> {
+    let this = fs::read("/proc/self/exe").context("read this program")?;
+    changes.write(layout::PROGRAM, &this, 0o755)?;
+    if let Some(probe) = probe {
+        changes.write(layout::PROBE, probe, 0o755)?;
+    }
+    Ok(())
+}
+
+fn configure(changes: &mut Changes<'_>) -> Result<()> {
+    if !changes.system.has(layout::CONFIG) {
+        changes.write(layout::CONFIG, config::DEFAULT.as_bytes(), 0o644)?;
+    }
+    let policy = config::of(changes.system)?;
+    changes.link(layout::POLICY, &policy)?;
+    if changes.system.path("etc/initramfs-tools").is_dir() {
+        changes.write(layout::INITRAMFS_HOOK, include_bytes!("initramfs-hook.sh"), 0o755)?;
+    }
+    Ok(())
+}
+
+/// `apply`: the policy of the file as it is now.
+pub(crate) fn apply(system: &System) -> Result<()> {
+    let policy = config::of(system)?;
+    let _lock = system.lock()?;
+    let mut changes = Changes::of(system)?;
+    let new = changes.link(layout::POLICY, &policy)?;
+    say(format_args!("/{} {} {policy}", layout::POLICY, if new { "is now" } else { "was already" }));
+    Ok(())
+}
+
+/// Removes what an older version had and this one has not.
+fn drop_outdated(changes: &mut Changes<'_>) -> Result<()> {
+    for file in changes.record.files.clone() {
+        if is_outdated(&file) {
+            record::remove_if_there(&changes.system.path_to_write(&file)?)?;
+            changes.record.files.remove(&file);
+        }
+    }
+    changes.save()
+}
+
+/// Another version's library or sources.
+fn is_outdated(file: &str) -> bool {
+    let name = file.rsplit('/').next().unwrap_or_default();
+    let library =
+        name.strip_prefix("libcuda.so.").is_some_and(|version| version != "1" && version != layout::VERSION);
+    let source = file
+        .strip_prefix(layout::DRIVER_SOURCE)
+        .is_some_and(|rest| !rest.starts_with(&format!("-{}/", layout::VERSION)));
+    library || source
+}
+
+fn listed(system: &System) -> Result<bool> {
+    Ok(system.text(layout::PRELOAD_LIST)?.is_some_and(|text| preload::entries(&text).any(rescue::is_ours)))
+}
+
+/// The library was preloaded before and has been replaced: a process must start with the new one too.
+fn still_starts(changes: &mut Changes<'_>) -> Result<()> {
+    let outcome = Trial::of(changes.system).map(drop);
+    if outcome.is_err() {
+        rescue::strike(changes.system)?;
+    }
+    outcome.with_context(|| format!("the library was taken out of /{} again", layout::PRELOAD_LIST))
+}
+
+/// The last step. Whatever goes wrong after the line is there, it is taken away again at once.
+fn preload_everywhere(changes: &mut Changes<'_>, libraries: &Libraries) -> Result<()> {
+    let system = changes.system;
+    let entry = libraries.preload_entry();
+    let trial = Trial::of(system)?;
+    let old = system.text(layout::PRELOAD_LIST)?;
+    let text = old.clone().unwrap_or_default();
+    // Another form of our own entry makes way.
+    let new =
+        preload::with(&preload::without(&text, |known| rescue::is_ours(known) && known != entry), &entry);
+    if old.is_none() {
+        changes.record.preload_list = true;
+        changes.save()?;
+    }
+    if new == text {
+        told(&format!("{entry} in /{}", layout::PRELOAD_LIST), false);
+        return Ok(());
+    }
+    rescue::write_list(system, &new)?;
+    if let Err(error) = trial.run(None) {
+        rescue::strike(system)?;
+        trial.run(None).context("even without the library a program does not run as before")?;
+        return Err(error.context(format!(
+            "with the library in /{} a program does not run as before; it was taken out again",
+            layout::PRELOAD_LIST
+        )));
+    }
+    say(format_args!("  preloaded       {} programs started afresh run as before", trial.count()));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_versions_are_outdated_and_nothing_else() {
+        for file in ["usr/lib/x86_64-linux-gnu/libcuda.so.0.0.1", "usr/src/virtio-compute-0.0.1/main.c"] {
+            assert!(is_outdated(file), "{file}");
+        }
+        let current = [
+            format!("usr/lib/x86_64-linux-gnu/{}", layout::library_file()),
+            format!("{}-{}/main.c", layout::DRIVER_SOURCE, layout::VERSION),
+            "usr/lib/x86_64-linux-gnu/libcuda.so.1".to_owned(),
+            "usr/lib/x86_64-linux-gnu/libcuda.so".to_owned(),
+            layout::CONFIG.to_owned(),
+        ];
+        for file in current {
+            assert!(!is_outdated(&file), "{file}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The CUDA library in a system: its file, the links to it, the dynamic linker's cache, and other vendors' files.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::elf;
+use crate::layout::{self, Libraries};
+use crate::record::{self, Changes};
+use crate::system::{self, System};
+
+/// The cache, and what `ldconfig` keeps for itself.
+const CACHES: &[&str] = &["etc/ld.so.cache", "var/cache/ldconfig/aux-cache"];
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Files and links named like a CUDA library that are not ours: where ours goes, and where the dynamic linker looks.
+pub(crate) fn others(system: &System, libraries: &Libraries) -> Result<Vec<String>> {
+    let mut directories = BTreeSet::from([libraries.directory.clone()]);
+    for path in cached(system)? {
+        if let Some((directory, _)) = path.trim_start_matches('/').rsplit_once('/') {
+            directories.insert(real_directory(system, directory));
+        }
+    }
+    let mut others = Vec::new();
+    for directory in directories {
+        let Ok(entries) = fs::read_dir(system.path(&directory)) else { continue };
+        for entry in entries {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            let inside = format!("{directory}/{name}");
+            if is_library_name(&name) && !system.read(&inside).is_ok_and(|file| elf::is_ours(&file)) {
+                others.push(inside);
+            }
+        }
+    }
+    others.sort();
+    Ok(others)
+}
+
+/// `libcuda.so` or `libcuda.so.NUMBERS`.
+fn is_library_name(name: &str) -> bool {
+    name.strip_prefix(layout::LINK_NAME).is_some_and(|rest| {
+        rest.is_empty()
+            || rest.strip_prefix('.').is_some_and(|version| {
+                !version.is_empty() && version.chars().all(|letter| letter.is_ascii_digit() || letter == '.')
+            })
+    })
+}
+
+/// `lib/…` is `usr/lib/…` in most systems.
+fn real_directory(system: &System, directory: &str) -> String {
+    fs::canonicalize(system.path(directory))
+        .ok()
+        .and_then(|real| real.strip_prefix(system.top()).map(Path::to_path_buf).ok())
+        .map_or_else(|| directory.to_owned(), |real| real.to_string_lossy().into_owned())
+}
+
+/// Where the dynamic linker's cache says that x86-64 programs find `libcuda.so.1`, the first one first.
+pub(crate) fn cached(system: &System) -> Result<Vec<String>> {
+    let cache = system.path("etc/ld.so.cache");
+    if !cache.exists() {
+        return Ok(Vec::new());
+    }
+    let mut command = ldconfig(system);
+    command.arg("-C").arg(&cache).arg("-p");
+    let list = system::run(command, LIMIT)?;
+    if let Some(failure) = list.failure {
+        bail!("ldconfig -p {failure}: {}", list.complaints);
+    }
+    // Lines are `NAME (libc6,x86-64, …) => PATH`.
+    let paths = list.output.lines().filter_map(|line| {
+        let (name, rest) = line.trim().split_once(' ')?;
+        let (kind, path) = rest.split_once(" => ")?;
+        (name == layout::SONAME && kind.contains("x86-64")).then(|| path.to_owned())
+    });
+    Ok(paths.collect())
+}
+
+/// The system's own `ldconfig`, which on most needs no libraries, else this machine's.
+fn ldconfig(system: &System) -> Command {
+    let own = system.program("ldconfig").map(|inside| system.path(&inside));
+    let mut command = Command::new(own.unwrap_or_else(|| "ldconfig".into()));
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Writes the cache anew.
+pub(crate) fn refresh_cache(system: &System) -> Result<()> {
+    let mut command = ldconfig(system);
+    if !system.is_live() {
+        command.arg("-r").arg(system.top());
+    }
+    let ended = system::run(command, LIMIT)?;
+    match ended.failure {
+        Some(failure) => bail!("ldconfig {failure}: {}", ended.complaints),
+        None => Ok(()),
+    }
+}
+
+/// The same, noting what there was no cache before.
+pub(crate) fn note_and_refresh_cache(changes: &mut Changes<'_>) -> Result<()> {
+    for cache in CACHES {
+        if !changes.system.has(cache) {
+            changes.announce(cache)?;
+        }
+    }
+    refresh_cache(changes.system)
+}
+
+/// Whether a recorded file is the cache, which comes back by itself.
+pub(crate) fn is_cache(inside: &str) -> bool {
+    CACHES.contains(&inside)
+}
+
+/// Puts the library in place: its file, its names, and what is preloaded. Says whether anything had to be done.
+pub(crate) fn place(changes: &mut Changes<'_>, libraries: &Libraries, library: &[u8]) -> Result<bool> {
+    let directory = &libraries.directory;
+    let file = layout::library_file();
+    let mut new = changes.write(&format!("{directory}/{file}"), library, 0o644)?;
+    for name in [layout::SONAME, layout::LINK_NAME] {
+        new |= changes.link(&format!("{directory}/{name}"), &file)?;
+    }
+    new |= changes.link(&format!("{directory}/{}", layout::PRELOADED), &format!("../{file}"))?;
+    for (inside, machine) in libraries.stubs() {
+        new |= changes.write(&inside, &elf::empty_library(machine), 0o644)?;
+    }
+    Ok(new)
+}
+
+/// Gives another vendor's files back the names that they had.
+pub(crate) fn give_back(changes: &Changes<'_>) -> Result<Vec<String>> {
+    let system = changes.system;
+    let mut left = Vec::new();
+    for inside in &changes.record.kept {
+        let kept = system.path(&format!("{}/{inside}", layout::KEPT));
+        if !system.has(&format!("{}/{inside}", layout::KEPT)) {
+            continue;
+        }
+        if system.has(inside) {
+            left.push(format!("/{}/{inside}", layout::KEPT));
+        } else {
+            record::move_file(&kept, &system.path_to_write(inside)?).context("give a file back")?;
+        }
+    }
+    Ok(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_cuda_libraries_are_taken_for_one() {
+        for name in ["libcuda.so", "libcuda.so.1", "libcuda.so.580.65.06"] {
+            assert!(is_library_name(name), "{name}");
+        }
+        for name in
+            ["libcuda.so.", "libcudart.so.13", "libcuda.so.1.old", "libcuda.a", "libcudadebugger.so.1"]
+        {
+            assert!(!is_library_name(name), "{name}");
+        }
+    }
+}

@@ -98,6 +98,15 @@ void vcompute_event_interrupt(struct virtqueue *vq)
 				goto out;
 			}
 			atomic64_inc(&dev->events);
+			if (event.kind == cpu_to_le32(VIRTIO_COMPUTE_EVENT_SESSION_DIED)) {
+				/*
+				 * The answer that made the session came before, but its own
+				 * interrupt may not have; control.lock is outside of ours.
+				 */
+				spin_unlock_irqrestore(&dev->event.lock, flags);
+				vcompute_control_interrupt(dev->control.vq);
+				spin_lock_irqsave(&dev->event.lock, flags);
+			}
 			handle(dev, &event);
 		}
 	} while (!virtqueue_enable_cb(vq));

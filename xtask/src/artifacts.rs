@@ -13,7 +13,7 @@ use qemu::Places;
 use crate::process;
 
 /// Packages whose programs and libraries are staged.
-const PACKAGES: &[&str] = &["vhost-user-compute", "soft-gpu", "guest-shim", "conformance"];
+const PACKAGES: &[&str] = &["vhost-user-compute", "soft-gpu", "guest-shim", "conformance", "faulty-device"];
 
 /// CUDA programs in C that guests run: the demonstration, a test of processes that share a GPU, and one that holds a
 /// kernel on the GPU while the machine is paused or reset.
@@ -42,7 +42,12 @@ impl Artifacts {
         self.directory.join("bin/conformance")
     }
 
-    /// A program in C: `driver_test` or one of [`PROGRAMS`].
+    /// A device that misbehaves.
+    pub(crate) fn faulty_device(&self) -> PathBuf {
+        self.directory.join("bin/faulty-device")
+    }
+
+    /// A program in C: `driver_test`, `endure` or one of [`PROGRAMS`].
     pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.directory.join("bin").join(name)
     }
@@ -75,18 +80,21 @@ impl Artifacts {
         let built = target_directory(places).join("release");
         stage(&built.join("vhost-user-compute"), &staged.backend())?;
         stage(&built.join("conformance"), &staged.conformance())?;
+        stage(&built.join("faulty-device"), &staged.faulty_device())?;
         stage(&built.join("libcuda.so"), &staged.shim())?;
         stage(&built.join("libsoft_gpu.so"), &staged.soft_gpu())?;
         for program in PROGRAMS {
             let source = places.workspace().join("qemu/guest").join(format!("{program}.c"));
             staged.compile(program, &[source.as_os_str(), staged.shim().as_os_str()])?;
         }
-        let driver = places.workspace().join("guest-driver");
-        let (source, headers) = (driver.join("tests/driver_test.c"), driver.join("include/uapi"));
-        staged.compile(
-            "driver_test",
-            &[source.as_os_str(), "-I".as_ref(), headers.as_os_str(), "-pthread".as_ref()],
-        )?;
+        let headers = places.workspace().join("guest-driver/include/uapi");
+        for (program, source) in
+            [("driver_test", "guest-driver/tests/driver_test.c"), ("endure", "qemu/guest/endure.c")]
+        {
+            let source = places.workspace().join(source);
+            let arguments = [source.as_os_str(), "-I".as_ref(), headers.as_os_str(), "-pthread".as_ref()];
+            staged.compile(program, &arguments)?;
+        }
         Ok(staged)
     }
 

@@ -60,8 +60,8 @@ impl Machine {
             (artifacts.shim(), library("libcuda.so.1")),
             (artifacts.conformance(), "/usr/bin/conformance".into()),
         ];
-        files.push((artifacts.program("driver_test"), "/usr/bin/driver_test".into()));
-        files.extend(PROGRAMS.iter().map(|name| (artifacts.program(name), format!("/usr/bin/{name}"))));
+        let programs = PROGRAMS.iter().chain(&["driver_test", "endure"]);
+        files.extend(programs.map(|name| (artifacts.program(name), format!("/usr/bin/{name}"))));
         let contents = Contents { module: Some(module), files };
         Ok(Self {
             initrd: image::build(places, &image, &contents)?,

@@ -12,11 +12,12 @@ mod noise;
 mod queue;
 mod region;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use clap::Parser;
+use clap::{Parser, ValueEnum as _};
 use vhost::vhost_user::{Error as VhostUserError, Listener};
 use vhost_user_backend::{Error, VhostUserDaemon};
 use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
@@ -28,20 +29,28 @@ use crate::fault::Fault;
 #[command(about = "A compute device that misbehaves in a named way", max_term_width = 110)]
 struct Arguments {
     /// What is wrong; of several, separated by commas, the next one begins when the guest's driver resets the device
-    #[arg(long, required = true, value_delimiter = ',')]
+    #[arg(long, alias = "driver", required_unless_present = "list", value_delimiter = ',')]
     fault: Vec<Fault>,
     /// Where QEMU connects
+    #[arg(long, required_unless_present = "list")]
+    socket_path: Option<PathBuf>,
+    /// Print the names of all faults, one a line, and end
     #[arg(long)]
-    socket_path: PathBuf,
-    /// Anything: so that this program can be started like the backend
-    #[arg(long, hide = true)]
-    driver: Option<String>,
+    list: bool,
 }
 
 fn main() -> Result<()> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
     let arguments = Arguments::parse();
-    let path = &arguments.socket_path;
+    if arguments.list {
+        let mut to = std::io::stdout().lock();
+        return Fault::value_variants()
+            .iter()
+            .filter_map(Fault::to_possible_value)
+            .try_for_each(|value| writeln!(to, "{}", value.get_name()))
+            .context("print the names");
+    }
+    let path = &arguments.socket_path.context("--socket-path is missing")?;
     let mut listener = Listener::new(path, true).with_context(|| format!("listen at {}", path.display()))?;
     let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
     let device = Arc::new(Device::new(memory.clone(), arguments.fault));

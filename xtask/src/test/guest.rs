@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use qemu::image::Job;
 use qemu::{Kernel, Places, Qemu, Report, Vm};
 
-use super::{GuestArguments, strike};
+use super::{GuestArguments, faulty, strike};
 use crate::artifacts::Artifacts;
 use crate::backend::Backend;
 use crate::counts::Counts;
@@ -24,7 +24,7 @@ pub(super) fn run(places: &Places, artifacts: &Artifacts, arguments: &GuestArgum
     let kernels = if arguments.kernel.is_empty() { Kernel::ALL.to_vec() } else { arguments.kernel.clone() };
     for kernel in &kernels {
         let name = format!("driver for kernel {}: W=1, sparse", kernel.name());
-        steps.step(&name, || {
+        arguments.step(steps, &name, || {
             guest_module::check_one(places, *kernel)?;
             Ok(Counts::one(true))
         });
@@ -39,15 +39,15 @@ pub(super) fn run(places: &Places, artifacts: &Artifacts, arguments: &GuestArgum
     let Some(qemu) = qemu else { return };
     for kernel in &kernels {
         let name = format!("guest, kernel {}: device node", kernel.name());
-        steps.step(&name, || device_node(places, artifacts, &qemu, *kernel, &arguments.driver));
+        arguments.step(steps, &name, || device_node(places, artifacts, &qemu, *kernel, &arguments.driver));
     }
     for kernel in &kernels {
         let name = format!("guest, kernel {}: paused and reset during CUDA work", kernel.name());
-        steps.step(&name, || disturbed(places, artifacts, &qemu, *kernel, &arguments.driver));
+        arguments.step(steps, &name, || disturbed(places, artifacts, &qemu, *kernel, &arguments.driver));
     }
     for kernel in &kernels {
         let name = format!("guest, kernel {}: processes that share a GPU", kernel.name());
-        steps.step(&name, || {
+        arguments.step(steps, &name, || {
             let machine = Machine::of_workspace(places, artifacts, &qemu, *kernel)?;
             let backend = Backend { program: artifacts.backend(), driver: arguments.driver.clone() };
             machine.show(Some(&backend), "exec neighbours")?;
@@ -57,16 +57,25 @@ pub(super) fn run(places: &Places, artifacts: &Artifacts, arguments: &GuestArgum
     // The backend's part of it is the same with any kernel.
     if let Some(kernel) = kernels.iter().find(|kernel| **kernel == Kernel::V6_12).or(kernels.first()) {
         let name = format!("guest, kernel {}: paused and reset while a kernel runs", kernel.name());
-        steps.step(&name, || {
+        arguments.step(steps, &name, || {
             let mut machine = Machine::of_workspace(places, artifacts, &qemu, *kernel)?;
             machine.logs = machine::logs(&places.guest(), &format!("strike-{}", kernel.name()));
             let backend = Backend { program: artifacts.backend(), driver: arguments.driver.clone() };
             strike::run(&machine, &backend)
         });
     }
+    for kernel in &kernels {
+        let name = format!("guest, kernel {}: devices that misbehave", kernel.name());
+        arguments.step(steps, &name, || {
+            let mut machine = Machine::of_workspace(places, artifacts, &qemu, *kernel)?;
+            machine.logs = machine::logs(&places.guest(), &format!("faulty-{}", kernel.name()));
+            let device = Backend { program: artifacts.faulty_device(), driver: String::new() };
+            faulty::run(&mut machine, &device)
+        });
+    }
     for kernel in kernels {
         let name = format!("conformance: guest, kernel {}", kernel.name());
-        steps.step(&name, || one(places, artifacts, &qemu, kernel, arguments));
+        arguments.step(steps, &name, || one(places, artifacts, &qemu, kernel, arguments));
     }
 }
 

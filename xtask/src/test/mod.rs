@@ -1,8 +1,9 @@
 //! `test`: everything that must hold, and one line with the sum.
 //!
-//! Read [`host`] (what needs no VM), then [`guest`] (the same suite in guests) and [`strike`] (the machine is paused and
-//! reset while a kernel runs).
+//! Read [`host`] (what needs no VM), then [`guest`] (the same suite in guests), [`strike`] (the machine is paused and
+//! reset while a kernel runs) and [`faulty`] (the device misbehaves).
 
+mod faulty;
 mod guest;
 mod host;
 pub(crate) mod strike;
@@ -11,6 +12,7 @@ use anyhow::Result;
 use qemu::{Kernel, Places};
 
 use crate::artifacts::Artifacts;
+use crate::counts::Counts;
 use crate::prerequisites;
 use crate::steps::Steps;
 use crate::workspace;
@@ -40,6 +42,18 @@ struct GuestArguments {
     /// Only the suite's cases whose names contain this
     #[arg(long)]
     filter: Vec<String>,
+    /// Only the steps whose names contain this: conformance, misbehave, a kernel runs, …
+    #[arg(long)]
+    step: Vec<String>,
+}
+
+impl GuestArguments {
+    /// Runs a step, if it is wanted.
+    fn step(&self, steps: &mut Steps, name: &str, body: impl FnOnce() -> Result<Counts>) {
+        if self.step.is_empty() || self.step.iter().any(|wanted| name.contains(wanted)) {
+            steps.step(name, body);
+        }
+    }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -75,7 +89,7 @@ fn build(places: &Places, steps: &mut Steps) -> Option<Artifacts> {
     let mut artifacts = None;
     steps.step("build (release)", || {
         artifacts = Some(Artifacts::build(places)?);
-        Ok(crate::counts::Counts::one(true))
+        Ok(Counts::one(true))
     });
     artifacts
 }

@@ -100,7 +100,7 @@ pub mod header {
 pub mod chain {
     use vhost_user_backend::VringT as _;
     use virtio_queue::{Queue, QueueT as _};
-    use vm_memory::{Bytes as _, GuestAddress, GuestAddressSpace as _, GuestMemoryAtomic, GuestMemoryMmap};
+    use vm_memory::{Bytes as _, GuestAddress, GuestMemoryAtomic, GuestMemoryMmap};
 
     use crate::{
         supervisor::{
@@ -163,8 +163,6 @@ pub mod chain {
     /// A queue with one sound chain of each kind, to begin with.
     #[must_use]
     pub fn sound() -> Vec<u8> {
-        let memory = GuestMemoryAtomic::new(GuestMemoryMmap::<()>::default());
-        drop(memory.memory());
         let mut bytes = vec![0; 0x2000];
         let mut describe = |index: usize, address: u64, length: u32, flags: u16, next: u16| {
             let at = index * 16;

@@ -353,6 +353,8 @@ void vcompute_control_interrupt(struct virtqueue *vq)
 		while (!READ_ONCE(dev->control.broken) && (request = virtqueue_get_buf(vq, &written)))
 			take_answer(dev, request, written);
 	} while (!READ_ONCE(dev->control.broken) && !virtqueue_enable_cb(vq));
+	if (virtqueue_is_broken(vq))
+		vcompute_device_broken(dev, "an answer to no request");
 	notify = send_backlog(dev);
 	if (!list_empty(&dev->control.done))
 		queue_replies(dev);

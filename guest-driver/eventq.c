@@ -110,6 +110,8 @@ void vcompute_event_interrupt(struct virtqueue *vq)
 			handle(dev, &event);
 		}
 	} while (!virtqueue_enable_cb(vq));
+	if (virtqueue_is_broken(vq))
+		vcompute_device_broken(dev, "an event in no buffer");
 	virtqueue_kick(vq);
 out:
 	spin_unlock_irqrestore(&dev->event.lock, flags);

@@ -44,9 +44,9 @@ const EXPECTED: &[(&str, &str)] = &[
     ("unmap-refused", "unmap=EREMOTEIO"),
     ("create-dies", "map=ENODEV register=ENODEV another=0"),
     ("kick-unknown", "kick=ENODEV"),
-    ("used-twice", "create=E"),
-    ("used-beyond", "create=E"),
-    ("used-idle", "create=E"),
+    ("used-twice", "state=3 info=EAGAIN create=ENODEV"),
+    ("used-beyond", "state=3 info=EAGAIN create=ENODEV"),
+    ("used-idle", "state=3 info=EAGAIN create=ENODEV"),
     ("used-empty", "create=ENODEV"),
 ];
 

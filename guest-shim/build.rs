@@ -12,6 +12,15 @@ fn main() {
         println!("cargo::rustc-cdylib-link-arg=-Wl,{argument}");
     }
 
+    let directory = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    // The unwinder becomes a part of the library: another library to load would cost every process of a guest more than
+    // all the rest. Rust asks for it by this name.
+    fs::write(directory.join("libgcc_s.so"), "INPUT ( -lgcc_eh )\n")
+        .expect("the output directory is writable");
+    for kind in ["cdylib", "tests"] {
+        println!("cargo::rustc-link-arg-{kind}=-L{}", directory.display());
+    }
+
     let mut declarations = String::new();
     let mut entries = String::new();
     for call in calls::all() {
@@ -36,6 +45,5 @@ fn main() {
     let text = format!(
         "unsafe extern \"C\" {{\n{declarations}}}\n\n/// Every entry point, by the call table.\npub(super) static ENTRIES: &[Entry] = &[\n{entries}];\n"
     );
-    let directory = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     fs::write(directory.join("entries.rs"), text).expect("the output directory is writable");
 }

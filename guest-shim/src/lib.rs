@@ -29,6 +29,7 @@ mod entry;
 #[cfg(feature = "export-tables")]
 mod export_tables;
 mod exports;
+mod glibc;
 mod handles;
 mod memory;
 mod output;

@@ -13,7 +13,7 @@ use virtio_spec::limits::MAX_HANDLES;
 use crate::context;
 
 /// Kinds, and an unused place for number 0.
-const KINDS: usize = 15;
+const KINDS: usize = 16;
 /// Freed indices that are kept back before one is used again, so that a stale handle is recognised for long.
 const RESERVE: usize = 64;
 

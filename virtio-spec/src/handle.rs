@@ -43,6 +43,8 @@ pub enum Kind {
     Array = 13,
     /// An image that is being sent, ahead of a load.
     Image = 14,
+    /// `CUmemGenericAllocationHandle`.
+    Allocation = 15,
 }
 
 impl Kind {
@@ -64,6 +66,7 @@ impl Kind {
             12 => Self::GraphNode,
             13 => Self::Array,
             14 => Self::Image,
+            15 => Self::Allocation,
             _ => return None,
         })
     }

@@ -16,6 +16,13 @@ pub const PINNED_START: u64 = START;
 /// End of the part for pinned memory (exclusive).
 pub const PINNED_END: u64 = 0x2a00_0000_0000;
 
+/// Where the guest process places address ranges that programs reserve (`cuMemAddressReserve`): far above what CUDA
+/// places by itself, and room for a hundred times the memory of a large GPU.
+pub const RESERVE_START: u64 = 0x3800_0000_0000;
+
+/// End of the part for reserved ranges (exclusive).
+pub const RESERVE_END: u64 = END;
+
 /// Low addresses that CUDA uses for stream-ordered pools and for virtual memory management without a hint.
 pub const LOW_START: u64 = 0x2_0000_0000;
 

@@ -98,6 +98,7 @@ const HANDLES: &[(&str, &str)] = &[
     ("CUgraphExec", "GraphExec"),
     ("CUgraphNode", "GraphNode"),
     ("CUarray", "Array"),
+    ("CUmemGenericAllocationHandle", "Allocation"),
 ];
 
 fn handle_kind(ty: &Type) -> Option<Ident> {

@@ -110,6 +110,8 @@ cuda_number! {
     CUgraphNode(u64);
     /// An array.
     CUarray(u64);
+    /// Physical memory of virtual memory management, which has no address of its own.
+    CUmemGenericAllocationHandle(u64);
 }
 
 impl CUstream {

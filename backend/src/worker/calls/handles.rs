@@ -43,7 +43,7 @@ impl Handles {
     }
 
     fn table(&self, kind: Kind) -> &RwLock<Vec<Option<Slot>>> {
-        // Kinds are numbered from 1 to 14.
+        // Kinds are numbered from 1 to 15.
         self.tables.get(kind as usize).unwrap_or(&self.tables[0])
     }
 

@@ -89,7 +89,7 @@ pub(crate) fn run(system: &System, arguments: &Arguments) -> Result<()> {
         say(format_args!("  moved aside     /{other}"));
     }
     let new = library::place(&mut changes, &libraries, &sources.library)?;
-    library::note_and_refresh_cache(&mut changes)?;
+    library::update_cache(&mut changes, new)?;
     told(&format!("/{}/{}", libraries.directory, layout::library_file()), new);
     if listed(system)? {
         still_starts(&mut changes)?;
@@ -98,9 +98,9 @@ pub(crate) fn run(system: &System, arguments: &Arguments) -> Result<()> {
     driver::install(&mut changes, &sources.driver).context(
         "the library is in place, but the driver is not; programs find no GPU. Run `install` again when this is mended",
     )?;
-    told("the driver", !matches!(sources.driver, Plan::None));
     drop_outdated(&mut changes)?;
     if !matches!(sources.driver, Plan::None) {
+        told("the driver", true);
         driver::start(system);
     }
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::elf;
 use crate::layout::{self, Libraries};
-use crate::record::{self, Changes};
+use crate::record::{self, Changes, Record};
 use crate::system::{self, System};
 
 /// The cache, and what `ldconfig` keeps for itself.
@@ -20,6 +20,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// Files and links named like a CUDA library that are not ours: where ours goes, and where the dynamic linker looks.
 pub(crate) fn others(system: &System, libraries: &Libraries) -> Result<Vec<String>> {
+    let made = Record::of(system).ok().flatten().map(|record| record.files).unwrap_or_default();
     let mut directories = BTreeSet::from([libraries.directory.clone()]);
     for path in cached(system)? {
         if let Some((directory, _)) = path.trim_start_matches('/').rsplit_once('/') {
@@ -32,13 +33,22 @@ pub(crate) fn others(system: &System, libraries: &Libraries) -> Result<Vec<Strin
         for entry in entries {
             let name = entry?.file_name().to_string_lossy().into_owned();
             let inside = format!("{directory}/{name}");
-            if is_library_name(&name) && !system.read(&inside).is_ok_and(|file| elf::is_ours(&file)) {
+            if is_library_name(&name) && is_others(system, &inside, made.contains(&inside)) {
                 others.push(inside);
             }
         }
     }
     others.sort();
     Ok(others)
+}
+
+/// What we have made and is damaged now is still ours, and so is a link of ours to nothing.
+fn is_others(system: &System, inside: &str, made_by_us: bool) -> bool {
+    match system.read(inside) {
+        Ok(file) if elf::is_ours(&file) => false,
+        Ok(file) => !made_by_us || elf::check(&file, layout::SONAME).is_ok(),
+        Err(_) => !made_by_us,
+    }
 }
 
 /// `libcuda.so` or `libcuda.so.NUMBERS`.
@@ -101,8 +111,12 @@ pub(crate) fn refresh_cache(system: &System) -> Result<()> {
     }
 }
 
-/// The same, noting what there was no cache before.
-pub(crate) fn note_and_refresh_cache(changes: &mut Changes<'_>) -> Result<()> {
+/// The same where it is needed, noting what there was no cache before.
+pub(crate) fn update_cache(changes: &mut Changes<'_>, new: bool) -> Result<()> {
+    let finds_ours = |path: &String| changes.system.read(path).is_ok_and(|file| elf::is_ours(&file));
+    if !new && cached(changes.system)?.first().is_some_and(finds_ours) {
+        return Ok(());
+    }
     for cache in CACHES {
         if !changes.system.has(cache) {
             changes.announce(cache)?;

@@ -29,6 +29,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
+use rustix::fs::Mode;
 
 use crate::system::System;
 
@@ -89,6 +90,8 @@ fn run(arguments: Arguments) -> Result<bool> {
     if let Chore::Inside { top, preload, words } = &arguments.command {
         return system::become_inside(top, preload, words).map(|()| true);
     }
+    // What is installed is for everybody, whoever installs it.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
     let system = System::at(&arguments.root)?;
     let changes = !matches!(arguments.command, Chore::Status(_) | Chore::Doctor(_));
     ensure!(

@@ -2,6 +2,7 @@
 
 use std::{
     mem::offset_of,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -9,17 +10,19 @@ use anyhow::{Result, ensure};
 use protocol_tests::{
     PATIENCE,
     backend::Backend,
-    local::Client,
+    local::{Client, Session},
     message,
+    ring::{Places, Ring, WRITE},
     vm::{self, Vm},
 };
 use rustix::process::Signal;
 use virtio_spec::{
     control::{EventType, Extent, HelloReply, Status},
     device::State,
-    session::{SessionHeader, WorkerState},
+    session::{LaneState, RequestHeader, SessionHeader, WorkerState},
 };
 use vm_memory::{Bytes as _, GuestAddress};
+use zerocopy::{FromZeros as _, IntoBytes as _};
 
 /// How long a request may take while something hangs: well below what a guest takes for a dead device, and above the
 /// five seconds that a spawner has.
@@ -290,5 +293,70 @@ fn a_worker_that_is_stopped_goes_on_later() -> Result<()> {
     assert_eq!(vm.ask(&message::session_destroy(session))?.status, Status::Ok);
     ensure!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     backend.wait_for_workers(0)?;
+    backend.is_alive()
+}
+
+/// A session of a client with a call in its lane that no worker has seen yet.
+fn with_a_call(client: &Client) -> Result<(Session, Ring)> {
+    let session = client.create_session()?;
+    let layout = message::layout();
+    let places =
+        Places { descriptors: layout.descriptors(0), available: layout.available(0), used: layout.used(0) };
+    let mut lane = Ring::new(Arc::clone(&session.memory.memory), layout.queue_size(), places);
+    let mut header = RequestHeader::new_zeroed();
+    header.opcode = u32::MAX;
+    header.sequence = 1;
+    let (request, response) = (layout.slot(0, 0), layout.slot(0, 1));
+    session.memory.memory.write_obj(LaneState::Open as u32, GuestAddress(layout.lane(0)))?;
+    session.memory.memory.write_slice(header.as_bytes(), GuestAddress(request))?;
+    lane.chain(0, &[(request, 32, 0), (response, 64, WRITE)]);
+    lane.offer(0);
+    Ok((session, lane))
+}
+
+fn wait_for_answer(lane: &mut Ring) -> Result<()> {
+    let start = Instant::now();
+    while lane.used().is_none() {
+        ensure!(start.elapsed() < PATIENCE, "the call is not answered");
+        std::thread::yield_now();
+    }
+    Ok(())
+}
+
+#[test]
+fn a_call_outlives_the_spawner_and_its_worker_s_stop() -> Result<()> {
+    let mut backend = Backend::start()?;
+    let client = Client::connect(&backend.local_socket())?;
+    let (session, mut lane) = with_a_call(&client)?;
+    backend.signal_worker(Signal::STOP)?;
+    session.kick()?;
+    backend.signal_spawner(Signal::KILL)?;
+    backend.wait_for_lines("has been started again", 1)?;
+    assert_eq!(lane.used().map(|used| used.head), None, "the worker is stopped");
+    backend.signal_worker(Signal::CONT)?;
+    wait_for_answer(&mut lane)?;
+    assert_eq!(client.ask(&message::kick(session.number), &[])?.status, Status::Ok);
+    backend.is_alive()
+}
+
+#[test]
+fn a_worker_that_dies_during_a_call_costs_its_session_only() -> Result<()> {
+    let mut backend = Backend::start()?;
+    let others = Client::connect(&backend.local_socket())?;
+    let client = Client::connect(&backend.local_socket())?;
+    let (session, mut lane) = with_a_call(&client)?;
+    let [stopped] = backend.wait_for_workers(1)?[..] else { anyhow::bail!("one worker") };
+    rustix::process::kill_process(stopped, Signal::STOP)?;
+    session.kick()?;
+    let (other, mut other_lane) = with_a_call(&others)?;
+    rustix::process::kill_process(stopped, Signal::KILL)?;
+    assert_eq!(client.receive()?, None, "whose worker has died is disconnected");
+    ensure!(lane.used().is_none());
+    other.kick()?;
+    wait_for_answer(&mut other_lane)?;
+    let again = Client::connect(&backend.local_socket())?;
+    let (session, mut lane) = with_a_call(&again)?;
+    session.kick()?;
+    wait_for_answer(&mut lane)?;
     backend.is_alive()
 }

@@ -43,7 +43,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("unmap-never", "unmap=ETIMEDOUT"),
     ("unmap-refused", "unmap=EREMOTEIO"),
     ("create-dies", "map=ENODEV register=ENODEV another=0"),
-    ("kick-unknown", "kick=ENODEV"),
+    ("kick-unknown", "wait=ENODEV map=ENODEV register=ENODEV"),
     ("used-twice", "state=3 info=EAGAIN create=ENODEV"),
     ("used-beyond", "state=3 info=EAGAIN create=ENODEV"),
     ("used-idle", "state=3 info=EAGAIN create=ENODEV"),

@@ -6,7 +6,7 @@
 //!
 //! All of it is answered in the guest: the hot ones are called more often than kernels are launched.
 //!
-//! Read in this order: `table`, `runtime`, `storage`, `contexts`, `functions`, `integrity` (with `md2`), `unknown`.
+//! Read in this order: `table`, `runtime`, `storage`, `contexts`, `functions`, `processors`, `integrity` (with `md2`), `unknown`.
 //!
 //! Unsafe code: the callers' pointers.
 
@@ -14,6 +14,7 @@ mod contexts;
 mod functions;
 mod integrity;
 mod md2;
+mod processors;
 mod runtime;
 pub(crate) mod storage;
 mod table;
@@ -30,7 +31,7 @@ use crate::{device, entry, process, trace};
 use table::{Slot, Table};
 
 /// The tables' names in the log, by number.
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 9] = [
     "runtime",
     "hooks",
     "thread-storage",
@@ -39,10 +40,11 @@ const NAMES: [&str; 8] = [
     "integrity",
     "tools-contexts",
     "tools-modules",
+    "processors",
 ];
 
 /// The tables' identifiers, by number, in memory order.
-const IDENTIFIERS: [u128; 8] = [
+const IDENTIFIERS: [u128; 9] = [
     0x6bd5_fb6c_5bf4_e74a_8987_d939_12fd_9df9,
     0xa094_798c_2e74_2e74_93f2_0800_200c_0a66,
     0x42d8_5a81_23f6_cb47_8298_f6e7_8a3a_ecdc,
@@ -51,14 +53,15 @@ const IDENTIFIERS: [u128; 8] = [
     0xd408_2055_bde6_704b_8d34_ba12_3c66_e1f2,
     0x2131_8c60_9714_3248_8ca6_41ff_7324_c8f2,
     0x6e16_3fbe_b958_444d_835c_e182_aff1_991e,
+    0x1734_dc26_800d_4745_8726_c0f1_e7dd_8bca,
 ];
 
 const RUNTIME: usize = 0;
 const INTEGRITY: usize = 5;
 
 /// The tables, made when one is asked for, so that a process that needs none pays nothing.
-fn tables() -> &'static [Table; 8] {
-    static TABLES: OnceLock<[Table; 8]> = OnceLock::new();
+fn tables() -> &'static [Table; 9] {
+    static TABLES: OnceLock<[Table; 9]> = OnceLock::new();
     TABLES.get_or_init(|| {
         [
             runtime::table::<RUNTIME>(),
@@ -75,6 +78,7 @@ fn tables() -> &'static [Table; 8] {
             ),
             contexts::tools_table::<6>(),
             functions::table::<7>(),
+            processors::table::<8>(),
         ]
     })
 }
@@ -147,7 +151,7 @@ mod tests {
 
     #[test]
     fn tables_have_the_sizes_of_driver_580_and_no_empty_slot() {
-        let sizes = [104, 56, 24, 0, 120, 24, 744, 792];
+        let sizes = [104, 56, 24, 0, 120, 24, 744, 792, 136];
         for (number, bytes) in sizes.into_iter().enumerate() {
             let table = &tables()[number];
             if bytes == 0 {

@@ -26,6 +26,7 @@ pub mod codec;
 pub mod control;
 pub mod cuda;
 pub mod device;
+pub mod graph_requests;
 pub mod handle;
 pub mod info;
 pub mod limits;

@@ -7,17 +7,14 @@
 
 mod context;
 mod device;
+mod graph;
 mod memory;
 mod module;
 mod result;
 mod structures;
 mod text;
 
-pub use self::{context::*, device::*, memory::*, module::*, result::*, structures::*};
-
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
-
-use crate::codec::Scalar;
+pub use self::{context::*, device::*, graph::*, memory::*, module::*, result::*, structures::*};
 
 /// Defines a C enumeration as a number with named values.
 macro_rules! cuda_enum {
@@ -64,20 +61,22 @@ macro_rules! cuda_number {
     ($($(#[$meta:meta])* $name:ident($number:ty);)*) => {$(
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
+        #[derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)]
         #[repr(transparent)]
         pub struct $name(pub $number);
 
-        impl Scalar for $name {
+        impl crate::codec::Scalar for $name {
             fn to_u64(self) -> u64 {
-                self.0.to_u64()
+                crate::codec::Scalar::to_u64(self.0)
             }
             fn from_u64(value: u64) -> Self {
-                Self(<$number>::from_u64(value))
+                Self(<$number as crate::codec::Scalar>::from_u64(value))
             }
         }
     )*};
 }
+
+pub(crate) use cuda_number;
 
 cuda_number! {
     /// A device: its ordinal.

@@ -4,6 +4,7 @@
 //! is then answered from what the shim knows, or becomes a request in the calling thread's lane.
 //!
 //! Read in this order:
+//! 1. `preload`: what happens in every process of a guest, before and without any call;
 //! 1. `entry` and `process`: what holds for every call; initialised, forked, ending;
 //! 2. `transport`: the guest's driver or the backend's socket;
 //! 3. `session`: shared memory, lanes, sleeping and waking;
@@ -33,6 +34,7 @@ mod glibc;
 mod handles;
 mod memory;
 mod output;
+mod preload;
 mod proc_address;
 mod process;
 mod session;

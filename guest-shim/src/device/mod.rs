@@ -13,6 +13,7 @@ use virtio_spec::cuda::{CUdevice, CUresult};
 use virtio_spec::info::{DeviceRecord, InfoHeader, MAGIC, RECORD_BYTES};
 use zerocopy::FromBytes;
 
+use crate::preload;
 use crate::session;
 use crate::transport::{self, TransportError};
 
@@ -106,7 +107,8 @@ pub(crate) fn number(device: CUdevice) -> i32 {
     i32::from_u64(device.to_u64())
 }
 
-/// The devices, asked for once. An answer that did not come is asked for again by the next call.
+/// The devices, asked for once: what `preload` has learnt at the process's start, else the device itself. An answer that
+/// did not come is asked for again by the next call.
 pub(crate) fn devices() -> Result<&'static Devices, CUresult> {
     if let Some(devices) = DEVICES.get() {
         return Ok(devices);
@@ -115,9 +117,15 @@ pub(crate) fn devices() -> Result<&'static Devices, CUresult> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match transport::device_info().and_then(|bytes| Devices::parse(&bytes)) {
-            Ok(devices) => return Ok(DEVICES.get_or_init(|| devices)),
+            Ok(devices) => {
+                preload::first_call(Ok(()));
+                return Ok(DEVICES.get_or_init(|| devices));
+            }
             Err(TransportError::Starting) if Instant::now() < deadline => std::thread::sleep(PAUSE),
-            Err(error) => return Err(session::error_of(error)),
+            Err(error) => {
+                preload::first_call(Err(error.about()));
+                return Err(session::error_of(error));
+            }
         }
     }
 }

@@ -7,18 +7,17 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use virtio_spec::control::{SessionOptions, map_flags};
-use virtio_spec::{device::PROTOCOL_VERSION, device::State, info, uapi};
+use virtio_spec::uapi;
 
 use super::descriptor::{Descriptor, retry};
 use super::{Transport, TransportError, Woken, errno, map_shared};
+use crate::preload;
 use crate::session::region::Region;
 
 /// An open device node.
 pub(super) struct Kernel {
     node: Descriptor,
 }
-
-const PATH: &std::ffi::CStr = c"/dev/vcompute0";
 
 fn error_of(number: i32) -> TransportError {
     match number {
@@ -36,8 +35,10 @@ fn error_of(number: i32) -> TransportError {
 impl Kernel {
     /// Opens the device node.
     pub(super) fn open() -> Result<Self, TransportError> {
-        // SAFETY: a constant path.
-        let number = unsafe { libc::open(PATH.as_ptr(), libc::O_RDWR | libc::O_CLOEXEC | libc::O_NONBLOCK) };
+        // SAFETY: a path of this library.
+        let number = unsafe {
+            libc::open(preload::device_path().as_ptr(), libc::O_RDWR | libc::O_CLOEXEC | libc::O_NONBLOCK)
+        };
         if number < 0 {
             return Err(match errno() {
                 libc::EAGAIN | libc::EBUSY => TransportError::Starting,
@@ -58,33 +59,6 @@ impl Kernel {
             Err(error) if self.node.is_ours() => Err(error_of(error)),
             Err(_) => Err(TransportError::Dead),
         }
-    }
-
-    /// Reads the device information.
-    pub(super) fn device_info(&self) -> Result<Vec<u8>, TransportError> {
-        let mut about = uapi::Info::default();
-        self.ioctl(uapi::INFO, &mut about)?;
-        if about.version != PROTOCOL_VERSION {
-            return Err(TransportError::Protocol);
-        }
-        match State::from_u32(about.state) {
-            Some(State::Starting) => return Err(TransportError::Starting),
-            Some(State::Failed) => return Err(TransportError::Dead),
-            Some(State::Ready | State::NoGpu) => {}
-            None => return Err(TransportError::Protocol),
-        }
-        if about.info_bytes == 0 || about.info_bytes > info::MAX_BYTES {
-            return Err(TransportError::Starting);
-        }
-        let length = u64::from(about.info_bytes);
-        let page = map_shared(self.node.number(), uapi::MMAP_INFO, None, length, false)?;
-        // SAFETY: the mapping was just made with this length, and stays until the end of this function.
-        let region = unsafe { Region::new(page, length) };
-        let mut bytes = Vec::new();
-        region.read(0, about.info_bytes as usize, &mut bytes);
-        // SAFETY: the mapping is not used after this.
-        unsafe { libc::munmap(page.as_ptr().cast(), about.info_bytes as usize) };
-        Ok(bytes)
     }
 
     fn map_region(

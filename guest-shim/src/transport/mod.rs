@@ -1,11 +1,13 @@
 //! How this process reaches the device: through the guest's driver ([`kernel`]), or through the backend's local socket
 //! without a VM ([`local`]).
 //!
-//! Read in this order: this file, `kernel`, `local`, `descriptor` (descriptors that survive in foreign processes).
+//! Read in this order: this file, `kernel`, `local`, `descriptor` (descriptors that survive in foreign processes), `information`
+//! (what the driver knows of the devices).
 //!
 //! Unsafe code: mappings of what the device shares.
 
 mod descriptor;
+pub(crate) mod information;
 mod kernel;
 mod local;
 
@@ -19,6 +21,7 @@ use std::time::Duration;
 
 use virtio_spec::control::SessionOptions;
 
+use crate::preload;
 use crate::session::region::Region;
 
 /// Why the device could not do something.
@@ -38,6 +41,21 @@ pub(crate) enum TransportError {
     Unsupported,
     /// The device answered in a way that the protocol does not know.
     Protocol,
+}
+
+impl TransportError {
+    /// The error in words, for the log.
+    pub(crate) const fn about(self) -> &'static str {
+        match self {
+            Self::Absent => "there is no device, or no right to open it",
+            Self::Starting => "the device is still starting",
+            Self::Dead => "the device is gone",
+            Self::NoMemory => "a limit is reached, or there is no memory",
+            Self::Address => "the addresses are taken",
+            Self::Unsupported => "such memory cannot be shared with the device",
+            Self::Protocol => "the device or its driver speaks another version",
+        }
+    }
 }
 
 /// How a wait ended.
@@ -92,8 +110,7 @@ pub(crate) trait Transport: Send + Sync {
 /// Which transport the environment asks for: the local socket if it names one, else the guest's driver. A set-uid program
 /// does not let its caller's environment choose whom it talks to.
 fn socket() -> Option<Vec<u8>> {
-    // SAFETY: reads a number that the kernel gave the process.
-    if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
+    if preload::is_privileged() {
         return None;
     }
     std::env::var_os(virtio_spec::local::SOCKET_VARIABLE)
@@ -113,7 +130,7 @@ pub(crate) fn open() -> Result<Box<dyn Transport>, TransportError> {
 pub(crate) fn device_info() -> Result<Vec<u8>, TransportError> {
     match socket() {
         Some(path) => local::Local::connect(&path)?.device_info(),
-        None => kernel::Kernel::open()?.device_info(),
+        None => information::current(),
     }
 }
 
@@ -154,6 +171,6 @@ fn map_shared(
 }
 
 /// The calling thread's last error number.
-fn errno() -> i32 {
+pub(crate) fn errno() -> i32 {
     std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }

@@ -128,8 +128,7 @@ pub(crate) unsafe fn cuMemAllocPitch_v2(
 pub(crate) unsafe fn cuMemFree_v2(pointer: CUdeviceptr) -> CUresult {
     // SAFETY: no pointers of the process.
     let result = unsafe { wire_cuMemFree_v2(pointer) };
-    if result == CUresult::SUCCESS && memory::find(pointer.0).is_some_and(|range| range.kind == Kind::Device)
-    {
+    if result == CUresult::SUCCESS && memory::find(pointer.0).is_some_and(|range| range.kind.is_device()) {
         memory::remove(pointer.0);
     }
     result
@@ -154,7 +153,8 @@ pub(crate) unsafe fn cuMemFreeAsync(pointer: CUdeviceptr, stream: CUstream, flav
     if !copy::is_stream(stream.0) {
         return CUresult::ERROR_INVALID_HANDLE;
     }
-    if memory::find(pointer.0).is_none_or(|range| range.start != pointer.0 || range.kind != Kind::Device) {
+    let freed = |kind| matches!(kind, Kind::Device | Kind::Pooled { .. });
+    if memory::find(pointer.0).is_none_or(|range| range.start != pointer.0 || !freed(range.kind)) {
         return CUresult::ERROR_INVALID_VALUE;
     }
     // SAFETY: no pointers of the process.
@@ -207,7 +207,7 @@ pub(crate) unsafe fn cuMemHostGetDevicePointer_v2(
         return CUresult::ERROR_INVALID_VALUE;
     }
     let found = memory::find(address(p))
-        .filter(|range| range.kind != Kind::Device && range.device_pointer != 0)
+        .filter(|range| !range.kind.is_device() && range.device_pointer != 0)
         .map(|range| range.device_pointer + (address(p) - range.start))
         .ok_or(CUresult::ERROR_INVALID_VALUE);
     // SAFETY: the application's place for an address.

@@ -24,6 +24,7 @@ pub(crate) mod modules;
 pub(crate) mod sharing;
 pub(crate) mod streams;
 pub(crate) mod tools;
+pub(crate) mod virtual_memory;
 
 use virtio_spec::cuda::CUresult;
 

@@ -11,8 +11,6 @@ pub(super) const fn of_guest(attribute: u32) -> Option<i32> {
         91 => Some(0),
         // Memory operations on streams (first and second form): not there yet.
         92..=94 | 122 | 123 => Some(0),
-        // Virtual memory management: not there yet, so programs choose ordinary allocations.
-        102 => Some(0),
         // Exports to other processes and devices: descriptors, RDMA, fabric, dma-buf, events.
         103 | 110 | 116 | 119 | 124 | 125 | 128 => Some(0),
         // Multicast, MPS.

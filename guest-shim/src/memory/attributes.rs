@@ -5,7 +5,7 @@
 use virtio_spec::cuda::{CUdeviceptr, CUpointer_attribute, CUresult};
 use virtio_spec::window;
 
-use super::{Kind, Range};
+use super::{Kind, Range, reserved};
 use crate::exports::memory::cuMemGetAddressRange_v2;
 use crate::{context, device, session};
 
@@ -71,9 +71,22 @@ fn lookup(address: u64) -> Option<Range> {
     })
 }
 
+/// What is known of an address that is reserved, whether something is mapped there or not.
+fn of_reservation(attribute: CUpointer_attribute, address: u64) -> Option<u64> {
+    match attribute {
+        CUpointer_attribute::RANGE_START_ADDR => reserved::around(address).map(|(start, _)| start),
+        CUpointer_attribute::RANGE_SIZE => reserved::around(address).map(|(_, length)| length),
+        CUpointer_attribute::MAPPED if super::find(address).is_none() => reserved::around(address).map(|_| 0),
+        _ => None,
+    }
+}
+
 /// The attribute of an address, or CUDA's error for one that it does not know.
 pub(crate) fn get(attribute: CUpointer_attribute, address: u64) -> Result<Value, CUresult> {
     let bytes = size(attribute).ok_or(CUresult::ERROR_INVALID_VALUE)?;
+    if let Some(value) = of_reservation(attribute, address) {
+        return Ok(Value { value, bytes });
+    }
     let range = lookup(address).ok_or(CUresult::ERROR_INVALID_VALUE)?;
     Ok(Value { value: of_range(attribute, address, &range)?, bytes })
 }
@@ -82,6 +95,9 @@ pub(crate) fn get(attribute: CUpointer_attribute, address: u64) -> Result<Value,
 /// ordinary memory.
 pub(crate) fn get_or_none(attribute: CUpointer_attribute, address: u64) -> Result<Value, CUresult> {
     let bytes = size(attribute).ok_or(CUresult::ERROR_INVALID_VALUE)?;
+    if let Some(value) = of_reservation(attribute, address) {
+        return Ok(Value { value, bytes });
+    }
     let value = match lookup(address) {
         Some(range) => of_range(attribute, address, &range).unwrap_or(0),
         None if attribute == CUpointer_attribute::DEVICE_ORDINAL => u64::from((-2_i32).cast_unsigned()),
@@ -92,7 +108,7 @@ pub(crate) fn get_or_none(attribute: CUpointer_attribute, address: u64) -> Resul
 
 fn of_range(attribute: CUpointer_attribute, address: u64, range: &Range) -> Result<u64, CUresult> {
     let offset = address - range.start;
-    let is_device = range.kind == Kind::Device;
+    let is_device = range.kind.is_device();
     Ok(match attribute {
         CUpointer_attribute::CONTEXT => range.context,
         CUpointer_attribute::MEMORY_TYPE => {
@@ -109,13 +125,27 @@ fn of_range(attribute: CUpointer_attribute, address: u64, range: &Range) -> Resu
         }
         CUpointer_attribute::BUFFER_ID | CUpointer_attribute::MEMORY_BLOCK_ID => range.id,
         CUpointer_attribute::DEVICE_ORDINAL => {
-            let device = context::find(range.context).map_or(0, |context| device::number(context.device));
+            let device = match range.kind {
+                Kind::Mapped { device, .. } => device,
+                _ => context::find(range.context).map_or(0, |context| device::number(context.device)),
+            };
             u64::from(device.cast_unsigned())
         }
         CUpointer_attribute::RANGE_START_ADDR | CUpointer_attribute::MAPPING_BASE_ADDR => range.start,
         CUpointer_attribute::RANGE_SIZE | CUpointer_attribute::MAPPING_SIZE => range.length,
         CUpointer_attribute::MAPPED => u64::from(range.device_pointer != 0),
-        CUpointer_attribute::ACCESS_FLAGS => READ_WRITE,
+        CUpointer_attribute::ACCESS_FLAGS => match range.kind {
+            Kind::Mapped { access, .. } => u64::from(access),
+            _ => READ_WRITE,
+        },
+        CUpointer_attribute::ALLOWED_HANDLE_TYPES => match range.kind {
+            Kind::Mapped { allocation, .. } => reserved::handle_types(allocation),
+            _ => 0,
+        },
+        CUpointer_attribute::MEMPOOL_HANDLE => match range.kind {
+            Kind::Pooled { pool } => pool,
+            _ => 0,
+        },
         CUpointer_attribute::SYNC_MEMOPS => u64::from(range.synchronous),
         _ => 0,
     })

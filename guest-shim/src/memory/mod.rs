@@ -1,12 +1,13 @@
 //! What an address is: device memory, pinned memory of the process, or anything else.
 //!
 //! Read in this order: this file (the ranges that the shim knows), `pinned` (`cuMemHostAlloc`), `registered`
-//! (`cuMemHostRegister`), `copy`, `attributes` (`cuPointerGetAttribute`).
+//! (`cuMemHostRegister`), `reserved` (virtual memory management), `copy`, `attributes` (`cuPointerGetAttribute`).
 
 pub(crate) mod attributes;
 pub(crate) mod copy;
 pub(crate) mod pinned;
 pub(crate) mod registered;
+pub(crate) mod reserved;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +20,20 @@ use virtio_spec::window;
 pub(crate) enum Kind {
     /// `cuMemAlloc` and its relatives.
     Device,
+    /// Memory of a pool.
+    Pooled {
+        /// The pool's handle.
+        pool: u64,
+    },
+    /// `cuMemMap`.
+    Mapped {
+        /// Handle of the physical memory.
+        allocation: u64,
+        /// Device of the process that has it.
+        device: i32,
+        /// What that device may do with it: `CU_MEM_ACCESS_FLAGS_*`.
+        access: u32,
+    },
     /// `cuMemHostAlloc`, with its flags.
     Pinned {
         /// `CU_MEMHOSTALLOC_*`.
@@ -31,6 +46,13 @@ pub(crate) enum Kind {
         /// The region that the pages became; `None` if they are not shared, and copies go through staging.
         region: Option<u32>,
     },
+}
+
+impl Kind {
+    /// Whether it is memory of a device.
+    pub(crate) const fn is_device(self) -> bool {
+        matches!(self, Self::Device | Self::Pooled { .. } | Self::Mapped { .. })
+    }
 }
 
 /// A range of addresses that a CUDA call has made known.
@@ -131,16 +153,33 @@ pub(crate) fn reach(address: u64, length: u64) -> Reach {
         return if window::is_device(address) { Reach::Device { known: false } } else { Reach::Process };
     };
     // Operations on memory that wants them synchronous are answered like those on memory that the shim does not know.
-    let inside = length <= range.length - (address - range.start)
-        && !(range.synchronous && range.kind == Kind::Device);
+    let inside =
+        length <= range.length - (address - range.start) && !(range.synchronous && range.kind.is_device());
     match range.kind {
-        Kind::Device => Reach::Device { known: inside },
+        Kind::Device | Kind::Pooled { .. } => Reach::Device { known: inside },
+        Kind::Mapped { .. } => Reach::Device { known: is_accessible(address, length) },
         Kind::Pinned { .. } if inside => Reach::Region { writable: true },
         Kind::Registered { region: Some(_), flags } if inside => {
             Reach::Region { writable: flags & registered::READ_ONLY == 0 }
         }
         Kind::Pinned { .. } | Kind::Registered { .. } => Reach::Process,
     }
+}
+
+/// Whether all of a range is mapped, with one mapping after the other, and the device may read and write it.
+fn is_accessible(address: u64, length: u64) -> bool {
+    let ranges = RANGES.read().unwrap_or_else(PoisonError::into_inner);
+    let Some(end) = address.checked_add(length) else { return false };
+    let mut at = address;
+    while at < end {
+        let Some((_, range)) = ranges.range(..=at).next_back() else { return false };
+        let usable = matches!(range.kind, Kind::Mapped { access: 3, .. }) && !range.synchronous;
+        if !usable || at - range.start >= range.length {
+            return false;
+        }
+        at = range.start.saturating_add(range.length);
+    }
+    true
 }
 
 #[cfg(test)]
@@ -171,6 +210,23 @@ mod tests {
         insert(0x2100_0000, 0x1000, kind, 0x2100_0000, 11);
         assert_eq!(reach(0x2100_0000, 16), Reach::Region { writable: false });
         remove(0x2100_0000);
+    }
+
+    #[test]
+    fn mappings_side_by_side_are_one_known_range() {
+        let kind = |access| Kind::Mapped { allocation: 1, device: 0, access };
+        let start = window::RESERVE_START + (1 << 40);
+        for (place, access) in [(start, 3), (start + 0x1000, 3), (start + 0x2000, 1)] {
+            insert(place, 0x1000, kind(access), place, 0);
+        }
+        assert_eq!(reach(start + 16, 0x1ff0), Reach::Device { known: true });
+        assert_eq!(reach(start + 16, 0x1ff1), Reach::Device { known: false }, "not writable");
+        reserved::set_access(start + 0x2000, 0x1000, 0, 3);
+        assert_eq!(reach(start, 0x3000), Reach::Device { known: true });
+        assert_eq!(reach(start, 0x3001), Reach::Device { known: false }, "not mapped");
+        for place in [start, start + 0x1000, start + 0x2000] {
+            remove(place);
+        }
     }
 
     #[test]

@@ -79,6 +79,27 @@ impl<T: Copy> In<T> {
     }
 }
 
+/// Several values that the program points to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct List<T>(*const T);
+
+impl<T> Argument<*const T> for List<T> {
+    unsafe fn receive(value: *const T) -> Self {
+        Self(value)
+    }
+}
+
+impl<T: Copy> List<T> {
+    /// The values; NULL is refused, and so is none.
+    pub(super) fn get(self, count: usize) -> Result<Vec<T>> {
+        if self.0.is_null() || count == 0 {
+            return Err(CUresult::ERROR_INVALID_VALUE);
+        }
+        // SAFETY: not NULL, so `count` values by the contract of `receive`.
+        Ok((0..count).map(|index| unsafe { self.0.add(index).read() }).collect())
+    }
+}
+
 /// A text that the program points to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Text(*const c_char);

@@ -49,6 +49,7 @@ pub(in crate::api) fn entries() -> impl Iterator<Item = &'static Entry> {
         super::pools::ENTRIES,
         super::streams::ENTRIES,
         super::unsupported::ENTRIES,
+        super::virtual_memory::ENTRIES,
     ]
     .into_iter()
     .flatten()

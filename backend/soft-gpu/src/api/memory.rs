@@ -189,6 +189,16 @@ fn value(attribute: Attribute, address: u64, found: &Allocation) -> Result<Value
         Attribute::IS_MANAGED => Value::Word(u32::from(found.kind == Kind::Managed)),
         Attribute::SYNC_MEMOPS => Value::Word(u32::from(found.sync_memops)),
         Attribute::BUFFER_ID => Value::Long(found.id),
+        Attribute::RANGE_START_ADDR if found.kind == Kind::Mapped => {
+            Value::Long(driver().virtual_memory.around(address).map_or(found.start, |(start, _)| start))
+        }
+        Attribute::RANGE_SIZE if found.kind == Kind::Mapped => {
+            Value::Long(driver().virtual_memory.around(address).map_or(found.length, |(_, length)| length))
+        }
+        Attribute::ALLOWED_HANDLE_TYPES if found.kind == Kind::Mapped => {
+            Value::Long(driver().virtual_memory.handle_types(address))
+        }
+        Attribute::ACCESS_FLAGS if found.kind == Kind::Mapped => Value::Word(found.flags),
         Attribute::RANGE_START_ADDR | Attribute::MAPPING_BASE_ADDR => Value::Long(found.start),
         Attribute::RANGE_SIZE | Attribute::MAPPING_SIZE => Value::Long(found.length),
         Attribute::MAPPED => Value::Word(1),
@@ -218,8 +228,10 @@ fn attribute(driver: &Driver, data: *mut c_void, attribute: Attribute, pointer: 
     if data.is_null() {
         return Err(CUresult::ERROR_INVALID_VALUE);
     }
-    let found = driver.memory.find(pointer.0).ok_or(CUresult::ERROR_INVALID_VALUE)?;
-    write(data, value(attribute, pointer.0, &found)?);
+    match driver.memory.find(pointer.0) {
+        Some(found) => write(data, value(attribute, pointer.0, &found)?),
+        None => write(data, reserved(driver, attribute, pointer.0).ok_or(CUresult::ERROR_INVALID_VALUE)?),
+    }
     Ok(())
 }
 
@@ -249,11 +261,22 @@ fn attributes(
         let value = match &found {
             // What this pointer lacks is told as zero, in this form of the call.
             Some(found) => value(attribute, pointer.0, found).unwrap_or(Value::Long(0)),
-            None => unknown(attribute),
+            None => reserved(driver, attribute, pointer.0).unwrap_or_else(|| unknown(attribute)),
         };
         write(place, value);
     }
     Ok(())
+}
+
+/// What is known of an address that is only reserved.
+fn reserved(driver: &Driver, attribute: Attribute, address: u64) -> Option<Value> {
+    let (start, length) = driver.virtual_memory.around(address)?;
+    match attribute {
+        Attribute::RANGE_START_ADDR => Some(Value::Long(start)),
+        Attribute::RANGE_SIZE => Some(Value::Long(length)),
+        Attribute::MAPPED => Some(Value::Word(0)),
+        _ => None,
+    }
 }
 
 /// What an address that the driver does not know is told to be.

@@ -18,6 +18,7 @@ mod modules;
 mod pools;
 mod streams;
 mod unsupported;
+mod virtual_memory;
 
 #[cfg(test)]
 mod tests;

@@ -109,6 +109,7 @@ pub(crate) fn attribute(attribute: Attribute) -> Option<i32> {
         | Attribute::READ_ONLY_HOST_REGISTER_SUPPORTED
         | Attribute::HOST_NATIVE_ATOMIC_SUPPORTED
         | Attribute::MEMORY_POOLS_SUPPORTED
+        | Attribute::VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED
         | Attribute::MANAGED_MEMORY
         | Attribute::UNIFIED_FUNCTION_POINTERS => integrated_is_discrete(attribute),
         _ => texture_limit(attribute),

@@ -85,7 +85,7 @@ fn classify(side: &Side, extent: &Extent3) -> Result<Found> {
     let memory = &driver().memory;
     let span = extent.span(side).ok_or(CUresult::ERROR_INVALID_VALUE)?;
     match memory.find(side.address) {
-        Some(found) if found.rest(side.address) >= span => {
+        Some(found) if memory.contains(side.address, span) => {
             Ok(if found.is_device() { Found::Device } else { Found::Pinned })
         }
         // Registered memory need not be all of what the program copies.

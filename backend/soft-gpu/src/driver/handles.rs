@@ -84,6 +84,7 @@ pub(crate) mod kind {
     pub(crate) const EVENT: u8 = 7;
     pub(crate) const LINK: u8 = 8;
     pub(crate) const POOL: u8 = 9;
+    pub(crate) const ALLOCATION: u8 = 15;
 }
 
 #[cfg(test)]

@@ -34,6 +34,9 @@ const PAGE: u64 = 4096;
 /// `CU_MEMHOSTREGISTER_READ_ONLY`.
 const READ_ONLY: u32 = 8;
 
+/// `CU_MEM_ACCESS_FLAGS_PROT_READWRITE`.
+const READ_WRITE: u32 = 3;
+
 /// What an allocation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -51,6 +54,8 @@ pub(crate) enum Kind {
     Pinned,
     /// `cuMemHostRegister`.
     Registered,
+    /// `cuMemMap`; the flags are what the device may do with it.
+    Mapped,
 }
 
 /// A live range of memory.
@@ -81,12 +86,20 @@ impl Allocation {
 
     /// Whether kernels of a context may use it.
     pub(crate) fn is_for(&self, context: u64) -> bool {
-        self.context == context || !self.is_device() || self.kind == Kind::Managed
+        match self.kind {
+            Kind::Pinned | Kind::Registered | Kind::Managed => true,
+            Kind::Mapped => self.flags != 0,
+            _ => self.context == context,
+        }
     }
 
     /// Whether kernels may write it.
     pub(crate) fn is_writable(&self) -> bool {
-        self.kind != Kind::Registered || self.flags & READ_ONLY == 0
+        match self.kind {
+            Kind::Registered => self.flags & READ_ONLY == 0,
+            Kind::Mapped => self.flags == READ_WRITE,
+            _ => true,
+        }
     }
 
     /// Bytes from `address` to its end.
@@ -234,9 +247,58 @@ impl Memory {
         (allocation.rest(address) > 0).then_some(*allocation)
     }
 
-    /// Whether all of a range lies in one live range.
+    /// Whether all of a range lies in one live range, or in mappings side by side that the device may use.
     pub(crate) fn contains(&self, address: u64, length: u64) -> bool {
-        self.find(address).is_some_and(|allocation| allocation.rest(address) >= length)
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(end) = address.checked_add(length) else { return false };
+        let mut at = address;
+        loop {
+            let Some((_, found)) = table.range(..=at).next_back() else { return false };
+            let rest = found.rest(at);
+            if rest == 0 || found.kind == Kind::Mapped && found.flags == 0 {
+                return false;
+            }
+            at += rest;
+            if at >= end {
+                return true;
+            }
+            if found.kind != Kind::Mapped {
+                return false;
+            }
+        }
+    }
+
+    /// Takes memory of the device without an address.
+    pub(crate) fn take_bytes(&self, length: u64) -> Result<()> {
+        let window = self.window()?;
+        let _one_at_a_time = lock(&window.ranges);
+        if window.used.load(Ordering::Relaxed).checked_add(length).is_none_or(|used| used > TOTAL) {
+            return Err(CUresult::ERROR_OUT_OF_MEMORY);
+        }
+        window.used.fetch_add(length, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Gives memory back that was taken without an address.
+    pub(crate) fn give_bytes(&self, length: u64) {
+        if let Ok(window) = self.window() {
+            window.used.fetch_sub(length, Ordering::Relaxed);
+        }
+    }
+
+    /// Makes a mapping known, which nothing may use yet.
+    pub(crate) fn insert_mapping(&self, start: u64, length: u64) {
+        self.insert(start, length, 0, Kind::Mapped, (0, 0));
+    }
+
+    /// Sets what the device may do with the mappings that begin in a range.
+    pub(crate) fn set_access(&self, start: u64, length: u64, flags: u32) {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        for (_, found) in table.range_mut(start..start.saturating_add(length)) {
+            if found.kind == Kind::Mapped {
+                found.flags = flags;
+            }
+        }
     }
 
     /// Sets `CU_POINTER_ATTRIBUTE_SYNC_MEMOPS`.
@@ -286,7 +348,8 @@ impl Memory {
     /// Gives the memory of a range back that was taken off the table, and that nothing uses any more.
     pub(crate) fn reclaim(&self, allocation: &Allocation) {
         match allocation.kind {
-            Kind::Registered => {}
+            // Their pages are another owner's.
+            Kind::Registered | Kind::Mapped => {}
             Kind::Pinned => {
                 if let Ok(length) = usize::try_from(allocation.reserved) {
                     // SAFETY: mapped by `allocate_pinned` with this length, and in no table any more.

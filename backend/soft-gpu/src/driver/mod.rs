@@ -1,7 +1,7 @@
 //! The driver's state and what happens to it; the C functions in [`crate::api`] are a thin skin over this.
 //!
 //! Read in this order: `handles`, `context` (contexts and their streams), `queue` (how a stream works), `memory`,
-//! `copy`, `image` and `compile` (from bytes to code), `module`, `library`, `launch`, `attributes`.
+//! `virtual_memory`, `copy`, `image` and `compile` (from bytes to code), `module`, `library`, `launch`, `attributes`.
 //!
 //! Locks are taken in this order: a context's order of work, a stream's queue, a table; and none is held while work runs.
 
@@ -21,6 +21,7 @@ pub(crate) mod memory;
 pub(crate) mod module;
 pub(crate) mod queue;
 mod ranges;
+pub(crate) mod virtual_memory;
 mod visible;
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -36,6 +37,7 @@ use link::Linker;
 use memory::{Allocation, Kind, Memory};
 use module::{Function, Module};
 use queue::Stream;
+use virtual_memory::VirtualMemory;
 
 /// What a call ends with.
 pub(crate) type Result<T> = core::result::Result<T, CUresult>;
@@ -48,6 +50,7 @@ pub(crate) struct Driver {
     visible: OnceLock<bool>,
     pub(crate) primary: Mutex<Primary>,
     pub(crate) memory: Memory,
+    pub(crate) virtual_memory: VirtualMemory,
     pub(crate) contexts: Table<Context>,
     pub(crate) streams: Table<Stream>,
     pub(crate) events: Table<Event>,
@@ -92,7 +95,7 @@ impl Driver {
     }
 
     /// Waits for all work that any context was given so far.
-    fn idle(&self) {
+    pub(crate) fn idle(&self) {
         for context in self.contexts.all() {
             context.drain();
         }

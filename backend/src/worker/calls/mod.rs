@@ -1,7 +1,7 @@
 //! The calls of a session: decoding, checking, calling the host's driver, encoding.
 //!
 //! Read [`Invocation`] first: one request on its way through. Generated calls are in [`generated`]; hand-written ones
-//! in `copy`, `image`, `function`, `launch`, `context`, `host_memory`, `link`, `names` and `printed`, each named after its request in
+//! in `copy`, `image`, `function`, `launch`, `context`, `host_memory`, `link`, `names`, `printed` and `virtual_memory`, each named after its request in
 //! [`virtio_spec::requests`].
 //!
 //! A guest can be wrong or hostile: what it sent was copied once before it comes here, and every number, length and
@@ -26,6 +26,7 @@ mod launch;
 mod link;
 mod names;
 mod printed;
+mod virtual_memory;
 
 use std::{
     collections::HashMap,
@@ -217,6 +218,9 @@ impl<'a> Invocation<'a> {
             opcode::LINK_COMPLETE => link::complete(self),
             opcode::LINK_READ => link::read(self),
             opcode::OUTPUT_READ => printed::read(self),
+            opcode::ADDRESS_RESERVE => virtual_memory::reserve(self),
+            opcode::MEMORY_CREATE => virtual_memory::create(self),
+            opcode::MEMORY_GRANULARITY => virtual_memory::granularity(self),
             other => generated::dispatch(other, self).unwrap_or(Err(CUresult::ERROR_NOT_SUPPORTED)),
         }
     }

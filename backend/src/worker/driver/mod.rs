@@ -68,7 +68,20 @@ macro_rules! driver {
         }
     };
 }
-driver!(devices, contexts, memory, copies, memsets, modules, functions, launches, streams, events);
+driver!(
+    devices,
+    contexts,
+    memory,
+    copies,
+    memsets,
+    modules,
+    functions,
+    launches,
+    streams,
+    events,
+    pools,
+    virtual_memory,
+);
 
 impl Driver {
     /// Loads a driver.

@@ -30,6 +30,7 @@ mod pointers;
 mod processes;
 mod streams;
 mod threads;
+mod virtual_memory;
 mod visible;
 mod warps;
 
@@ -45,6 +46,7 @@ pub(crate) const AREAS: &[&[Case]] = &[
     contexts::CASES,
     memory::CASES,
     pinned::CASES,
+    virtual_memory::CASES,
     pointers::CASES,
     copies::CASES,
     fills::CASES,

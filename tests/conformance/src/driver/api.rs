@@ -9,6 +9,7 @@ use cudarc::driver::sys;
 use libloading::Library;
 
 use super::code::{Code, SYMBOL_MISSING};
+use super::structures::{MemoryAccess, MemoryLocation, MemoryProperties};
 
 /// Any of CUDA's opaque handles.
 pub(crate) type Handle = usize;
@@ -155,6 +156,18 @@ api! {
     cuPointerGetAttribute(data: *mut c_void, attribute: i32, pointer: Ptr);
     cuPointerGetAttributes(count: u32, attributes: *mut i32, data: *mut *mut c_void, pointer: Ptr);
     cuPointerSetAttribute(data: *const c_void, attribute: i32, pointer: Ptr);
+    // Virtual memory management
+    cuMemAddressReserve(pointer: *mut Ptr, bytes: usize, alignment: usize, hint: Ptr, flags: u64);
+    cuMemAddressFree(pointer: Ptr, bytes: usize);
+    cuMemCreate(handle: *mut u64, bytes: usize, properties: *const MemoryProperties, flags: u64);
+    cuMemRelease(handle: u64);
+    cuMemMap(pointer: Ptr, bytes: usize, offset: usize, handle: u64, flags: u64);
+    cuMemUnmap(pointer: Ptr, bytes: usize);
+    cuMemSetAccess(pointer: Ptr, bytes: usize, access: *const MemoryAccess, count: usize);
+    cuMemGetAccess(flags: *mut u64, location: *const MemoryLocation, pointer: Ptr);
+    cuMemGetAllocationGranularity(bytes: *mut usize, properties: *const MemoryProperties, option: u32);
+    cuMemGetAllocationPropertiesFromHandle(properties: *mut MemoryProperties, handle: u64);
+    cuMemRetainAllocationHandle(handle: *mut u64, address: *mut c_void);
     // Copies
     cuMemcpy(target: Ptr, source: Ptr, bytes: usize);
     cuMemcpyAsync(target: Ptr, source: Ptr, bytes: usize, stream: Handle);

@@ -6,6 +6,7 @@
 
 mod api;
 mod code;
+mod structures;
 
 use std::ffi::{CStr, CString, c_void};
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, bail};
 
 pub(crate) use api::{CtxCreateParams, Device, Driver, Handle};
+pub(crate) use structures::{MemoryAccess, MemoryLocation, MemoryProperties};
 pub(crate) use code::{Code, NAMES};
 
 /// The library under test, opened at first use.

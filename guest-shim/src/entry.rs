@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use virtio_spec::calls::Call;
+use virtio_spec::calls::{Blocks, Call};
 use virtio_spec::cuda::CUresult;
 
 use crate::{output, process, trace};
@@ -24,6 +24,31 @@ impl Flavour {
     }
 }
 
+/// What a call's way through the shim depends on, of its row in the table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row {
+    /// Number on the wire.
+    pub(crate) opcode: u32,
+    /// May be called before `cuInit`.
+    pub(crate) before_init: bool,
+    /// Fails when the thread has no current context.
+    pub(crate) needs_context: bool,
+    /// Waits for work on the GPU.
+    pub(crate) synchronises: bool,
+}
+
+impl Row {
+    /// Of a row.
+    pub(crate) const fn of(call: &Call) -> Self {
+        Self {
+            opcode: call.opcode,
+            before_init: call.before_init,
+            needs_context: call.needs_context,
+            synchronises: matches!(call.blocks, Blocks::Gpu),
+        }
+    }
+}
+
 /// Calls to functions that are not supported, for the log.
 static UNSUPPORTED: AtomicU64 = AtomicU64::new(0);
 
@@ -38,7 +63,7 @@ pub(crate) fn status(outcome: Result<(), CUresult>) -> CUresult {
 }
 
 /// Runs a call's body behind the checks that all calls share.
-pub(crate) fn call(row: &'static Call, body: impl FnOnce() -> CUresult) -> CUresult {
+pub(crate) fn call(row: Row, name: &'static str, body: impl FnOnce() -> CUresult) -> CUresult {
     if !row.before_init
         && let Err(error) = process::check_initialised()
     {
@@ -50,12 +75,12 @@ pub(crate) fn call(row: &'static Call, body: impl FnOnce() -> CUresult) -> CUres
         output::deliver();
         result
     };
-    trace::call(row.name, || catch_unwind(AssertUnwindSafe(guarded)).unwrap_or(CUresult::ERROR_UNKNOWN))
+    trace::call(name, || catch_unwind(AssertUnwindSafe(guarded)).unwrap_or(CUresult::ERROR_UNKNOWN))
 }
 
 /// Answers a call that is exported but not supported.
-pub(crate) fn unsupported(row: &'static Call) -> CUresult {
-    call(row, || {
+pub(crate) fn unsupported(row: Row, name: &'static str) -> CUresult {
+    call(row, name, || {
         UNSUPPORTED.fetch_add(1, Ordering::Relaxed);
         CUresult::ERROR_NOT_SUPPORTED
     })

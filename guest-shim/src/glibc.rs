@@ -10,12 +10,24 @@ use std::ffi::{c_char, c_int, c_long, c_void};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+// What the compiler's own start files would bring, of which this is all that is needed: the library's name for itself
+// where exit handlers are registered. Without those files nothing of the library runs when it is loaded but its
+// constructor, nor when a program ends but its destructor.
+std::arch::global_asm!(
+    ".pushsection .rodata.glibc.__dso_handle,\"a\",@progbits",
+    ".weak __dso_handle",
+    ".hidden __dso_handle",
+    ".balign 8",
+    "__dso_handle: .quad 0",
+    ".popsection",
+);
+
 /// Defines a symbol of the C library for this library alone.
 macro_rules! define {
     ($($name:literal = $function:path),* $(,)?) => {$(
         std::arch::global_asm!(
             concat!(".pushsection .text.glibc.", $name, ",\"ax\",@progbits"),
-            concat!(".globl ", $name),
+            concat!(".weak ", $name),
             concat!(".hidden ", $name),
             concat!(".type ", $name, ", @function"),
             concat!($name, ":"),

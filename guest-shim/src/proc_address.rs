@@ -1,29 +1,74 @@
 //! `cuGetProcAddress`: which entry point a name means for a CUDA version.
 //!
-//! Unsafe code: the table names the C exports as plain functions.
+//! The table has no pointers, which the loader would have to write into every process that loads the library, whether it
+//! uses CUDA or not.
+//!
+//! Unsafe code: the C exports as plain functions, at the distances that the linker has written.
 
 include!(concat!(env!("OUT_DIR"), "/entries.rs"));
 
+/// One row of the call table, without pointers.
+struct Row {
+    /// Where in [`NAMES`] its name without the version begins.
+    name: u16,
+    /// Bytes of the name.
+    length: u8,
+    /// CUDA version from which the name means this symbol; 0 = never.
+    since: u16,
+}
+
 /// One row of the call table and its entry points.
-pub(crate) struct Entry {
+#[derive(Clone, Copy)]
+struct Entry {
     /// The exported symbol.
     #[cfg(test)]
-    pub(crate) symbol: &'static str,
-    /// The name without its version.
-    pub(crate) name: &'static str,
-    /// CUDA version from which the name means this symbol; 0 = never.
-    pub(crate) since: u32,
+    symbol: &'static str,
+    /// CUDA version from which the name means this symbol.
+    since: u32,
     /// The plain entry.
-    pub(crate) legacy: unsafe extern "C" fn(),
+    legacy: Function,
     /// The entry whose null stream is the thread's own.
-    pub(crate) per_thread: Option<unsafe extern "C" fn()>,
+    per_thread: Option<Function>,
+}
+
+type Function = unsafe extern "C" fn();
+
+/// The function at a distance from the table of places; none at 0.
+fn function(distance: i32) -> Option<Function> {
+    if distance == 0 {
+        return None;
+    }
+    let place = (&raw const PLACES).cast::<()>().wrapping_byte_offset(isize::try_from(distance).ok()?);
+    // SAFETY: the linker has written the distance of one of the library's exports.
+    Some(unsafe { std::mem::transmute::<*const (), Function>(place) })
+}
+
+/// The rows of a name, or of all names.
+fn rows(name: Option<&str>) -> impl Iterator<Item = Entry> {
+    let number = 0..;
+    number.zip(&ROWS).zip(&PLACES).filter_map(
+        move |((_number, row), [legacy, per_thread]): ((usize, _), _)| {
+            let start = usize::from(row.name);
+            let own = NAMES.get(start..start + usize::from(row.length))?;
+            if name.is_some_and(|name| name != own || row.since == 0) {
+                return None;
+            }
+            Some(Entry {
+                #[cfg(test)]
+                symbol: SYMBOLS[_number],
+                since: u32::from(row.since),
+                legacy: function(*legacy)?,
+                per_thread: function(*per_thread),
+            })
+        },
+    )
 }
 
 /// What was found for a name.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Found {
     /// The entry point.
-    Function(unsafe extern "C" fn()),
+    Function(Function),
     /// No such name.
     Nothing,
     /// The name is of a later version.
@@ -40,7 +85,7 @@ pub(crate) const FLAGS: u64 = 1 | PER_THREAD;
 /// Finds what `name` means for `version`: the newest symbol of the name that is not newer. A symbol's own version or suffix
 /// is no part of a name, as the real driver has it.
 pub(crate) fn find(name: &str, version: u32, flags: u64) -> Found {
-    let named = || ENTRIES.iter().filter(|entry| entry.since > 0 && entry.name == name);
+    let named = || rows(Some(name));
     if named().next().is_none() {
         return Found::Nothing;
     }
@@ -63,8 +108,8 @@ mod tests {
 
     fn symbol(name: &str, version: u32, flags: u64) -> Option<String> {
         let Found::Function(function) = find(name, version, flags) else { return None };
-        let same = |other: unsafe extern "C" fn()| std::ptr::fn_addr_eq(other, function);
-        ENTRIES.iter().find_map(|entry| {
+        let same = |other: Function| std::ptr::fn_addr_eq(other, function);
+        rows(None).find_map(|entry| {
             if entry.per_thread.is_some_and(same) {
                 Some(format!("{} (thread)", entry.symbol))
             } else {

@@ -117,6 +117,9 @@ extern "C" fn in_child() {
 /// Runs after the application's own exit handlers. Nothing is given back: the process's end does that, and other
 /// libraries may still call.
 extern "C" fn at_exit() {
+    if !was_initialised() {
+        return;
+    }
     ENDING.store(true, Ordering::Relaxed);
     crate::trace::finish();
 }

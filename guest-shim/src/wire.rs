@@ -5,7 +5,6 @@
 use std::ffi::c_char;
 use std::sync::MutexGuard;
 
-use virtio_spec::calls::{Blocks, Call};
 use virtio_spec::codec::padded;
 use virtio_spec::cuda::CUresult;
 use virtio_spec::limits::MAX_NAME_BYTES;
@@ -13,6 +12,7 @@ use virtio_spec::session::request_flags;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::context;
+use crate::entry::Row;
 use crate::session::lane::{Head, Lane, Pending, Traffic};
 use crate::session::{self, Session};
 
@@ -40,14 +40,14 @@ pub(crate) struct Response {
 
 impl Request {
     /// Starts a request for a generated call.
-    pub(crate) fn new(row: &'static Call, per_thread: bool) -> Result<Self, CUresult> {
+    pub(crate) fn new(row: Row, per_thread: bool) -> Result<Self, CUresult> {
         let needs = if row.needs_context { Some(context::required()?) } else { None };
         let context = needs.or_else(context::current).unwrap_or(0);
         let mut request = Self::start(row.opcode, context)?;
         if per_thread {
             request.head.flags |= request_flags::PER_THREAD_STREAM;
         }
-        request.synchronises = row.blocks == Blocks::Gpu;
+        request.synchronises = row.synchronises;
         request.works = !request.synchronises;
         Ok(request)
     }

@@ -2,16 +2,16 @@
 //!
 //! Unsafe code: the application's pointers, as CUDA's contracts describe them.
 
-use virtio_spec::calls::{Call, memsets::rows};
+use virtio_spec::calls::memsets::rows;
 use virtio_spec::cuda::{CUdeviceptr, CUresult, CUstream};
 
-use crate::entry::{Flavour, status};
+use crate::entry::{Flavour, Row, status};
 use crate::memory::{Reach, copy::is_stream, reach};
 use crate::wire::Request;
 
 /// Sends a row's numbers; `extent` is the bytes from the first to the last that are set, if they are aligned.
 fn memset(
-    row: &'static Call,
+    row: Row,
     target: CUdeviceptr,
     extent: Option<u64>,
     numbers: &[u64],
@@ -55,7 +55,7 @@ macro_rules! linear {
     ($($name:ident, $async_name:ident, $value:ty;)*) => {$(
         pub(crate) unsafe fn $name(target: CUdeviceptr, value: $value, n: usize, flavour: Flavour) -> CUresult {
             let extent = linear_extent(target, n, size_of::<$value>() as u64);
-            memset(&rows::$name, target, extent, &[u64::from(value), n as u64], None, flavour)
+            memset(const { Row::of(&rows::$name) }, target, extent, &[u64::from(value), n as u64], None, flavour)
         }
 
         pub(crate) unsafe fn $async_name(
@@ -66,7 +66,7 @@ macro_rules! linear {
             flavour: Flavour,
         ) -> CUresult {
             let extent = linear_extent(target, n, size_of::<$value>() as u64);
-            memset(&rows::$async_name, target, extent, &[u64::from(value), n as u64], Some(stream), flavour)
+            memset(const { Row::of(&rows::$async_name) }, target, extent, &[u64::from(value), n as u64], Some(stream), flavour)
         }
     )*};
 }
@@ -83,7 +83,7 @@ macro_rules! rectangles {
         ) -> CUresult {
             let extent = rows_extent(target, pitch, width, height, size_of::<$value>() as u64);
             let numbers = [pitch as u64, u64::from(value), width as u64, height as u64];
-            memset(&rows::$name, target, extent, &numbers, None, flavour)
+            memset(const { Row::of(&rows::$name) }, target, extent, &numbers, None, flavour)
         }
 
         pub(crate) unsafe fn $async_name(
@@ -97,7 +97,7 @@ macro_rules! rectangles {
         ) -> CUresult {
             let extent = rows_extent(target, pitch, width, height, size_of::<$value>() as u64);
             let numbers = [pitch as u64, u64::from(value), width as u64, height as u64];
-            memset(&rows::$async_name, target, extent, &numbers, Some(stream), flavour)
+            memset(const { Row::of(&rows::$async_name) }, target, extent, &numbers, Some(stream), flavour)
         }
     )*};
 }

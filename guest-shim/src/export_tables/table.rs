@@ -4,7 +4,7 @@ use std::ffi::c_void;
 
 use virtio_spec::cuda::CUresult;
 
-use super::unknown;
+use super::{NAMES, unknown};
 
 /// Address of a slot's function, or the table's size in bytes in its first slot.
 pub(super) type Slot = *const c_void;
@@ -22,7 +22,7 @@ impl Table {
     /// Table number `TABLE`, with as many slots as driver 580's, the first of which is its size. The slots that are not
     /// given answer that they are not supported.
     pub(super) fn sized<const TABLE: usize>(slots: usize, functions: &[(usize, Slot)]) -> Self {
-        let mut table: Box<[Slot]> = absent_slots::<TABLE>().into_iter().take(slots).collect();
+        let mut table: Box<[Slot]> = absent_slots::<TABLE>().take(slots).collect();
         if let Some(size) = table.first_mut() {
             *size = std::ptr::without_provenance(slots * size_of::<Slot>());
         }
@@ -55,19 +55,48 @@ impl Table {
     }
 }
 
-/// Stands in slot `SLOT` of table `TABLE`, whose purpose is not known. A caller with arguments may call it too: the C
-/// convention leaves them to the caller.
-extern "C" fn absent<const TABLE: usize, const SLOT: usize>() -> CUresult {
-    unknown::slot_called(TABLE, SLOT);
+/// Stands in a slot whose purpose is not known; `number` says which of [`SLOTS`] in which table. A caller with arguments
+/// may call it too: the C convention leaves them to the caller.
+extern "C" fn absent(number: u32) -> CUresult {
+    let number = usize::try_from(number).unwrap_or(usize::MAX);
+    unknown::slot_called(number / SLOTS, number % SLOTS);
     CUresult::ERROR_NOT_SUPPORTED
 }
 
-/// A function for each slot of a table, so that a call says which one it was.
-macro_rules! absent_slots {
-    ($($tens:literal)*) => { [$(absent_slots!(@ $tens 0 1 2 3 4 5 6 7 8 9)),*].concat() };
-    (@ $tens:literal $($unit:literal)*) => { [$(absent::<TABLE, { $tens * 10 + $unit }> as *const () as Slot),*] };
+/// Slots for which there is a function of their own, in each table.
+const SLOTS: usize = 100;
+/// Bytes from one such function to the next.
+const STRIDE: usize = 16;
+
+// A function for each slot of each table, so that a call says which one it was. Their addresses follow from the first:
+// an array of them would be written by the loader into every process.
+std::arch::global_asm!(
+    ".pushsection .text.absent_slots,\"ax\",@progbits",
+    ".balign {stride}",
+    ".hidden absent_slots",
+    ".globl absent_slots",
+    "absent_slots:",
+    ".set absent_slot, 0",
+    ".rept {count}",
+    ".balign {stride}",
+    "mov edi, offset absent_slot",
+    "jmp {absent}",
+    ".set absent_slot, absent_slot + 1",
+    ".endr",
+    ".popsection",
+    stride = const STRIDE,
+    count = const SLOTS * NAMES.len(),
+    absent = sym absent,
+);
+
+unsafe extern "C" {
+    /// The first of the functions; never called by this name.
+    #[link_name = "absent_slots"]
+    safe static FIRST_ABSENT: u8;
 }
 
-fn absent_slots<const TABLE: usize>() -> Vec<Slot> {
-    absent_slots!(0 1 2 3 4 5 6 7 8 9)
+/// The functions of a table's slots that are not known.
+fn absent_slots<const TABLE: usize>() -> impl Iterator<Item = Slot> {
+    let first = (&raw const FIRST_ABSENT).wrapping_add(TABLE * SLOTS * STRIDE);
+    (0..SLOTS).map(move |slot| first.wrapping_add(slot * STRIDE).cast())
 }

@@ -1,6 +1,6 @@
 //! The guest's C exports.
 //!
-//! What the generated code calls in the crate where it is expanded: `crate::entry::{call, unsupported}`,
+//! What the generated code calls in the crate where it is expanded: `crate::entry::{call, unsupported, Row}`,
 //! `crate::wire::{Request, Response}`, `crate::handles::{mint, release}`, `crate::calls::<group>::<function>` and
 //! `crate::entry::Flavour`.
 
@@ -23,12 +23,18 @@ pub(crate) fn expand(group: &Group) -> TokenStream {
     }
 }
 
+/// What the library keeps of a row: a number, because each pointer in its data would cost every process that loads it.
+fn row_of(name: &Ident) -> TokenStream {
+    quote!(const { crate::entry::Row::of(&rows::#name) })
+}
+
 fn export(module: &Ident, row: &Row) -> TokenStream {
     let name = &row.name;
     if row.disposition == Disposition::Unsupported {
+        let (row_of, text) = (row_of(name), name.to_string());
         let names = std::iter::once(name.clone()).chain(row.per_thread_name());
         return quote! {
-            #(#[unsafe(no_mangle)] pub extern "C" fn #names() -> CUresult { crate::entry::unsupported(&rows::#name) })*
+            #(#[unsafe(no_mangle)] pub extern "C" fn #names() -> CUresult { crate::entry::unsupported(#row_of, #text) })*
         };
     }
     let parameters: Vec<_> = row
@@ -70,10 +76,11 @@ fn one_export(
             unsafe { crate::calls::#module::#name(#(#arguments,)* #flavour) }
         }
     };
+    let (row_of, text) = (row_of(name), name.to_string());
     quote! {
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn #symbol(#(#parameters),*) -> CUresult {
-            crate::entry::call(&rows::#name, || { #body })
+            crate::entry::call(#row_of, #text, || { #body })
         }
     }
 }
@@ -138,6 +145,7 @@ fn wire_body(row: &Row, per_thread: &TokenStream) -> TokenStream {
     let numbers = row.parameters.iter().filter_map(encode_number);
     let bytes = row.parameters.iter().filter_map(encode_bytes);
     let results = row.parameters.iter().filter_map(decode_result);
+    let row_of = row_of(name);
     let send = if row.posted {
         quote!(wire_request.post()?;)
     } else {
@@ -152,7 +160,7 @@ fn wire_body(row: &Row, per_thread: &TokenStream) -> TokenStream {
             #(#mint)*
             let wire_exchange = || -> Result<(), CUresult> {
                 #[allow(unused_mut, reason = "a call may have no parameters")]
-                let mut wire_request = crate::wire::Request::new(&rows::#name, #per_thread)?;
+                let mut wire_request = crate::wire::Request::new(#row_of, #per_thread)?;
                 #(#numbers)*
                 #(#bytes)*
                 #[allow(unused_mut, unused_variables, reason = "a call may have no results")]

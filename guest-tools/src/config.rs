@@ -1,7 +1,8 @@
 //! The preloaded library's policy: `shim.toml` for people, compiled to the text of a link for processes.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde::Deserialize;
+use shim_policy::{Level, MAX_BYTES, MAX_DEADLINE_MS, Mode, NAME_BYTES, Names, Policy, Target};
 
 use crate::layout;
 use crate::system::System;
@@ -27,16 +28,11 @@ pub(crate) const DEFAULT: &str = r#"# What the preloaded CUDA library does in a 
 #target = "stderr"
 "#;
 
-/// Bytes of a name as the kernel keeps it.
-const NAME_BYTES: usize = 15;
-/// Bytes of the whole policy.
-const POLICY_BYTES: usize = 1023;
-
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
-    mode: Option<Mode>,
-    deadline_ms: Option<u32>,
+    mode: Option<String>,
+    deadline_ms: Option<u16>,
     #[serde(default)]
     never: Vec<String>,
     #[serde(default)]
@@ -45,98 +41,68 @@ struct Config {
     log: Log,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Mode {
-    All,
-    Listed,
-    Off,
-}
-
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Log {
-    level: Option<Level>,
+    level: Option<String>,
     target: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Level {
-    Off,
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
 }
 
 /// The policy that a `shim.toml` means.
 pub(crate) fn compile(text: &str) -> Result<String> {
     let config: Config = toml::from_str(text)?;
-    let mut words = vec!["vcompute-shim-1".to_owned()];
-    if let Some(mode) = config.mode {
-        let mode = match mode {
-            Mode::All => "all",
-            Mode::Listed => "listed",
-            Mode::Off => "off",
-        };
-        words.push(format!("mode={mode}"));
+    let (never, always) = (list("never", &config.never)?, list("always", &config.always)?);
+    let mut policy = Policy { never: names(&never)?, always: names(&always)?, ..Policy::default() };
+    if let Some(mode) = &config.mode {
+        let all: Vec<_> = Mode::ALL.iter().map(|mode| mode.name()).collect();
+        policy.mode = Mode::parse(mode.as_bytes())
+            .map_err(|_| anyhow!("mode is {mode:?}; it can be one of: {}", all.join(", ")))?;
     }
     if let Some(deadline) = config.deadline_ms {
-        ensure!((1..=1000).contains(&deadline), "deadline_ms is {deadline}; it can be 1 to 1000");
-        words.push(format!("deadline={deadline}"));
-    }
-    if let Some(level) = config.log.level {
-        let level = match level {
-            Level::Off => "off",
-            Level::Error => "error",
-            Level::Warn => "warn",
-            Level::Info => "info",
-            Level::Debug => "debug",
-            Level::Trace => "trace",
-        };
-        words.push(format!("level={level}"));
-    }
-    if let Some(target) = config.log.target {
-        let is_path = target
-            .strip_prefix("file:")
-            .is_some_and(|path| path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic()));
         ensure!(
-            is_path || target == "stderr" || target == "syslog",
-            "target is {target:?}; it can be \"stderr\", \"syslog\" or \"file:/absolute/path\" without white space"
+            (1..=MAX_DEADLINE_MS).contains(&deadline),
+            "deadline_ms is {deadline}; it can be 1 to {MAX_DEADLINE_MS}"
         );
-        words.push(format!("target={target}"));
+        policy.deadline_ms = deadline;
     }
-    for (key, names) in [("never", &config.never), ("always", &config.always)] {
-        for name in names {
-            check_name(name).with_context(|| format!("{name:?} in `{key}`"))?;
-        }
-        if !names.is_empty() {
-            words.push(format!("{key}={}", names.join(",")));
-        }
+    if let Some(level) = &config.log.level {
+        let all: Vec<_> = Level::ALL.iter().map(|level| level.name()).collect();
+        policy.level = Level::parse(level.as_bytes())
+            .map_err(|_| anyhow!("level is {level:?}; it can be one of: {}", all.join(", ")))?;
     }
-    let policy = words.join(" ");
+    if let Some(target) = &config.log.target {
+        policy.target = Target::parse(target.as_bytes()).map_err(|_| {
+            anyhow!(
+                "target is {target:?}; it can be \"stderr\", \"syslog\" or \"file:/absolute/path\" without white space"
+            )
+        })?;
+    }
+    let text = policy.to_string();
     ensure!(
-        policy.len() <= POLICY_BYTES,
-        "the policy takes {} bytes of {POLICY_BYTES}; shorten the lists, `*` helps",
-        policy.len()
+        text.len() <= MAX_BYTES,
+        "the policy takes {} bytes of {MAX_BYTES}; shorten the lists, `*` helps",
+        text.len()
     );
-    Ok(policy)
+    Ok(text)
 }
 
-fn check_name(name: &str) -> Result<()> {
-    let stem = name.strip_suffix('*').unwrap_or(name);
-    ensure!(
-        !name.is_empty() && stem.len() <= NAME_BYTES,
-        "a name has 1 to {NAME_BYTES} bytes; the kernel keeps no more"
-    );
-    ensure!(!stem.contains('*'), "`*` can only be at the end");
-    ensure!(
-        stem.bytes().all(|byte| byte.is_ascii_graphic() && byte != b','),
-        "a name has no white space and no comma"
-    );
-    Ok(())
+fn list(key: &str, all: &[String]) -> Result<String> {
+    for name in all {
+        let one = !name.contains(',') && Names::parse(name.as_bytes()).is_ok();
+        ensure!(
+            one,
+            "{name:?} in `{key}` is no name: 1 to {NAME_BYTES} bytes, which is what the kernel keeps of it, without white \
+             space and commas; `*` can only be at the end"
+        );
+    }
+    Ok(all.join(","))
+}
+
+fn names(list: &str) -> Result<Names<'_>> {
+    if list.is_empty() {
+        return Ok(Names::default());
+    }
+    Names::parse(list.as_bytes()).context("the list of names is none")
 }
 
 /// The policy that the system's file means; without a file, the default.
@@ -167,7 +133,7 @@ mod tests {
 
         assert_eq!(
             compile(&all).expect("it is right"),
-            "vcompute-shim-1 mode=all deadline=1000 level=off target=stderr never=mydaemon,backup-* always=ollama"
+            "vcompute-shim-1 never=mydaemon,backup-* always=ollama"
         );
     }
 
@@ -176,9 +142,9 @@ mod tests {
         for (text, part) in [
             ("mode = \"some\"", "some"),
             ("deadline_ms = 0", "1 to 1000"),
-            ("never = [\"a-name-of-sixteen\"]", "15 bytes"),
+            ("never = [\"a-name-of-sixteen\"]", "1 to 15 bytes"),
             ("never = [\"a*b\"]", "at the end"),
-            ("never = [\"a b\"]", "white space"),
+            ("never = [\"a b\"]", "white "),
             ("never = [\"a,b\"]", "comma"),
             ("color = 1", "color"),
             ("[log]\ntarget = \"file:relative\"", "absolute"),

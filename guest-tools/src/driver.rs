@@ -129,29 +129,31 @@ fn release_of(module: &[u8]) -> Option<String> {
     String::from_utf8(magic).ok().filter(|release| !release.is_empty() && !release.contains('/'))
 }
 
-/// Installs it, for the next start of the system too.
-pub(crate) fn install(changes: &mut Changes<'_>, plan: &Plan) -> Result<()> {
+/// Installs it, for the next start of the system too. Says whether anything had to be done.
+pub(crate) fn install(changes: &mut Changes<'_>, plan: &Plan) -> Result<bool> {
+    let mut new = false;
     match plan {
-        Plan::Dkms { source, kernels } => dkms_install(changes, source, kernels)?,
+        Plan::Dkms { source, kernels } => new = dkms_install(changes, source, kernels)?,
         Plan::Module { file, release } => {
             let contents = fs::read(file)?;
             changes.record.kernels.insert(release.clone());
             let inside = format!("lib/modules/{release}/updates/{}.ko", layout::MODULE);
             if changes.write(&inside, &contents, 0o644)? {
                 depmod(changes.system, release)?;
+                new = true;
             }
         }
-        Plan::None => return Ok(()),
+        Plan::None => return Ok(false),
     }
-    changes.write(layout::UDEV_RULE, UDEV_RULE.as_bytes(), 0o644)?;
-    changes.write(layout::MODULES_LOAD, format!("{}\n", layout::MODULE).as_bytes(), 0o644)?;
-    Ok(())
+    new |= changes.write(layout::UDEV_RULE, UDEV_RULE.as_bytes(), 0o644)?;
+    new |= changes.write(layout::MODULES_LOAD, format!("{}\n", layout::MODULE).as_bytes(), 0o644)?;
+    Ok(new)
 }
 
 /// The rule of the driver's own directory.
 const UDEV_RULE: &str = include_str!("../../guest-driver/udev/70-virtio-compute.rules");
 
-fn dkms_install(changes: &mut Changes<'_>, source: &Path, kernels: &[String]) -> Result<()> {
+fn dkms_install(changes: &mut Changes<'_>, source: &Path, kernels: &[String]) -> Result<bool> {
     let package = format!("virtio-compute/{}", layout::VERSION);
     let directory = format!("{}-{}", layout::DRIVER_SOURCE, layout::VERSION);
     for old in changes.record.dkms.clone() {
@@ -162,6 +164,7 @@ fn dkms_install(changes: &mut Changes<'_>, source: &Path, kernels: &[String]) ->
     }
     changes.record.dkms = [layout::VERSION.to_owned()].into();
     let changed = copy_sources(changes, source, &directory)?;
+    let mut new = changed;
     if changed && changes.system.has(&format!("var/lib/dkms/{package}")) {
         dkms(changes.system, &["remove", &package, "--all"])?;
     }
@@ -170,9 +173,10 @@ fn dkms_install(changes: &mut Changes<'_>, source: &Path, kernels: &[String]) ->
         if changed || !status.contains("installed") {
             say(format_args!("  DKMS builds the driver for {release} …"));
             dkms(changes.system, &["install", &package, "-k", release])?;
+            new = true;
         }
     }
-    Ok(())
+    Ok(new)
 }
 
 /// What DKMS needs to build the module. Says whether anything was new.

@@ -95,12 +95,12 @@ pub(crate) fn run(system: &System, arguments: &Arguments) -> Result<()> {
         still_starts(&mut changes)?;
     }
     configure(&mut changes)?;
-    driver::install(&mut changes, &sources.driver).context(
+    let new = driver::install(&mut changes, &sources.driver).context(
         "the library is in place, but the driver is not; programs find no GPU. Run `install` again when this is mended",
     )?;
     drop_outdated(&mut changes)?;
     if !matches!(sources.driver, Plan::None) {
-        told("the driver", true);
+        told("the driver", new);
         driver::start(system);
     }
 

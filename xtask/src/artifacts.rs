@@ -13,7 +13,10 @@ use qemu::Places;
 use crate::process;
 
 /// Packages whose programs and libraries are staged.
-const PACKAGES: &[&str] = &["vhost-user-compute", "soft-gpu", "guest-shim", "conformance", "faulty-device"];
+const PACKAGES: &[&str] = &["vhost-user-compute", "soft-gpu", "conformance", "faulty-device"];
+
+/// The profile of the guest's library, and the name of its directory.
+const LIBRARY: &str = "library";
 
 /// CUDA programs in C that guests run: the demonstration, a test of processes that share a GPU, and one that holds a
 /// kernel on the GPU while the machine is paused or reset.
@@ -64,14 +67,17 @@ impl Artifacts {
 
     /// Builds everything (release) and stages it.
     pub(crate) fn build(places: &Places) -> Result<Self> {
-        let mut command = cargo(places);
-        command.args(["build", "--release", "--locked"]);
-        for package in PACKAGES {
-            command.args(["--package", package]);
-        }
-        let log = places.guest().join("logs/build.log");
         let shown = |line: &str| line.contains("Finished") || line.starts_with("error");
-        process::run(&mut command, &log, Duration::from_secs(1800), shown)?.expect_success("cargo build")?;
+        for (profile, packages) in [("release", PACKAGES), (LIBRARY, &["guest-shim"])] {
+            let mut command = cargo(places);
+            command.args(["build", "--locked", "--profile", profile]);
+            for package in packages {
+                command.args(["--package", package]);
+            }
+            let log = places.guest().join(format!("logs/build-{profile}.log"));
+            process::run(&mut command, &log, Duration::from_secs(1800), shown)?
+                .expect_success("cargo build")?;
+        }
 
         let staged = Self::at(places.workspace().join("target/stage"));
         for directory in ["bin", "lib", "lib/vcompute"] {
@@ -81,7 +87,8 @@ impl Artifacts {
         stage(&built.join("vhost-user-compute"), &staged.backend())?;
         stage(&built.join("conformance"), &staged.conformance())?;
         stage(&built.join("faulty-device"), &staged.faulty_device())?;
-        stage(&built.join("libcuda.so"), &staged.shim())?;
+        let library = target_directory(places).join(LIBRARY).join("libcuda.so");
+        stage(&library, &staged.shim())?;
         stage(&built.join("libsoft_gpu.so"), &staged.soft_gpu())?;
         for program in PROGRAMS {
             let source = places.workspace().join("qemu/guest").join(format!("{program}.c"));

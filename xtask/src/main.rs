@@ -9,6 +9,7 @@ mod bundle;
 mod counts;
 mod demo;
 mod guest_module;
+mod library;
 mod machine;
 mod output;
 mod prerequisites;

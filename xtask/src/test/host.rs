@@ -10,6 +10,7 @@ use qemu::Places;
 use crate::artifacts::{self, Artifacts};
 use crate::backend::Backend;
 use crate::counts::Counts;
+use crate::library;
 use crate::process::{self, Finished};
 use crate::steps::Steps;
 use crate::suite;
@@ -43,6 +44,7 @@ pub(super) fn sources(places: &Places, steps: &mut Steps) {
 /// The conformance suite on the software driver, directly and through the backend.
 pub(super) fn programs(places: &Places, artifacts: &Artifacts, steps: &mut Steps) {
     let logs = places.guest().join("logs");
+    steps.step("the guest's library: what it needs", || library::check(&artifacts.shim()));
     steps.step("conformance: software driver", || {
         let log = logs.join("conformance-soft.log");
         Ok(suite::on_library(artifacts, &artifacts.soft_gpu(), &[], &log)?.counts)

@@ -17,6 +17,7 @@ pub(crate) mod devices;
 pub(crate) mod events;
 pub(crate) mod functions;
 pub(crate) mod graphs;
+pub(crate) mod green_contexts;
 pub(crate) mod launches;
 pub(crate) mod memory;
 pub(crate) mod memsets;

@@ -4,6 +4,8 @@
 
 use virtio_spec_macros::calls;
 
+use crate::cuda::*;
+
 /// Green contexts and device resources.
 #[calls(group = 0x17)]
 pub trait GreenContexts {
@@ -35,6 +37,6 @@ pub trait GreenContexts {
     fn cuGreenCtxStreamCreate();
     #[call(op = 0x0e, since = 12040, unsupported)]
     fn cuGreenCtxWaitEvent();
-    #[call(op = 0x0f, since = 12040, unsupported)]
-    fn cuStreamGetGreenCtx();
+    #[call(op = 0x0f, since = 12040, guest, no_context)]
+    fn cuStreamGetGreenCtx(stream: CUstream, green_context: *mut u64);
 }

@@ -47,8 +47,8 @@ pub trait Tools {
     fn cuLogsUnregisterCallback();
     #[call(op = 0x13, since = 4000, unsupported)]
     fn cuProfilerInitialize();
-    #[call(op = 0x14, since = 4000, unsupported)]
+    #[call(op = 0x14, since = 4000, guest)]
     fn cuProfilerStart();
-    #[call(op = 0x15, since = 4000, unsupported)]
+    #[call(op = 0x15, since = 4000, guest)]
     fn cuProfilerStop();
 }

@@ -1,7 +1,7 @@
 //! The calls of a session: decoding, checking, calling the host's driver, encoding.
 //!
 //! Read [`Invocation`] first: one request on its way through. Generated calls are in [`generated`]; hand-written ones
-//! in `copy`, `image`, `function`, `launch`, `context`, `host_memory`, `link`, `names`, `printed` and `virtual_memory`, each named after its request in
+//! in `copy`, `image`, `function`, `launch`, `context`, `host_memory`, `link`, `names`, `processors`, `printed` and `virtual_memory`, each named after its request in
 //! [`virtio_spec::requests`].
 //!
 //! A guest can be wrong or hostile: what it sent was copied once before it comes here, and every number, length and
@@ -26,6 +26,7 @@ mod launch;
 mod link;
 mod names;
 mod printed;
+mod processors;
 mod virtual_memory;
 
 use std::{
@@ -207,6 +208,7 @@ impl<'a> Invocation<'a> {
             opcode::LOAD => image::load(self),
             opcode::GET_FUNCTION => function::get(self),
             opcode::ENUMERATE => names::enumerate(self),
+            opcode::PROCESSOR_LAYOUT => processors::layout(self),
             opcode::LAUNCH => launch::run(self),
             opcode::ACTIVE_CLUSTERS | opcode::CLUSTER_SIZE => launch::clusters(self),
             opcode::HOST_REGISTER => host_memory::register(self),

@@ -81,6 +81,7 @@ driver!(
     events,
     pools,
     virtual_memory,
+    tools,
 );
 
 impl Driver {

@@ -71,10 +71,13 @@ enum Chore {
 }
 
 fn main() -> ExitCode {
-    let outcome = if std::process::id() == 1 {
-        rescue::as_first_process(env::args_os().skip(1).collect()).map(|()| true)
-    } else {
-        run(Arguments::parse())
+    let outcome = match Arguments::try_parse() {
+        Ok(arguments) => run(arguments),
+        // Started by the kernel, with whatever words of its command line it does not know.
+        Err(_) if std::process::id() == 1 => {
+            rescue::as_first_process(env::args_os().skip(1).collect()).map(|()| true)
+        }
+        Err(error) => error.exit(),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

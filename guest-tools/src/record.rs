@@ -67,7 +67,7 @@ impl<'a> Changes<'a> {
             return self.save();
         }
         fs::create_dir_all(self.system.path_to_write(layout::RECORD)?.parent().context("a parent")?)?;
-        put(&self.system.path(layout::RECORD), text.as_bytes(), 0o600)
+        put(&self.system.path(layout::RECORD), text.as_bytes(), 0o644)
     }
 
     /// Makes a file have these contents. Says whether anything had to be done.

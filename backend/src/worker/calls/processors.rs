@@ -16,8 +16,9 @@ use super::{Invocation, ok};
 static TABLE: CUuuid = CUuuid {
     bytes: [0x17, 0x34, 0xdc, 0x26, 0x80, 0x0d, 0x47, 0x45, 0x87, 0x26, 0xc0, 0xf1, 0xe7, 0xdd, 0x8b, 0xca],
 };
-/// Slots of the table as driver 580 has it.
+/// Slots of the table as driver 580 has it, and their bytes.
 const SLOTS: usize = 17;
+const BYTES: usize = SLOTS * size_of::<*const c_void>();
 /// Slot that makes the two lists for the current context's device.
 const MAKE: usize = 4;
 /// Slot that frees them.
@@ -83,7 +84,7 @@ fn table(call: &Invocation<'_>) -> Result<&'static [*const c_void], CUresult> {
     }
     // SAFETY: a table begins with its size in bytes.
     let bytes = unsafe { table.cast::<usize>().read() };
-    if bytes < SLOTS * size_of::<*const c_void>() {
+    if bytes < BYTES {
         return Err(CUresult::ERROR_NOT_SUPPORTED);
     }
     // SAFETY: the table has at least as many slots, and is the driver's own for ever.

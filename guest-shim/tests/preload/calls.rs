@@ -1,0 +1,155 @@
+//! How many system calls it takes, each counted, under a filter that kills on any other.
+
+use std::fs;
+
+use virtio_spec::device::State;
+use virtio_spec::local::SOCKET_VARIABLE;
+use virtio_spec::uapi::info_flags::SHIM_OFF;
+
+use crate::probe::READ_LINK;
+use crate::{Place, answer, has_stand_ins, trace};
+
+const ALL: &[i64] = &[READ_LINK, libc::SYS_openat, libc::SYS_read, libc::SYS_close];
+const LINK: &[i64] = &[READ_LINK];
+const NONE: &[i64] = &[];
+
+#[track_caller]
+fn expect(place: &Place, name: &str, variables: &[(&str, &str)], calls: &[i64]) {
+    let role = if calls.is_empty() { "count-none" } else { "count" };
+    let trace = trace::run(place.command(name, role).envs(variables.iter().copied()));
+    assert_eq!((trace.end, trace.calls.as_slice()), (0, calls), "{name} {variables:?}");
+}
+
+#[test]
+fn an_application_makes_four() {
+    let place = Place::new("four");
+    if has_stand_ins("four") {
+        for name in ["python3", "ollama", "sh", "a-name-that-is-longer-than-fifteen"] {
+            expect(&place, name, &[], ALL);
+        }
+    }
+}
+
+#[test]
+fn without_a_device_it_is_two() {
+    let place = Place::new("two");
+    if std::path::Path::new("/dev/vcompute0").exists() && !cfg!(debug_assertions) {
+        eprintln!("two: skipped, there is a device");
+        return;
+    }
+    place.without_device();
+    expect(&place, "python3", &[], &[READ_LINK, libc::SYS_openat]);
+}
+
+#[test]
+fn a_system_process_makes_none() {
+    let place = Place::new("system");
+    for name in [
+        "init",
+        "systemd",
+        "systemd-journald",
+        "systemd-executor",
+        "sshd",
+        "sshd-session",
+        "sshd-auth",
+        "dbus-daemon",
+        "dbus-broker-launch",
+        "systemd-udevd",
+        "agetty",
+        "sudo",
+        "cron",
+        "polkitd",
+        "dpkg",
+        "apt-get",
+        "update-initramfs",
+        "ldconfig",
+        "modprobe",
+        "mount",
+        "unattended-upgrade-shutdown",
+    ] {
+        // Nothing that is said in the environment changes that.
+        expect(
+            &place,
+            name,
+            &[("VCOMPUTE_SHIM", "all"), ("VCOMPUTE_SHIM_ALWAYS", "s*"), ("VCOMPUTE_LOG", "trace")],
+            NONE,
+        );
+    }
+}
+
+#[test]
+fn a_privileged_program_makes_none() {
+    let place = Place::new("privileged");
+    let variables = [("VCOMPUTE_SHIM", "all"), ("VCOMPUTE_LOG", "trace")];
+    let trace = trace::run(place.command("python3", "count-privileged").envs(variables));
+    assert_eq!((trace.end, trace.calls.as_slice()), (0, NONE));
+}
+
+#[test]
+fn the_environment_can_save_them() {
+    let place = Place::new("environment");
+    expect(&place, "python3", &[("VCOMPUTE_SHIM", "off")], NONE);
+    expect(&place, "python3", &[("VCOMPUTE_SHIM_NEVER", "pyth*")], NONE);
+    expect(&place, "python3", &[(SOCKET_VARIABLE, "/nowhere")], NONE);
+    expect(&place, "python3", &[("VCOMPUTE_SHIM", "listed")], LINK);
+}
+
+#[test]
+fn the_policy_can_save_three() {
+    for (text, name, calls) in [
+        ("vcompute-shim-1 mode=off", "python3", LINK),
+        ("vcompute-shim-1 mode=listed always=ollama", "python3", LINK),
+        ("vcompute-shim-1 mode=listed always=ollama", "ollama", ALL),
+        ("vcompute-shim-1 never=my*", "mydaemon", LINK),
+        ("vcompute-shim-1 never=my* always=mycuda", "mycuda", ALL),
+        ("vcompute-shim-1 mode=nonsense", "python3", ALL),
+    ] {
+        let place = Place::new("policy");
+        if has_stand_ins("policy") {
+            place.set_policy(text);
+            expect(&place, name, &[], calls);
+        }
+    }
+}
+
+#[test]
+fn a_device_without_a_gpu_costs_the_same() {
+    for (state, flags) in
+        [(State::Starting, 0), (State::NoGpu, 0), (State::Failed, 0), (State::Ready, SHIM_OFF)]
+    {
+        let place = Place::new("states");
+        if has_stand_ins("states") {
+            fs::write(place.device(), answer(state, flags)).expect("the folder is writable");
+            expect(&place, "python3", &[], ALL);
+        }
+    }
+}
+
+#[test]
+fn a_program_executed_by_descriptor_makes_none() {
+    use std::os::fd::AsRawFd as _;
+    use std::os::unix::process::CommandExt as _;
+
+    let place = Place::new("descriptor");
+    let program =
+        fs::File::open(std::env::current_exe().expect("this program is known")).expect("it can be read");
+    let path = format!("/proc/self/fd/{}", program.as_raw_fd());
+    let mut command = place.preloaded(path.as_ref());
+    let keep = move || {
+        // SAFETY: a descriptor of this test, which the child is to have.
+        unsafe { libc::fcntl(program.as_raw_fd(), libc::F_SETFD, 0) };
+        Ok(())
+    };
+    // SAFETY: one system call between fork and exec.
+    unsafe { command.pre_exec(keep) };
+    let trace = trace::run(command.env(crate::probe::ROLE, "count-none"));
+    assert_eq!((trace.end, trace.calls.as_slice()), (0, NONE));
+}
+
+#[test]
+fn the_filter_kills() {
+    let place = Place::new("filter");
+    let trace = trace::run(&mut place.command("python3", "count-none"));
+    assert_eq!(trace.end, -libc::SIGSYS, "an application process does make calls");
+    assert_eq!(trace.calls, [READ_LINK], "and the first one is this");
+}

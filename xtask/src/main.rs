@@ -4,6 +4,7 @@
 
 mod artifacts;
 mod backend;
+mod bench;
 mod boot;
 mod bundle;
 mod counts;
@@ -12,6 +13,7 @@ mod guest_module;
 mod library;
 mod machine;
 mod output;
+mod preload;
 mod prerequisites;
 mod process;
 mod steps;
@@ -38,6 +40,8 @@ enum Chore {
     Test(test::Arguments),
     /// Boot a guest and run a command in it as an unprivileged user
     Boot(boot::Arguments),
+    /// Measure what something costs
+    Bench(bench::Arguments),
     /// Make an archive that runs the suite on another machine
     Bundle(bundle::Arguments),
     /// Run the suite from an unpacked bundle
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
         Chore::Demo(arguments) => demo::run(&arguments),
         Chore::Test(arguments) => test::run(&arguments),
         Chore::Boot(arguments) => boot::run(&arguments),
+        Chore::Bench(arguments) => bench::run(&arguments),
         Chore::Bundle(arguments) => bundle::make(&arguments),
         Chore::BundleRun(arguments) => bundle::run::run(&arguments),
         Chore::GuestModule(arguments) => guest_module::build(&arguments),

@@ -1,0 +1,228 @@
+//! `bench preload`: what the library costs a process that does not use it.
+//!
+//! Four variants in turn: without a preloaded library, with one that has nothing in it (what the dynamic linker itself
+//! takes), with ours in an application, and with ours in a system process, which it leaves alone by its name.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use qemu::image::{self, Contents, Job};
+use qemu::{Kernel, Places, Qemu, Report};
+
+use super::samples::{Median, Sample, Samples};
+use crate::artifacts::Artifacts;
+use crate::backend::Backend;
+use crate::guest_module;
+use crate::machine::{self, MEMORY_MIB, Machine};
+use crate::output::say;
+use crate::{prerequisites, process, workspace};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// In a guest with the device, with the library in /etc/ld.so.preload (otherwise here, by LD_PRELOAD)
+    #[arg(long)]
+    guest: bool,
+    /// The guest's kernel: 6.1, 6.12 or 7
+    #[arg(long, default_value = "6.12")]
+    kernel: Kernel,
+    /// How often each variant is started (default: 2000; in a guest 300)
+    #[arg(long)]
+    rounds: Option<u32>,
+    /// For programs
+    #[arg(long)]
+    json: bool,
+    /// This library instead of the workspace's
+    #[arg(long)]
+    library: Option<PathBuf>,
+}
+
+const SOURCE: &str = include_str!("startup.c");
+/// A program that does nothing.
+const PROGRAM: &str = "/bin/true";
+/// The same program's name as one that is left alone.
+const SYSTEM_NAME: &str = "systemd-true";
+const LIMIT: Duration = Duration::from_secs(600);
+
+const WITHOUT: usize = 0;
+const NAMES: [&str; 4] = ["without", "an empty library", "an application", "a system process"];
+
+/// The files that are measured.
+struct Files {
+    startup: PathBuf,
+    empty: PathBuf,
+    library: PathBuf,
+    application: PathBuf,
+    system: PathBuf,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let places = workspace::places()?;
+    prerequisites::ensure()?;
+    let library = match &arguments.library {
+        Some(library) => library.clone(),
+        None => Artifacts::build(&places)?.shim(),
+    };
+    let files = Files::prepare(&places.guest().join("bench"), &library)?;
+    let samples = if arguments.guest {
+        in_guest(&places, arguments.kernel, &files, arguments.rounds.unwrap_or(300))?
+    } else {
+        here(&files, arguments.rounds.unwrap_or(2000))?
+    };
+    let text = if arguments.json { json(&samples) } else { table(&samples) };
+    say(format_args!("{}", text.context("no samples")?.trim_end()));
+    Ok(())
+}
+
+impl Files {
+    fn prepare(directory: &Path, library: &Path) -> Result<Self> {
+        fs::create_dir_all(directory)?;
+        let files = Self {
+            startup: directory.join("startup"),
+            empty: directory.join("empty.so"),
+            library: directory.join("libcuda.so.1"),
+            application: directory.join("true"),
+            system: directory.join(SYSTEM_NAME),
+        };
+        let (source, nothing) = (directory.join("startup.c"), directory.join("empty.c"));
+        fs::write(&source, SOURCE)?;
+        fs::write(&nothing, "")?;
+        compile(directory, &["-O2", "-Wall", "-Wextra", "-Werror"], &source, &files.startup)?;
+        compile(directory, &["-shared", "-nostdlib"], &nothing, &files.empty)?;
+        for (from, to) in [
+            (library, &files.library),
+            (PROGRAM.as_ref(), &files.application),
+            (PROGRAM.as_ref(), &files.system),
+        ] {
+            fs::copy(from, to).with_context(|| format!("copy {}", from.display()))?;
+        }
+        Ok(files)
+    }
+}
+
+fn compile(directory: &Path, options: &[&str], source: &Path, program: &Path) -> Result<()> {
+    let mut command = Command::new("cc");
+    command.args(options).arg("-o").arg(program).arg(source);
+    process::run(&mut command, &directory.join("cc.log"), LIMIT, |_| false)?.expect_success("cc")
+}
+
+fn here(files: &Files, rounds: u32) -> Result<Samples> {
+    ensure!(
+        !Path::new("/etc/ld.so.preload").exists(),
+        "every process of this machine has a library preloaded"
+    );
+    let mut command = Command::new(&files.startup);
+    command.args([&rounds.to_string(), "environment"]);
+    let (nothing, library) = (Path::new("-"), files.library.as_path());
+    for (program, library) in [
+        (&files.application, nothing),
+        (&files.application, files.empty.as_path()),
+        (&files.application, library),
+        (&files.system, library),
+    ] {
+        command.args([program.as_path(), library]);
+    }
+    let log = files.startup.with_extension("log");
+    let finished = process::run(&mut command, &log, LIMIT, |_| false)?;
+    finished.expect_success("startup")?;
+    Samples::read(finished.lines(), NAMES.len())
+}
+
+fn in_guest(places: &Places, kernel: Kernel, files: &Files, rounds: u32) -> Result<Samples> {
+    let image = kernel.image(places)?;
+    let place = |path: &Path| format!("/usr/bin/{}", path.file_name().unwrap_or_default().display());
+    let library = "/usr/lib/x86_64-linux-gnu/libcuda.so.1".to_owned();
+    let programs = [&files.startup, &files.empty, &files.application, &files.system];
+    let mut contents: Vec<_> = programs.map(|file| (file.clone(), place(file))).into();
+    contents.push((files.library.clone(), library.clone()));
+    let contents = Contents { module: Some(guest_module::driver(places, kernel)?), files: contents };
+    let (application, system) = (place(&files.application), place(&files.system));
+    let script = format!(
+        "exec {} {rounds} file {application} - {application} {} {application} {library} {system} {library}\n",
+        place(&files.startup),
+        place(&files.empty),
+    );
+    let machine = Machine {
+        initrd: image::build(places, &image, &contents)?,
+        kernel: image.vmlinuz,
+        logs: machine::logs(&places.guest(), "bench-preload"),
+        memory_mib: MEMORY_MIB,
+        qemu: Qemu::find(places)?,
+    };
+    log::info!("{} boots Linux {} with {}", machine.qemu.version, image.release, machine::accelerator());
+    let backend = Backend { program: Artifacts::build(places)?.backend(), driver: "soft".into() };
+    let job = Job { script: &script, as_root: true, needs_device: true };
+    let outcome = machine.run(Some(&backend), &job, LIMIT, |report| {
+        if let Report::Guest(line) = report {
+            log::info!("guest: {line}");
+        }
+    })?;
+    if outcome.status != 0 {
+        bail!("startup failed in the guest (logs: {})", machine.logs.display());
+    }
+    Samples::read(outcome.lines.iter().map(String::as_str), NAMES.len())
+}
+
+/// What a variant costs more than a start without a library.
+struct Cost {
+    elapsed: Median,
+    more: Median,
+    percent: f64,
+    processor: Median,
+    faults: f64,
+}
+
+fn cost(samples: &Samples, variant: usize) -> Option<Cost> {
+    let elapsed = |sample: &Sample| sample.elapsed;
+    let more = samples.more(variant, WITHOUT, elapsed)?;
+    Some(Cost {
+        elapsed: samples.median(variant, elapsed)?,
+        more,
+        percent: 100.0 * more.value / samples.median(WITHOUT, elapsed)?.value,
+        processor: samples.more(variant, WITHOUT, |sample| sample.processor)?,
+        faults: samples.mean(variant, |sample| sample.faults)?,
+    })
+}
+
+fn table(samples: &Samples) -> Option<String> {
+    let mut text = format!(
+        "{:18}{:>12}{:>11}{:>18}{:>9}{:>15}{:>13}\n",
+        "µs", "start to end", "more", "95 %", "", "processor", "page faults"
+    );
+    for (variant, name) in NAMES.iter().enumerate() {
+        let cost = cost(samples, variant)?;
+        let (elapsed, faults) = (cost.elapsed.value, cost.faults);
+        if variant == WITHOUT {
+            writeln!(text, "{name:18}{elapsed:12.1}{:>53}{faults:13.1}", "").ok()?;
+            continue;
+        }
+        let interval = format!("{:.1} to {:.1}", cost.more.low, cost.more.high);
+        let (more, percent, processor) = (cost.more.value, cost.percent, cost.processor.value);
+        writeln!(
+            text,
+            "{name:18}{elapsed:12.1}{more:+11.1}{interval:>18}{percent:+7.1} %{processor:+15.1}{faults:13.1}"
+        )
+        .ok()?;
+    }
+    Some(text)
+}
+
+fn json(samples: &Samples) -> Option<String> {
+    let rows: Option<Vec<String>> = NAMES
+        .iter()
+        .enumerate()
+        .map(|(variant, name)| {
+            let Cost { elapsed, more, percent, processor, faults } = cost(samples, variant)?;
+            Some(format!(
+                "{{\"variant\": \"{name}\", \"elapsed_us\": {:.2}, \"more_us\": {:.2}, \"more_low_us\": {:.2}, \
+                 \"more_high_us\": {:.2}, \"more_percent\": {percent:.2}, \"processor_more_us\": {:.2}, \
+                 \"page_faults\": {faults:.2}}}",
+                elapsed.value, more.value, more.low, more.high, processor.value
+            ))
+        })
+        .collect();
+    Some(format!("[\n  {}\n]", rows?.join(",\n  ")))
+}

@@ -14,7 +14,7 @@ use crate::exports::memory::{
     wire_cuMemAlloc_v2, wire_cuMemAllocAsync, wire_cuMemAllocPitch_v2, wire_cuMemFree_v2, wire_cuMemFreeAsync,
 };
 use crate::memory::attributes::{self, Value};
-use crate::memory::{self, Kind, copy, pinned, registered};
+use crate::memory::{self, Kind, copy, pinned, pools, registered};
 
 /// An address of the application as a number.
 fn address(pointer: *const c_void) -> u64 {
@@ -143,8 +143,9 @@ pub(crate) unsafe fn cuMemAllocAsync(
     // SAFETY: the same contract.
     let result = unsafe { wire_cuMemAllocAsync(pointer, bytesize, stream, flavour) };
     if result == CUresult::SUCCESS {
+        let pool = context::current_context().and_then(|context| pools::known(context.device));
         // SAFETY: the call has written it.
-        unsafe { note(pointer, bytesize as u64) };
+        memory::insert_pooled(unsafe { pointer.read() }.0, bytesize as u64, pool.unwrap_or(0));
     }
     result
 }

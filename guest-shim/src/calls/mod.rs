@@ -22,6 +22,7 @@ pub(crate) mod launches;
 pub(crate) mod memory;
 pub(crate) mod memsets;
 pub(crate) mod modules;
+pub(crate) mod pools;
 pub(crate) mod sharing;
 pub(crate) mod streams;
 pub(crate) mod tools;

@@ -2,10 +2,10 @@
 //!
 //! Unsafe code: asks the device through the C export.
 
-use virtio_spec::cuda::{CUdeviceptr, CUpointer_attribute, CUresult};
+use virtio_spec::cuda::{CUdevice, CUdeviceptr, CUpointer_attribute, CUresult};
 use virtio_spec::window;
 
-use super::{Kind, Range, reserved};
+use super::{Kind, Range, pools, reserved};
 use crate::exports::memory::cuMemGetAddressRange_v2;
 use crate::{context, device, session};
 
@@ -106,6 +106,14 @@ pub(crate) fn get_or_none(attribute: CUpointer_attribute, address: u64) -> Resul
     Ok(Value { value, bytes })
 }
 
+/// The device that has a range, or uses it first.
+fn device_of(range: &Range) -> CUdevice {
+    match range.kind {
+        Kind::Mapped { device, .. } => CUdevice(device),
+        _ => context::find(range.context).map_or(CUdevice(0), |context| context.device),
+    }
+}
+
 fn of_range(attribute: CUpointer_attribute, address: u64, range: &Range) -> Result<u64, CUresult> {
     let offset = address - range.start;
     let is_device = range.kind.is_device();
@@ -124,13 +132,7 @@ fn of_range(attribute: CUpointer_attribute, address: u64, range: &Range) -> Resu
             return Err(CUresult::ERROR_INVALID_VALUE);
         }
         CUpointer_attribute::BUFFER_ID | CUpointer_attribute::MEMORY_BLOCK_ID => range.id,
-        CUpointer_attribute::DEVICE_ORDINAL => {
-            let device = match range.kind {
-                Kind::Mapped { device, .. } => device,
-                _ => context::find(range.context).map_or(0, |context| device::number(context.device)),
-            };
-            u64::from(device.cast_unsigned())
-        }
+        CUpointer_attribute::DEVICE_ORDINAL => u64::from(device::number(device_of(range)).cast_unsigned()),
         CUpointer_attribute::RANGE_START_ADDR | CUpointer_attribute::MAPPING_BASE_ADDR => range.start,
         CUpointer_attribute::RANGE_SIZE | CUpointer_attribute::MAPPING_SIZE => range.length,
         CUpointer_attribute::MAPPED => u64::from(range.device_pointer != 0),
@@ -143,6 +145,7 @@ fn of_range(attribute: CUpointer_attribute, address: u64, range: &Range) -> Resu
             _ => 0,
         },
         CUpointer_attribute::MEMPOOL_HANDLE => match range.kind {
+            Kind::Pooled { pool: 0 } => pools::default_of(device_of(range))?,
             Kind::Pooled { pool } => pool,
             _ => 0,
         },

@@ -1,11 +1,13 @@
 //! What an address is: device memory, pinned memory of the process, or anything else.
 //!
 //! Read in this order: this file (the ranges that the shim knows), `pinned` (`cuMemHostAlloc`), `registered`
-//! (`cuMemHostRegister`), `reserved` (virtual memory management), `copy`, `attributes` (`cuPointerGetAttribute`).
+//! (`cuMemHostRegister`), `reserved` (virtual memory management), `pools`, `copy`, `attributes`
+//! (`cuPointerGetAttribute`).
 
 pub(crate) mod attributes;
 pub(crate) mod copy;
 pub(crate) mod pinned;
+pub(crate) mod pools;
 pub(crate) mod registered;
 pub(crate) mod reserved;
 
@@ -15,6 +17,8 @@ use std::sync::{PoisonError, RwLock};
 
 use virtio_spec::window;
 
+use crate::context;
+
 /// What a known range is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -22,7 +26,7 @@ pub(crate) enum Kind {
     Device,
     /// Memory of a pool.
     Pooled {
-        /// The pool's handle.
+        /// The pool's handle; 0 for the default pool of the device.
         pool: u64,
     },
     /// `cuMemMap`.
@@ -82,6 +86,11 @@ pub(crate) fn insert(start: u64, length: u64, kind: Kind, device_pointer: u64, c
     let id = IDS.fetch_add(1, Ordering::Relaxed);
     let range = Range { start, length, kind, device_pointer, context, id, synchronous: false };
     RANGES.write().unwrap_or_else(PoisonError::into_inner).insert(start, range);
+}
+
+/// Notes memory of a pool.
+pub(crate) fn insert_pooled(start: u64, length: u64, pool: u64) {
+    insert(start, length, Kind::Pooled { pool }, start, context::current().unwrap_or(0));
 }
 
 /// Forgets the range that starts at an address.

@@ -96,7 +96,7 @@ impl<T: Copy> List<T> {
             return Err(CUresult::ERROR_INVALID_VALUE);
         }
         // SAFETY: not NULL, so `count` values by the contract of `receive`.
-        Ok((0..count).map(|index| unsafe { self.0.add(index).read() }).collect())
+        Ok((0..count).map(|index| unsafe { self.0.wrapping_add(index).read() }).collect())
     }
 }
 

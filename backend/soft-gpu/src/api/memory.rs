@@ -10,6 +10,7 @@ use virtio_spec::cuda::{CUdeviceptr, CUmemorytype, CUpointer_attribute as Attrib
 
 use super::entry::{Call, Out, exports};
 use crate::driver::memory::{Allocation, Kind};
+use crate::driver::pool::Pool;
 use crate::driver::queue::Health;
 use crate::driver::{Driver, Result, driver};
 
@@ -37,7 +38,7 @@ exports! {
     init cuPointerSetAttribute(data: *const c_void, attribute: Attribute, pointer: CUdeviceptr) = set_attribute;
     context cuMemAllocAsync / cuMemAllocAsync_ptsz (
         pointer: *mut CUdeviceptr, bytes: usize, stream: CUstream,
-    ) = alloc_async;
+    ) = alloc_current;
     context cuMemFreeAsync / cuMemFreeAsync_ptsz (pointer: CUdeviceptr, stream: CUstream) = free_async;
 }
 
@@ -199,6 +200,13 @@ fn value(attribute: Attribute, address: u64, found: &Allocation) -> Result<Value
             Value::Long(driver().virtual_memory.handle_types(address))
         }
         Attribute::ACCESS_FLAGS if found.kind == Kind::Mapped => Value::Word(found.flags),
+        Attribute::MEMPOOL_HANDLE if found.kind == Kind::Pool => {
+            Value::Long(driver().pools.numbered(found.flags).map_or(0, |pool| pool.handle))
+        }
+        Attribute::ALLOWED_HANDLE_TYPES if found.kind == Kind::Pool => {
+            let pool = driver().pools.numbered(found.flags);
+            Value::Long(pool.map_or(0, |pool| u64::from(pool.handle_types.0)))
+        }
         Attribute::RANGE_START_ADDR | Attribute::MAPPING_BASE_ADDR => Value::Long(found.start),
         Attribute::RANGE_SIZE | Attribute::MAPPING_SIZE => Value::Long(found.length),
         Attribute::MAPPED => Value::Word(1),
@@ -310,15 +318,20 @@ fn set_attribute(
     driver.memory.set_sync_memops(pointer.0, value != 0)
 }
 
+fn alloc_current(call: &Call, pointer: Out<CUdeviceptr>, bytes: usize, stream: CUstream) -> Result<()> {
+    alloc_async(call, pointer, bytes, &call.driver().pools.current(), stream)
+}
+
 pub(super) fn alloc_async(
     call: &Call,
     pointer: Out<CUdeviceptr>,
     bytes: usize,
+    pool: &Pool,
     stream: CUstream,
 ) -> Result<()> {
     pointer.check()?;
     call.stream(stream)?;
-    let start = call.driver().memory.allocate(bytes as u64, 1, Kind::Pool, call.context.handle)?;
+    let start = call.driver().allocate_from(pool, bytes as u64, call.context.handle)?;
     pointer.put(CUdeviceptr(start))
 }
 

@@ -1,78 +1,134 @@
-//! The device's one memory pool, whose memory is that of `cuMemAllocAsync`. It keeps nothing that was freed, so that its
-//! attributes are remembered and steer nothing.
+//! Memory pools.
 //!
 //! Unsafe code: values of attributes, whose types depend on the attribute.
 
 #![allow(non_snake_case, reason = "CUDA's own names")]
 
 use std::ffi::c_void;
-use std::sync::Mutex;
 
-use virtio_spec::cuda::{CUdevice, CUdeviceptr, CUmemoryPool, CUresult, CUstream};
+use virtio_spec::cuda::{
+    CUdevice, CUdeviceptr, CUmemAccess_flags, CUmemAccessDesc, CUmemAllocationType, CUmemLocation,
+    CUmemLocationType, CUmemPool_attribute, CUmemPoolProps, CUmemoryPool, CUresult, CUstream,
+};
 
-use super::entry::{Call, Out, check_device, exports};
-use crate::driver::handles::{kind, mint};
-use crate::driver::memory::Kind;
-use crate::driver::queue::lock;
+use super::entry::{Call, In, List, Out, check_device, exports};
+use super::virtual_memory::{check_handle_types, check_location, wanted_access};
 use crate::driver::{Driver, Result};
 
 exports! {
     init cuDeviceGetDefaultMemPool(pool: *mut CUmemoryPool, device: CUdevice) = default_pool;
-    init cuDeviceGetMemPool(pool: *mut CUmemoryPool, device: CUdevice) = default_pool;
+    init cuDeviceGetMemPool(pool: *mut CUmemoryPool, device: CUdevice) = current_pool;
     init cuDeviceSetMemPool(device: CUdevice, pool: CUmemoryPool) = set_pool;
+    init cuMemGetDefaultMemPool(
+        pool: *mut CUmemoryPool, location: *const CUmemLocation, kind: CUmemAllocationType,
+    ) = default_pool_at;
+    init cuMemGetMemPool(
+        pool: *mut CUmemoryPool, location: *const CUmemLocation, kind: CUmemAllocationType,
+    ) = current_pool_at;
+    init cuMemSetMemPool(location: *const CUmemLocation, kind: CUmemAllocationType, pool: CUmemoryPool) = set_pool_at;
+    init cuMemPoolCreate(pool: *mut CUmemoryPool, properties: *const CUmemPoolProps) = create;
+    init cuMemPoolDestroy(pool: CUmemoryPool) = destroy;
     init cuMemPoolTrimTo(pool: CUmemoryPool, bytes: usize) = trim;
-    init cuMemPoolGetAttribute(pool: CUmemoryPool, attribute: u32, value: *mut c_void) = attribute;
-    init cuMemPoolSetAttribute(pool: CUmemoryPool, attribute: u32, value: *mut c_void) = set_attribute;
+    init cuMemPoolGetAttribute(pool: CUmemoryPool, attribute: CUmemPool_attribute, value: *mut c_void) = attribute;
+    init cuMemPoolSetAttribute(pool: CUmemoryPool, attribute: CUmemPool_attribute, value: *mut c_void)
+        = set_attribute;
+    init cuMemPoolSetAccess(pool: CUmemoryPool, access: *const CUmemAccessDesc, count: usize) = set_access;
+    init cuMemPoolGetAccess(flags: *mut CUmemAccess_flags, pool: CUmemoryPool, location: *const CUmemLocation)
+        = get_access;
     context cuMemAllocFromPoolAsync / cuMemAllocFromPoolAsync_ptsz (
         pointer: *mut CUdeviceptr, bytes: usize, pool: CUmemoryPool, stream: CUstream,
     ) = alloc;
 }
 
-/// The device's one pool.
-fn pool() -> CUmemoryPool {
-    static POOL: std::sync::LazyLock<u64> = std::sync::LazyLock::new(|| mint(kind::POOL));
-    CUmemoryPool(*POOL)
-}
-
-fn check(handle: CUmemoryPool) -> Result<()> {
-    if handle == pool() { Ok(()) } else { Err(CUresult::ERROR_INVALID_VALUE) }
-}
-
-fn default_pool(_: &Driver, place: Out<CUmemoryPool>, device: CUdevice) -> Result<()> {
+fn default_pool(driver: &Driver, place: Out<CUmemoryPool>, device: CUdevice) -> Result<()> {
     place.check()?;
     check_device(device)?;
-    place.put(pool())
+    place.put(CUmemoryPool(driver.pools.default_pool().handle))
 }
 
-fn set_pool(_: &Driver, device: CUdevice, handle: CUmemoryPool) -> Result<()> {
+fn current_pool(driver: &Driver, place: Out<CUmemoryPool>, device: CUdevice) -> Result<()> {
+    place.check()?;
     check_device(device)?;
-    check(handle)
+    place.put(CUmemoryPool(driver.pools.current().handle))
 }
 
-fn trim(_: &Driver, handle: CUmemoryPool, _bytes: usize) -> Result<()> {
-    check(handle)
+fn set_pool(driver: &Driver, device: CUdevice, pool: CUmemoryPool) -> Result<()> {
+    check_device(device)?;
+    driver.pools.set_current(driver.pools.get(pool.0)?);
+    Ok(())
 }
 
-/// Whether the pool may reuse memory in three ways, and the bytes that it may keep.
-static SETTINGS: Mutex<[u64; 4]> = Mutex::new([1, 1, 1, 0]);
-
-/// Attributes 1 to 3 are numbers of 4 bytes, the others of 8.
-fn is_word(attribute: u32) -> bool {
-    attribute < 4
-}
-
-fn attribute(driver: &Driver, handle: CUmemoryPool, attribute: u32, value: *mut c_void) -> Result<()> {
-    check(handle)?;
-    let found = match attribute {
-        1..=4 => lock(&SETTINGS).get(attribute as usize - 1).copied().unwrap_or(0),
-        // Reserved and used, now and at most: the pool has what is in use.
-        5..=8 => driver.memory.used(Kind::Pool),
-        _ => return Err(CUresult::ERROR_INVALID_VALUE),
-    };
-    if value.is_null() {
+/// The device of a place; there are no pools elsewhere.
+fn device_at(location: In<CUmemLocation>, kind: CUmemAllocationType) -> Result<CUdevice> {
+    let location = location.get()?;
+    if kind.c_name().is_none() || kind == CUmemAllocationType::INVALID {
         return Err(CUresult::ERROR_INVALID_VALUE);
     }
-    if is_word(attribute) {
+    if kind != CUmemAllocationType::PINNED || location.kind != CUmemLocationType::DEVICE.0 {
+        return Err(CUresult::ERROR_NOT_SUPPORTED);
+    }
+    Ok(CUdevice(location.id))
+}
+
+fn default_pool_at(
+    driver: &Driver,
+    place: Out<CUmemoryPool>,
+    location: In<CUmemLocation>,
+    kind: CUmemAllocationType,
+) -> Result<()> {
+    default_pool(driver, place, device_at(location, kind)?)
+}
+
+fn current_pool_at(
+    driver: &Driver,
+    place: Out<CUmemoryPool>,
+    location: In<CUmemLocation>,
+    kind: CUmemAllocationType,
+) -> Result<()> {
+    current_pool(driver, place, device_at(location, kind)?)
+}
+
+fn set_pool_at(
+    driver: &Driver,
+    location: In<CUmemLocation>,
+    kind: CUmemAllocationType,
+    pool: CUmemoryPool,
+) -> Result<()> {
+    set_pool(driver, device_at(location, kind)?, pool)
+}
+
+fn create(driver: &Driver, place: Out<CUmemoryPool>, properties: In<CUmemPoolProps>) -> Result<()> {
+    place.check()?;
+    let properties = properties.get()?;
+    if properties.allocType != CUmemAllocationType::PINNED || properties.reserved != [0; 54] {
+        return Err(CUresult::ERROR_INVALID_VALUE);
+    }
+    check_handle_types(properties.handleTypes)?;
+    check_location(properties.location)?;
+    let pool = driver.pools.create(properties.maxSize as u64, properties.handleTypes)?;
+    place.put(CUmemoryPool(pool.handle))
+}
+
+fn destroy(driver: &Driver, pool: CUmemoryPool) -> Result<()> {
+    driver.pools.destroy(pool.0)
+}
+
+fn trim(driver: &Driver, pool: CUmemoryPool, _bytes: usize) -> Result<()> {
+    driver.pools.get(pool.0).map(drop)
+}
+
+fn attribute(
+    driver: &Driver,
+    pool: CUmemoryPool,
+    attribute: CUmemPool_attribute,
+    value: *mut c_void,
+) -> Result<()> {
+    let pool = driver.pools.get(pool.0)?;
+    if value.is_null() || attribute.c_name().is_none() {
+        return Err(CUresult::ERROR_INVALID_VALUE);
+    }
+    let found = pool.attribute(&driver.memory, attribute)?;
+    if attribute.is_int() {
         // SAFETY: the program's place for this attribute has 4 bytes.
         unsafe { value.cast::<u32>().write_unaligned(u32::try_from(found).unwrap_or(u32::MAX)) };
     } else {
@@ -82,34 +138,59 @@ fn attribute(driver: &Driver, handle: CUmemoryPool, attribute: u32, value: *mut 
     Ok(())
 }
 
-fn set_attribute(_: &Driver, handle: CUmemoryPool, attribute: u32, value: *mut c_void) -> Result<()> {
-    check(handle)?;
-    if value.is_null() || !(1..=8).contains(&attribute) {
+fn set_attribute(
+    driver: &Driver,
+    pool: CUmemoryPool,
+    attribute: CUmemPool_attribute,
+    value: *mut c_void,
+) -> Result<()> {
+    let pool = driver.pools.get(pool.0)?;
+    if value.is_null() || attribute.c_name().is_none() {
         return Err(CUresult::ERROR_INVALID_VALUE);
     }
-    let wanted = if is_word(attribute) {
+    let wanted = if attribute.is_int() {
         // SAFETY: the program's value of this attribute has 4 bytes.
         u64::from(unsafe { value.cast::<u32>().read_unaligned() })
     } else {
         // SAFETY: the program's value of this attribute has 8 bytes.
         unsafe { value.cast::<u64>().read_unaligned() }
     };
-    match lock(&SETTINGS).get_mut(attribute as usize - 1) {
-        Some(setting) => *setting = wanted,
-        // The highest marks can be reset, and what is in use cannot be set.
-        None if matches!(attribute, 6 | 8) && wanted == 0 => {}
-        None => return Err(CUresult::ERROR_INVALID_VALUE),
+    pool.set_attribute(&driver.memory, attribute, wanted)
+}
+
+/// The device cannot be kept from its own pools.
+fn set_access(
+    driver: &Driver,
+    pool: CUmemoryPool,
+    access: List<CUmemAccessDesc>,
+    count: usize,
+) -> Result<()> {
+    driver.pools.get(pool.0)?;
+    match wanted_access(&access.get(count)?)? {
+        CUmemAccess_flags::PROT_READWRITE => Ok(()),
+        _ => Err(CUresult::ERROR_INVALID_DEVICE),
     }
-    Ok(())
+}
+
+fn get_access(
+    driver: &Driver,
+    flags: Out<CUmemAccess_flags>,
+    pool: CUmemoryPool,
+    location: In<CUmemLocation>,
+) -> Result<()> {
+    flags.check()?;
+    driver.pools.get(pool.0)?;
+    check_location(location.get()?)?;
+    flags.put(CUmemAccess_flags::PROT_READWRITE)
 }
 
 fn alloc(
     call: &Call,
     pointer: Out<CUdeviceptr>,
     bytes: usize,
-    handle: CUmemoryPool,
+    pool: CUmemoryPool,
     stream: CUstream,
 ) -> Result<()> {
-    check(handle)?;
-    super::memory::alloc_async(call, pointer, bytes, stream)
+    let pool = call.driver().pools.get(pool.0)?;
+    super::memory::alloc_async(call, pointer, bytes, &pool, stream)
 }

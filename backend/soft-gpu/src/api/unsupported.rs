@@ -246,27 +246,20 @@ unsupported! {
     cuMemGetAddressRange
     cuMemGetAttribute
     cuMemGetAttribute_v2
-    cuMemGetDefaultMemPool
     cuMemGetHandleForAddressRange
     cuMemGetInfo
-    cuMemGetMemPool
     cuMemHostGetDevicePointer
     cuMemImportFromShareableHandle
     cuMemMapArrayAsync
     cuMemMapArrayAsync_ptsz
-    cuMemPoolCreate
-    cuMemPoolDestroy
     cuMemPoolExportPointer
     cuMemPoolExportToShareableHandle
-    cuMemPoolGetAccess
     cuMemPoolImportFromShareableHandle
     cuMemPoolImportPointer
-    cuMemPoolSetAccess
     cuMemPrefetchBatchAsync
     cuMemPrefetchBatchAsync_ptsz
     cuMemRangeGetAttribute
     cuMemRangeGetAttributes
-    cuMemSetMemPool
     cuMemcpy2D
     cuMemcpy2DAsync
     cuMemcpy2DUnaligned

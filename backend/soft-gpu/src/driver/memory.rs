@@ -69,7 +69,7 @@ pub(crate) struct Allocation {
     pub(crate) kind: Kind,
     /// Handle of the context that made it.
     pub(crate) context: u64,
-    /// Flags of a pinned or registered range.
+    /// Flags of a pinned or registered range, access to a mapping, number of a pool.
     pub(crate) flags: u32,
     /// `CU_POINTER_ATTRIBUTE_BUFFER_ID`.
     pub(crate) id: u64,
@@ -185,6 +185,15 @@ impl Memory {
 
     /// Takes device memory; its contents are undefined.
     pub(crate) fn allocate(&self, length: u64, align: u64, kind: Kind, context: u64) -> Result<u64> {
+        self.allocate_marked(length, align, kind, (context, 0))
+    }
+
+    /// Takes memory for a pool.
+    pub(crate) fn allocate_pooled(&self, length: u64, context: u64, pool: u32) -> Result<u64> {
+        self.allocate_marked(length, 1, Kind::Pool, (context, pool))
+    }
+
+    fn allocate_marked(&self, length: u64, align: u64, kind: Kind, marks: (u64, u32)) -> Result<u64> {
         if length == 0 {
             return Err(CUresult::ERROR_INVALID_VALUE);
         }
@@ -200,7 +209,7 @@ impl Memory {
         let start = ranges.take(reserved + GAP, align.max(ALIGN)).ok_or(CUresult::ERROR_OUT_OF_MEMORY)?;
         window.used.fetch_add(reserved, Ordering::Relaxed);
         drop(ranges);
-        self.insert(start, length, reserved, kind, (context, 0));
+        self.insert(start, length, reserved, kind, marks);
         Ok(start)
     }
 
@@ -366,10 +375,11 @@ impl Memory {
         }
     }
 
-    /// Bytes of one kind.
-    pub(crate) fn used(&self, kind: Kind) -> u64 {
+    /// Bytes of a pool.
+    pub(crate) fn used_by_pool(&self, pool: u32) -> u64 {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        table.values().filter(|allocation| allocation.kind == kind).map(|allocation| allocation.length).sum()
+        let of_pool = table.values().filter(|found| found.kind == Kind::Pool && found.flags == pool);
+        of_pool.map(|found| found.length).sum()
     }
 
     /// Bytes of one kind that a context has.

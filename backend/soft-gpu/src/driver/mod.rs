@@ -1,7 +1,7 @@
 //! The driver's state and what happens to it; the C functions in [`crate::api`] are a thin skin over this.
 //!
 //! Read in this order: `handles`, `context` (contexts and their streams), `queue` (how a stream works), `memory`,
-//! `virtual_memory`, `copy`, `image` and `compile` (from bytes to code), `module`, `library`, `launch`, `attributes`.
+//! `virtual_memory`, `pool`, `copy`, `image` and `compile` (from bytes to code), `module`, `library`, `launch`, `attributes`.
 //!
 //! Locks are taken in this order: a context's order of work, a stream's queue, a table; and none is held while work runs.
 
@@ -19,6 +19,7 @@ pub(crate) mod link;
 mod lz4;
 pub(crate) mod memory;
 pub(crate) mod module;
+pub(crate) mod pool;
 pub(crate) mod queue;
 mod ranges;
 pub(crate) mod virtual_memory;
@@ -36,6 +37,7 @@ use library::{Kernel, Library};
 use link::Linker;
 use memory::{Allocation, Kind, Memory};
 use module::{Function, Module};
+use pool::Pools;
 use queue::Stream;
 use virtual_memory::VirtualMemory;
 
@@ -51,6 +53,7 @@ pub(crate) struct Driver {
     pub(crate) primary: Mutex<Primary>,
     pub(crate) memory: Memory,
     pub(crate) virtual_memory: VirtualMemory,
+    pub(crate) pools: Pools,
     pub(crate) contexts: Table<Context>,
     pub(crate) streams: Table<Stream>,
     pub(crate) events: Table<Event>,

@@ -1,7 +1,7 @@
 //! The calls of a session: decoding, checking, calling the host's driver, encoding.
 //!
 //! Read [`Invocation`] first: one request on its way through. Generated calls are in [`generated`]; hand-written ones
-//! in `copy`, `image`, `function`, `launch`, `context`, `host_memory`, `link`, `names`, `processors`, `printed` and `virtual_memory`, each named after its request in
+//! in `copy`, `image`, `function`, `launch`, `context`, `host_memory`, `link`, `names`, `processors`, `pools`, `printed` and `virtual_memory`, each named after its request in
 //! [`virtio_spec::requests`].
 //!
 //! A guest can be wrong or hostile: what it sent was copied once before it comes here, and every number, length and
@@ -25,6 +25,7 @@ mod image;
 mod launch;
 mod link;
 mod names;
+mod pools;
 mod printed;
 mod processors;
 mod virtual_memory;
@@ -223,6 +224,8 @@ impl<'a> Invocation<'a> {
             opcode::ADDRESS_RESERVE => virtual_memory::reserve(self),
             opcode::MEMORY_CREATE => virtual_memory::create(self),
             opcode::MEMORY_GRANULARITY => virtual_memory::granularity(self),
+            opcode::POOL_CREATE => pools::create(self),
+            opcode::POOL_ATTRIBUTE => pools::attribute(self),
             other => generated::dispatch(other, self).unwrap_or(Err(CUresult::ERROR_NOT_SUPPORTED)),
         }
     }

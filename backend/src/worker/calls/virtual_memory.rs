@@ -1,5 +1,4 @@
-//! Virtual memory management and the making of pools: the requests with structures of CUDA's, which are built here of
-//! plain numbers.
+//! Virtual memory management: the requests with structures of CUDA's, which are built here of plain numbers.
 //!
 //! Unsafe code: calls of the driver.
 
@@ -20,12 +19,13 @@ use virtio_spec::{
 use super::{Invocation, handles::Object, ok};
 
 /// A device as a place of memory.
-fn location(device: u32) -> Result<CUmemLocation, CUresult> {
+pub(super) fn location(device: u32) -> Result<CUmemLocation, CUresult> {
     let id = i32::try_from(device).map_err(|_| CUresult::ERROR_INVALID_DEVICE)?;
     Ok(CUmemLocation { kind: CUmemLocationType::DEVICE.0, id })
 }
 
-fn handle_types(bits: u32) -> Result<CUmemAllocationHandleType, CUresult> {
+/// As what memory can be passed on: descriptors only.
+pub(super) fn handle_types(bits: u32) -> Result<CUmemAllocationHandleType, CUresult> {
     match bits & !CUmemAllocationHandleType::POSIX_FILE_DESCRIPTOR.0 {
         0 => Ok(CUmemAllocationHandleType(bits)),
         _ => Err(CUresult::ERROR_NOT_SUPPORTED),

@@ -27,6 +27,7 @@ mod modules;
 mod output;
 mod pinned;
 mod pointers;
+mod pools;
 mod processes;
 mod streams;
 mod threads;
@@ -47,6 +48,7 @@ pub(crate) const AREAS: &[&[Case]] = &[
     memory::CASES,
     pinned::CASES,
     virtual_memory::CASES,
+    pools::CASES,
     pointers::CASES,
     copies::CASES,
     fills::CASES,

@@ -9,7 +9,7 @@ use cudarc::driver::sys;
 use libloading::Library;
 
 use super::code::{Code, SYMBOL_MISSING};
-use super::structures::{MemoryAccess, MemoryLocation, MemoryProperties};
+use super::structures::{MemoryAccess, MemoryLocation, MemoryProperties, PoolProperties};
 
 /// Any of CUDA's opaque handles.
 pub(crate) type Handle = usize;
@@ -156,6 +156,21 @@ api! {
     cuPointerGetAttribute(data: *mut c_void, attribute: i32, pointer: Ptr);
     cuPointerGetAttributes(count: u32, attributes: *mut i32, data: *mut *mut c_void, pointer: Ptr);
     cuPointerSetAttribute(data: *const c_void, attribute: i32, pointer: Ptr);
+    // Pools
+    cuDeviceGetDefaultMemPool(pool: *mut Handle, device: Device);
+    cuDeviceGetMemPool(pool: *mut Handle, device: Device);
+    cuDeviceSetMemPool(device: Device, pool: Handle);
+    cuMemGetDefaultMemPool(pool: *mut Handle, location: *mut MemoryLocation, kind: u32);
+    cuMemGetMemPool(pool: *mut Handle, location: *mut MemoryLocation, kind: u32);
+    cuMemSetMemPool(location: *mut MemoryLocation, kind: u32, pool: Handle);
+    cuMemPoolCreate(pool: *mut Handle, properties: *const PoolProperties);
+    cuMemPoolDestroy(pool: Handle);
+    cuMemPoolTrimTo(pool: Handle, bytes: usize);
+    cuMemPoolGetAttribute(pool: Handle, attribute: u32, value: *mut c_void);
+    cuMemPoolSetAttribute(pool: Handle, attribute: u32, value: *mut c_void);
+    cuMemPoolSetAccess(pool: Handle, access: *const MemoryAccess, count: usize);
+    cuMemPoolGetAccess(flags: *mut u32, pool: Handle, location: *const MemoryLocation);
+    cuMemAllocFromPoolAsync(pointer: *mut Ptr, bytes: usize, pool: Handle, stream: Handle);
     // Virtual memory management
     cuMemAddressReserve(pointer: *mut Ptr, bytes: usize, alignment: usize, hint: Ptr, flags: u64);
     cuMemAddressFree(pointer: Ptr, bytes: usize);

@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, bail};
 
 pub(crate) use api::{CtxCreateParams, Device, Driver, Handle};
-pub(crate) use structures::{MemoryAccess, MemoryLocation, MemoryProperties};
+pub(crate) use structures::{MemoryAccess, MemoryLocation, MemoryProperties, PoolProperties};
 pub(crate) use code::{Code, NAMES};
 
 /// The library under test, opened at first use.

@@ -5,17 +5,17 @@
 //!
 //! Read in this order:
 //! 1. `preload`: what happens in every process of a guest, before and without any call;
-//! 1. `entry` and `process`: what holds for every call; initialised, forked, ending;
-//! 2. `transport`: the guest's driver or the backend's socket;
-//! 3. `session`: shared memory, lanes, sleeping and waking;
-//! 4. `wire`: one call as a request and its response;
-//! 5. `handles`, `context`: objects and the threads' current contexts;
-//! 6. `device`: the device information and what the environment shows of it;
-//! 7. `memory`: what an address is, pinned memory, copies; `window`: the reserved addresses;
-//! 8. `code`: images, modules, functions, launches;
-//! 9. `calls`: the hand-written halves of calls, one module for each group;
-//! 10. `trace`: what a program calls, for developers;
-//! 11. `proc_address`: `cuGetProcAddress`; `export_tables`: what NVIDIA's runtime asks for besides; `debugger`: symbols for debuggers.
+//! 2. `entry` and `process`: what holds for every call; initialised, forked, ending;
+//! 3. `transport`: the guest's driver or the backend's socket;
+//! 4. `session`: shared memory, lanes, sleeping and waking;
+//! 5. `wire`: one call as a request and its response;
+//! 6. `handles`, `context`: objects and the threads' current contexts;
+//! 7. `device`: the device information and what the environment shows of it;
+//! 8. `memory`: what an address is, pinned memory, copies; `window`: the reserved addresses;
+//! 9. `code`: images, modules, functions, launches;
+//! 10. `calls`: the hand-written halves of calls, one module for each group;
+//! 11. `trace`: what a program calls, for developers;
+//! 12. `proc_address`: `cuGetProcAddress`; `export_tables`: what NVIDIA's runtime asks for besides; `debugger`: symbols for debuggers.
 //!
 //! Lock order: a lane's lock is taken last, and nothing else is locked while it is held.
 #![cfg(not(loom))]

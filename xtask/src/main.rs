@@ -10,6 +10,7 @@ mod bundle;
 mod counts;
 mod demo;
 mod guest_module;
+mod guest_package;
 mod library;
 mod machine;
 mod output;
@@ -47,6 +48,8 @@ enum Chore {
     /// Run the suite from an unpacked bundle
     #[command(hide = true)]
     BundleRun(bundle::run::Arguments),
+    /// Make the archive from which a guest is installed (docs/install.md)
+    GuestPackage,
     /// Compile the guest's kernel module for Debian's kernels, and say where it is
     GuestModule(guest_module::Arguments),
     /// Compile the guest's kernel module with W=1 and sparse; a warning is a failure
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Chore::Bench(arguments) => bench::run(&arguments),
         Chore::Bundle(arguments) => bundle::make(&arguments),
         Chore::BundleRun(arguments) => bundle::run::run(&arguments),
+        Chore::GuestPackage => guest_package::make(),
         Chore::GuestModule(arguments) => guest_module::build(&arguments),
         Chore::CheckModule(arguments) => guest_module::check(&arguments),
     };

@@ -179,9 +179,10 @@ impl Tree {
 pub(crate) fn run(top: &Path, payload: &Path, words: &[&str]) -> Output {
     let program = payload.join("vcompute-guest");
     if !program.exists() {
-        fs::copy(env!("CARGO_BIN_EXE_vcompute-guest"), &program).expect("the program is built");
+        // Not by this process: another test's child could inherit the file while it is written, and nobody could start it.
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_vcompute-guest")).arg(&program).status();
+        assert!(copied.is_ok_and(|status| status.success()), "the program is built");
     }
-    // Another process that is forked while the copy is open for writing keeps it busy for a moment.
     let mut command = if is_root() {
         Command::new(program)
     } else {

@@ -56,6 +56,12 @@ pub struct Config {
     pub monitor: PathBuf,
     /// The backend's vhost-user socket; without one the guest has no compute device. The backend must be listening.
     pub device: Option<PathBuf>,
+    /// A disk's image; what the guest writes is forgotten.
+    pub disk: Option<PathBuf>,
+    /// A port of this machine's loopback address that leads to the guest's port 22; without one there is no network.
+    pub ssh: Option<u16>,
+    /// What is added to the kernel's command line.
+    pub append: String,
     /// Whether a reset starts the guest again (otherwise QEMU ends).
     pub restart_on_reset: bool,
 }
@@ -81,7 +87,8 @@ impl Config {
         add("-smp", self.processors.to_string());
         add("-kernel", quoted(&self.kernel));
         add("-initrd", quoted(&self.initrd));
-        add("-append", "console=ttyS0 panic=-1 quiet loglevel=4 random.trust_cpu=on".into());
+        let line = format!("console=ttyS0 panic=-1 quiet loglevel=4 random.trust_cpu=on {}", self.append);
+        add("-append", line.trim_end().into());
         add("-chardev", format!("file,id=console,path={}", quoted(&self.console)));
         add("-serial", "chardev:console".into());
         add("-chardev", "stdio,id=report,signal=off".into());
@@ -98,11 +105,19 @@ impl Config {
                 ),
             );
         }
+        if let Some(disk) = &self.disk {
+            add("-drive", format!("file={},format=raw,if=virtio,snapshot=on", quoted(disk)));
+        }
+        if let Some(port) = self.ssh {
+            add("-netdev", format!("user,id=network,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"));
+            add("-device", "virtio-net-pci,netdev=network,romfile=".into());
+        }
         for switch in ["-nodefaults", "-no-user-config", "-nographic"] {
             arguments.push(switch.into());
         }
-        for pair in [["-vga", "none"], ["-net", "none"]] {
-            arguments.extend(pair.map(OsString::from));
+        arguments.extend(["-vga", "none"].map(OsString::from));
+        if self.ssh.is_none() {
+            arguments.extend(["-net", "none"].map(OsString::from));
         }
         if !self.restart_on_reset {
             arguments.push("-no-reboot".into());
@@ -130,6 +145,9 @@ mod tests {
             console: "/c".into(),
             monitor: "/m".into(),
             device: Some("/run/a,b".into()),
+            disk: None,
+            ssh: None,
+            append: String::new(),
             restart_on_reset: false,
         }
     }
@@ -156,6 +174,15 @@ mod tests {
         let device = line.split(' ').find(|word| word.starts_with(DEVICE)).expect("the device");
 
         assert!(example.contains(device), "{device}");
+    }
+
+    #[test]
+    fn a_guest_with_a_disk_writes_nothing_to_it_and_is_reached_from_this_machine_only() {
+        let line = line(&Config { disk: Some("/d".into()), ssh: Some(2222), ..config() });
+
+        assert!(line.contains("-drive file=/d,format=raw,if=virtio,snapshot=on"));
+        assert!(line.contains("restrict=on,hostfwd=tcp:127.0.0.1:2222-:22"));
+        assert!(!line.contains("-net none"));
     }
 
     #[test]

@@ -66,7 +66,6 @@ impl Job<'_> {
 
 /// Makes the initial RAM disk, but for the job.
 pub fn build(places: &Places, kernel: &Image, contents: &Contents) -> Result<Vec<u8>> {
-    let userland = userland(places, kernel.kernel)?;
     let mut archive = Archive::new();
     for path in [
         "dev", "proc", "sys", "tmp", "run", "etc", "lib64", "usr", "usr/bin", "usr/lib", LIBRARIES,
@@ -79,10 +78,7 @@ pub fn build(places: &Places, kernel: &Image, contents: &Contents) -> Result<Vec
     }
     archive.directory("usr/lib/modules");
 
-    add_file(&mut archive, &userland.path.join("usr/bin/busybox"), "usr/bin/busybox")?;
-    for applet in applets(&userland.path.join("usr/bin/busybox"))? {
-        archive.link(&format!("usr/bin/{applet}"), "busybox");
-    }
+    let userland = add_busybox(&mut archive, places, kernel.kernel)?;
     for library in NEEDED {
         add_file(
             &mut archive,
@@ -102,6 +98,17 @@ pub fn build(places: &Places, kernel: &Image, contents: &Contents) -> Result<Vec
         add_file(&mut archive, from, to.trim_start_matches('/'))?;
     }
     Ok(archive.finish())
+}
+
+/// Adds a shell and its tools to `usr/bin`; returns the tree that they are from.
+pub(crate) fn add_busybox(archive: &mut Archive, places: &Places, kernel: Kernel) -> Result<Root> {
+    let userland = userland(places, kernel)?;
+    let busybox = userland.path.join("usr/bin/busybox");
+    add_file(archive, &busybox, "usr/bin/busybox")?;
+    for applet in applets(&busybox)? {
+        archive.link(&format!("usr/bin/{applet}"), "busybox");
+    }
+    Ok(userland)
 }
 
 /// Of the same Debian release as the kernel.
@@ -152,7 +159,7 @@ fn add_modules(archive: &mut Archive, kernel: &Image, ours: Option<&Path>) -> Re
 }
 
 /// Adds a module after those that it needs. One that is built into the kernel has no file, and needs none.
-fn add_stock_module(
+pub(crate) fn add_stock_module(
     archive: &mut Archive,
     kernel: &Image,
     name: &str,
@@ -172,25 +179,39 @@ fn add_stock_module(
 }
 
 fn stock_module(kernel: &Image, name: &str) -> Result<Option<Vec<u8>>> {
-    let directory = kernel.modules.join("drivers/virtio");
-    let plain = directory.join(format!("{name}.ko"));
-    if plain.exists() {
-        return Ok(Some(fs::read(plain)?));
-    }
-    let compressed = directory.join(format!("{name}.ko.xz"));
-    if !compressed.exists() {
-        return Ok(None);
+    let Some(file) = find_module(&kernel.modules, name)? else { return Ok(None) };
+    if file.extension().is_some_and(|extension| extension == "ko") {
+        return Ok(Some(fs::read(file)?));
     }
     let output = Command::new("xz")
         .args(["--decompress", "--stdout"])
-        .arg(&compressed)
+        .arg(&file)
         .stdin(Stdio::null())
         .output()
         .context("run xz (package xz-utils)")?;
     if !output.status.success() {
-        bail!("xz cannot read {}", compressed.display());
+        bail!("xz cannot read {}", file.display());
     }
     Ok(Some(output.stdout))
+}
+
+/// The file of a module, compressed or not. Its name has `-` where others write `_`, or the other way round.
+fn find_module(directory: &Path, name: &str) -> Result<Option<PathBuf>> {
+    for entry in fs::read_dir(directory).with_context(|| format!("list {}", directory.display()))? {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            if let Some(found) = find_module(&path, name)? {
+                return Ok(Some(found));
+            }
+        } else if let Some((stem, "ko" | "ko.xz")) =
+            path.file_name().and_then(|file| file.to_str()).and_then(|file| file.split_once('.'))
+            && stem.replace('-', "_") == name
+        {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
 }
 
 /// The modules that a module names in its information section as needed.

@@ -2,12 +2,13 @@
 //!
 //! Read in this order: [`places`] (where things are kept), [`debian`] (packages without touching the system), [`kernel`]
 //! and [`module`] (the guest's kernel and the driver compiled for it), [`image`] (the guest's files, written with
-//! [`cpio`]), [`install`] (finding QEMU), [`arguments`] (its command line), [`monitor`] (talking to it), [`vm`] (a guest
+//! [`cpio`]), [`disk`] (a guest with an installed system), [`install`] (finding QEMU), [`arguments`] (its command line), [`monitor`] (talking to it), [`vm`] (a guest
 //! that runs).
 
 pub mod arguments;
 pub mod cpio;
 pub mod debian;
+pub mod disk;
 pub mod image;
 pub mod install;
 pub mod kernel;

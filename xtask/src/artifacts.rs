@@ -19,8 +19,8 @@ const PACKAGES: &[&str] = &["vhost-user-compute", "soft-gpu", "conformance", "fa
 const LIBRARY: &str = "library";
 
 /// CUDA programs in C that guests run: the demonstration, a test of processes that share a GPU, and one that holds a
-/// kernel on the GPU while the machine is paused or reset.
-pub(crate) const PROGRAMS: &[&str] = &["demo", "neighbours", "strike"];
+/// kernel on the GPU while the machine is paused or reset, and one that calls CUDA when it is told to.
+pub(crate) const PROGRAMS: &[&str] = &["demo", "neighbours", "strike", "late"];
 
 /// The staged files.
 #[derive(Debug, Clone)]

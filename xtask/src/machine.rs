@@ -143,6 +143,9 @@ impl Machine {
             console: self.logs.join("console.log"),
             monitor: directory.path().join("monitor"),
             device: backend.map(|_| device),
+            disk: None,
+            ssh: None,
+            append: String::new(),
             restart_on_reset,
         };
         Ok(Started { vm: Vm::start(&self.qemu, &config)?, backend: running, _directory: directory })

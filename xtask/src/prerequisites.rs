@@ -16,6 +16,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("unshare", "util-linux"),
     ("dpkg-deb", "dpkg"),
     ("apt-get", "apt"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("ssh", "openssh-client"),
 ];
 
 /// Makes sure that all of them are there.

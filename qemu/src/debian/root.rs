@@ -93,7 +93,7 @@ fn describe(package: &Package) -> String {
 }
 
 /// /bin, /lib … are links into /usr, as in an installed Debian; older packages still ship files through them.
-fn merged_usr(root: &Path) -> Result<()> {
+pub(super) fn merged_usr(root: &Path) -> Result<()> {
     for name in ["bin", "sbin", "lib", "lib64"] {
         fs::create_dir_all(root.join("usr").join(name))?;
         symlink(format!("usr/{name}"), root.join(name)).with_context(|| format!("link /{name}"))?;
@@ -104,7 +104,7 @@ fn merged_usr(root: &Path) -> Result<()> {
     Ok(())
 }
 
-fn unpack(package: &Path, root: &Path, patterns: &[&str]) -> Result<()> {
+pub(super) fn unpack(package: &Path, root: &Path, patterns: &[&str]) -> Result<()> {
     let mut source = Command::new("dpkg-deb")
         .arg("--fsys-tarfile")
         .arg(package)

@@ -13,6 +13,7 @@ use qemu::{Kernel, Places};
 
 use crate::artifacts::Artifacts;
 use crate::counts::Counts;
+use crate::preload;
 use crate::prerequisites;
 use crate::steps::Steps;
 use crate::workspace;
@@ -29,6 +30,8 @@ enum Part {
     Host,
     /// The suite in guests of every kernel
     Guest(GuestArguments),
+    /// A whole Debian with the library preloaded everywhere, in every state of the device, the host and the driver
+    Preload(preload::Arguments),
 }
 
 #[derive(clap::Args, Default)]
@@ -67,6 +70,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
                 host::programs(&places, &artifacts, &mut steps);
                 let everything = GuestArguments { driver: "soft".into(), ..GuestArguments::default() };
                 guest::run(&places, &artifacts, &everything, &mut steps);
+                preload::run(&places, &artifacts, &preload::Arguments::quick(), &mut steps);
             }
         }
         Some(Part::Host) => {
@@ -78,6 +82,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Some(Part::Guest(arguments)) => {
             if let Some(artifacts) = build(&places, &mut steps) {
                 guest::run(&places, &artifacts, arguments, &mut steps);
+            }
+        }
+        Some(Part::Preload(arguments)) => {
+            if let Some(artifacts) = build(&places, &mut steps) {
+                preload::run(&places, &artifacts, arguments, &mut steps);
             }
         }
     }

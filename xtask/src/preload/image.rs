@@ -1,0 +1,271 @@
+//! Two disks of one Debian: as it is, and with CUDA installed by `vcompute-guest install`.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use qemu::debian::system::{self, Recipe};
+use qemu::{Kernel, Places, disk};
+
+use crate::artifacts::{self, Artifacts};
+use crate::guest_module;
+use crate::process;
+
+/// What the guest has beyond Debian's essential packages.
+const PACKAGES: &[&str] = &[
+    "apt",
+    "busybox-static",
+    "cron",
+    "dbus",
+    "kmod",
+    "libc6-i386",
+    "libpam-systemd",
+    "musl",
+    "openssh-server",
+    "passwd",
+    "python3",
+    "sudo",
+    "systemd",
+    "systemd-sysv",
+    "udev",
+];
+
+/// The disk's size; the file is sparse.
+const DISK_MIB: u64 = 1024;
+
+const SETUP: &str = include_str!("guest/setup");
+const CHECK: &str = include_str!("guest/check");
+const SOCKETS: &str = include_str!("guest/sockets.py");
+
+/// Sources of programs that the guest runs without our library.
+const SOURCES: &[(&str, &str)] = &[
+    ("times.c", include_str!("guest/times.c")),
+    ("static32.S", include_str!("guest/static32.S")),
+    ("dynamic32.S", include_str!("guest/dynamic32.S")),
+    ("musl.S", include_str!("guest/musl.S")),
+];
+
+/// Where the test's own files are in the guest.
+const HERE: &str = "opt/test";
+
+/// What boots.
+#[derive(Debug)]
+pub(super) struct Images {
+    /// Without anything of ours.
+    pub reference: PathBuf,
+    /// With CUDA installed.
+    pub installed: PathBuf,
+    /// The kernel.
+    pub vmlinuz: PathBuf,
+    /// What goes over to the disk's system.
+    pub initrd: Vec<u8>,
+    /// The private key that opens the guest.
+    pub key: PathBuf,
+    /// The CUDA driver with a gate before `cuInit`.
+    pub gated_driver: PathBuf,
+    /// The file that says what happens at the gate.
+    pub gate: PathBuf,
+}
+
+impl Images {
+    /// Makes what is not there or out of date.
+    pub(super) fn make(places: &Places, artifacts: &Artifacts) -> Result<Self> {
+        let kernel = Kernel::V6_12;
+        let image = kernel.image(places)?;
+        let directory = places.guest().join("preload");
+        fs::create_dir_all(&directory)?;
+        let tools = Tools::build(places)?;
+        let images = Self {
+            reference: directory.join("reference.ext4"),
+            installed: directory.join("installed.ext4"),
+            vmlinuz: image.vmlinuz.clone(),
+            initrd: disk::initrd(places, &image)?,
+            key: directory.join("key"),
+            gated_driver: directory.join("libgated_gpu.so"),
+            gate: directory.join("gate"),
+        };
+        images.make_key()?;
+        images.make_gated_driver(places, artifacts)?;
+
+        let base = Recipe { name: "system-trixie", suite: "trixie", packages: PACKAGES };
+        let base = base.open_or_make(&places.debian())?;
+        let module = guest_module::driver(places, kernel)?;
+        let programs = [artifacts.program("demo"), artifacts.program("late")];
+        let ours = [artifacts.shim(), tools.installer.clone(), tools.probe.clone(), module.clone()];
+
+        let mut fingerprint = DefaultHasher::new();
+        (SETUP, CHECK, SOCKETS, SOURCES, PACKAGES, &image.release).hash(&mut fingerprint);
+        for file in programs.iter().chain([&images.key]) {
+            fs::read(file).with_context(|| format!("read {}", file.display()))?.hash(&mut fingerprint);
+        }
+        let tree = directory.join("tree");
+        let stamp = directory.join("reference.stamp");
+        let plain = format!("{:x}", fingerprint.finish());
+        let fresh = fs::read_to_string(&stamp).is_ok_and(|text| text == plain);
+        for file in &ours {
+            fs::read(file).with_context(|| format!("read {}", file.display()))?.hash(&mut fingerprint);
+        }
+        let full = format!("{:x}", fingerprint.finish());
+        let installed_stamp = directory.join("installed.stamp");
+        if fresh && fs::read_to_string(&installed_stamp).is_ok_and(|text| text == full) {
+            return Ok(images);
+        }
+        let begin = Instant::now();
+        images.fill(places, &base, &disk::modules(places, &image)?, &tree, &programs)?;
+        disk::make(&tree, &images.reference, DISK_MIB)?;
+        fs::write(&stamp, plain)?;
+        install(&tree, artifacts, &tools, &module)?;
+        disk::make(&tree, &images.installed, DISK_MIB)?;
+        fs::write(&installed_stamp, full)?;
+        fs::remove_dir_all(&tree)?;
+        log::info!("disks made in {:.1} s", begin.elapsed().as_secs_f32());
+        Ok(images)
+    }
+
+    fn make_key(&self) -> Result<()> {
+        if self.key.exists() {
+            return Ok(());
+        }
+        let mut command = Command::new("ssh-keygen");
+        command.args(["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"]).arg(&self.key);
+        run(&mut command, &self.key.with_extension("log"))
+    }
+
+    fn make_gated_driver(&self, places: &Places, artifacts: &Artifacts) -> Result<()> {
+        let driver = artifacts.soft_gpu();
+        let directory = driver.parent().context("the driver lies in a directory")?;
+        let mut command = Command::new("cc");
+        command
+            .args(["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", "-o"])
+            .arg(&self.gated_driver)
+            .arg(places.workspace().join("xtask/src/preload/guest/gate.c"))
+            .arg(format!("-DGATE=\"{}\"", self.gate.display()))
+            .arg("-Wl,--no-as-needed")
+            .arg(&driver)
+            .arg(format!("-Wl,-rpath,{}", directory.display()));
+        run(&mut command, &self.gated_driver.with_extension("log"))
+    }
+
+    /// The system before anything of ours is installed.
+    fn fill(
+        &self,
+        places: &Places,
+        base: &Path,
+        modules: &Path,
+        tree: &Path,
+        programs: &[PathBuf],
+    ) -> Result<()> {
+        if tree.exists() {
+            fs::remove_dir_all(tree)?;
+        }
+        let log = tree.with_extension("log");
+        run(Command::new("cp").args(["-a", "--reflink=auto"]).arg(base).arg(tree), &log)?;
+        run(
+            Command::new("cp")
+                .args(["-a", "--reflink=auto"])
+                .arg(modules.join("usr/lib/modules"))
+                .arg(tree.join("usr/lib/")),
+            &log,
+        )?;
+        let own = tree.join(HERE);
+        fs::create_dir_all(&own)?;
+        for program in programs {
+            copy(program, &own.join(program.file_name().context("a program has a name")?), 0o755)?;
+        }
+        copy(&self.key.with_extension("pub"), &own.join("key.pub"), 0o644)?;
+        for (name, text, mode) in [("check", CHECK, 0o755), ("sockets.py", SOCKETS, 0o644)] {
+            fs::write(own.join(name), text)?;
+            fs::set_permissions(own.join(name), fs::Permissions::from_mode(mode))?;
+        }
+        for (source, _) in SOURCES {
+            compile(&places.workspace().join("xtask/src/preload/guest").join(source), tree)?;
+        }
+        system::run_in(tree, SETUP).map(drop)
+    }
+}
+
+/// With the C libraries of the guest itself.
+fn compile(source: &Path, tree: &Path) -> Result<()> {
+    let name = source.file_stem().and_then(|stem| stem.to_str()).context("a source has a name")?;
+    let mut command = Command::new("cc");
+    command.args(["-O2", "-Wall", "-Wextra", "-Werror", "-o"]).arg(tree.join(HERE).join(name)).arg(source);
+    match name {
+        "static32" => {
+            command.args(["-m32", "-nostdlib", "-static"]);
+        }
+        "dynamic32" => {
+            command
+                .args([
+                    "-m32",
+                    "-nostdlib",
+                    "-no-pie",
+                    "-Wl,--allow-shlib-undefined,--dynamic-linker,/lib/ld-linux.so.2",
+                ])
+                .arg(tree.join("usr/lib32/libc.so.6"));
+        }
+        "musl" => {
+            command
+                .args(["-nostdlib", "-pie", "-fPIC", "-Wl,--dynamic-linker,/lib/ld-musl-x86_64.so.1"])
+                .arg(tree.join("usr/lib/x86_64-linux-musl/libc.so"));
+        }
+        _ => {}
+    }
+    run(&mut command, &tree.with_extension("cc.log")).with_context(|| format!("compile {name}"))
+}
+
+/// As a user would, but into a tree.
+fn install(tree: &Path, artifacts: &Artifacts, tools: &Tools, module: &Path) -> Result<()> {
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "--propagation=private", "sh", "-eu", "-c"])
+        .arg("mount -t proc proc \"$1/proc\"; mount --rbind /dev \"$1/dev\"; shift; exec \"$@\"")
+        .arg("sh")
+        .arg(tree)
+        .arg(&tools.installer)
+        .arg("--root")
+        .arg(tree)
+        .args(["install", "--yes", "--library"])
+        .arg(artifacts.shim())
+        .arg("--module")
+        .arg(module);
+    run(&mut command, &tree.with_extension("install.log")).context("vcompute-guest install")
+}
+
+/// The installer and what it brings along.
+#[derive(Debug)]
+struct Tools {
+    installer: PathBuf,
+    probe: PathBuf,
+}
+
+impl Tools {
+    fn build(places: &Places) -> Result<Self> {
+        let log = places.guest().join("logs/build-tools.log");
+        let limit = Duration::from_secs(900);
+        let mut static_one = artifacts::cargo(places);
+        static_one.args(["rustc", "--release", "--locked", "--package", "guest-tools", "--bin"]);
+        static_one.args(["vcompute-guest", "--", "-C", "target-feature=+crt-static"]);
+        process::run(&mut static_one, &log, limit, |_| false)?.expect_success("cargo rustc")?;
+        let mut dynamic_one = artifacts::cargo(places);
+        dynamic_one.args(["build", "--release", "--locked", "--package", "guest-tools", "--bin"]);
+        dynamic_one.arg("vcompute-probe");
+        process::run(&mut dynamic_one, &log, limit, |_| false)?.expect_success("cargo build")?;
+        let built = artifacts::target_directory(places).join("release");
+        Ok(Self { installer: built.join("vcompute-guest"), probe: built.join("vcompute-probe") })
+    }
+}
+
+fn copy(from: &Path, to: &Path, mode: u32) -> Result<()> {
+    fs::copy(from, to).with_context(|| format!("copy {}", from.display()))?;
+    fs::set_permissions(to, fs::Permissions::from_mode(mode))?;
+    Ok(())
+}
+
+fn run(command: &mut Command, log: &Path) -> Result<()> {
+    let name = command.get_program().display().to_string();
+    process::run(command, log, Duration::from_secs(300), |_| false)?.expect_success(&name)
+}

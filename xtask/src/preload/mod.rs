@@ -1,0 +1,130 @@
+//! `test preload`: a Debian with systemd, sshd, cron, apt and the rest, the library preloaded into every process, in each
+//! state that the device, the host and the driver can be in.
+//!
+//! Read [`states`] (the table), [`row`] (what a guest goes through and is asked), [`image`] (how its disk is made).
+
+mod harass;
+mod image;
+mod row;
+mod states;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::time::Duration;
+
+use anyhow::Result;
+use qemu::{Places, Qemu};
+
+use self::image::Images;
+use self::row::{Bench, Figures};
+use self::states::{REFERENCE, STATES, State};
+use crate::artifacts::Artifacts;
+use crate::counts::Counts;
+use crate::machine;
+use crate::output::say;
+use crate::steps::Steps;
+
+/// Beyond a tenth of the reference's: what two CUDA programs that start with the system, the driver's module and, where
+/// the state says so, their attempts to get through cost when every instruction is translated.
+const BOOT_BOUND: Duration = Duration::from_secs(4);
+
+#[derive(clap::Args, Default)]
+pub(crate) struct Arguments {
+    /// Only some states: the reference, a working GPU, no device, a device that does not answer
+    #[arg(long)]
+    quick: bool,
+    /// Only the states whose names contain this (and the reference)
+    #[arg(long)]
+    state: Vec<String>,
+}
+
+impl Arguments {
+    /// The part that belongs to all tests.
+    pub(crate) fn quick() -> Self {
+        Self { quick: true, ..Self::default() }
+    }
+
+    fn wants(&self, state: &State) -> bool {
+        (!self.quick || state.quick)
+            && (self.state.is_empty() || self.state.iter().any(|part| state.name.contains(part)))
+    }
+}
+
+/// Makes the disks, boots one guest for each state, and prints the table.
+pub(crate) fn run(places: &Places, artifacts: &Artifacts, arguments: &Arguments, steps: &mut Steps) {
+    let mut made = None;
+    steps.step("preload: a Debian, and CUDA installed in it", || {
+        made = Some((Qemu::find(places)?, Images::make(places, artifacts)?));
+        Ok(Counts::one(true))
+    });
+    let Some((qemu, images)) = made else { return };
+    let logs = machine::logs(&places.guest(), "preload");
+    let bench = Bench { qemu: &qemu, images: &images, artifacts, logs: logs.clone() };
+
+    let mut reference = None;
+    let mut table = Vec::new();
+    let wanted = STATES.iter().filter(|state| arguments.wants(state));
+    for state in [&REFERENCE].into_iter().chain(wanted) {
+        steps.step(&format!("preload: {}", state.name), || {
+            let mut figures = bench.run(state)?;
+            match &reference {
+                None => reference = Some(figures.boot_work),
+                Some(reference) => judge_boot(*reference, &mut figures),
+            }
+            for failure in &figures.failures {
+                log::info!("  FAILED {failure}");
+            }
+            let failed = u64::try_from(figures.failures.len())?;
+            let counts = Counts { passed: figures.passed, failed, skipped: 0 };
+            table.push((state.name, figures));
+            Ok(counts)
+        });
+    }
+    if let Err(error) = print(&table, &logs.join("table.md")) {
+        say(format_args!("the table cannot be written: {error:#}"));
+    }
+}
+
+/// By QEMU's processor time, which other work on this machine does not change much. A wait shows in the questions, and
+/// in systemd's own limits.
+fn judge_boot(reference: Duration, figures: &mut Figures) {
+    let bound = reference + reference / 10 + BOOT_BOUND;
+    if figures.boot_work <= bound {
+        figures.passed += 1;
+    } else {
+        figures.failures.push(format!(
+            "the boot took {:.1} s of processor time, more than {:.1} s",
+            figures.boot_work.as_secs_f32(),
+            bound.as_secs_f32()
+        ));
+    }
+}
+
+/// Shows the rows, and leaves them as a table in Markdown.
+fn print(table: &[(&str, Figures)], file: &std::path::Path) -> Result<()> {
+    let mut text = String::from(
+        "| state | boot: wall, CPU | system | failed units | CUDA | /bin/true: median, longest | ld.so's complaints | shutdown |\n\
+         |---|---|---|---|---|---|---|---|\n",
+    );
+    for (name, figures) in table {
+        writeln!(
+            text,
+            "| {name} | {:.1} s, {:.1} s | {} | {} | {} | {:.1} ms, {:.1} ms | {} | {:.1} s |",
+            figures.boot.as_secs_f32(),
+            figures.boot_work.as_secs_f32(),
+            figures.state,
+            if figures.failed_units.is_empty() { "none".to_owned() } else { figures.failed_units.join(" ") },
+            figures.cuda,
+            Duration::from_micros(figures.exec.0).as_secs_f32() * 1000.0,
+            Duration::from_micros(figures.exec.1).as_secs_f32() * 1000.0,
+            figures.complaints,
+            figures.shutdown.as_secs_f32(),
+        )?;
+        log::info!("  {name}: {}", figures.analyze);
+    }
+    for line in text.lines() {
+        say(format_args!("{line}"));
+    }
+    fs::write(file, text)?;
+    Ok(())
+}

@@ -1,0 +1,432 @@
+//! One row: a guest boots in its state, is asked, is repaired, and shuts down.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use qemu::{Accelerator, Config, Qemu, Report, Vm, disk};
+use tempfile::TempDir;
+
+use super::harass::{Harassment, Signal};
+use super::image::Images;
+use super::states::{Cuda, Device, Gate, Repair, State, Trouble};
+use crate::artifacts::Artifacts;
+use crate::backend::{Backend, Running, Socket};
+use crate::process;
+
+/// From QEMU's start until systemd says that all is started; translated code on a busy machine is slow.
+const BOOT_LIMIT: Duration = Duration::from_secs(300);
+
+/// All of one question.
+const ASK_LIMIT: Duration = Duration::from_secs(300);
+
+/// From the request to QEMU's end. systemd gives a stuck service 90 s; nothing may need that.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(60);
+
+/// A process may be held by the constructor for its deadline of one second, and by a busy machine for as long.
+const LONGEST_EXEC: Duration = Duration::from_secs(2);
+
+/// The backend looks for a GPU again after pauses of a minute at most.
+const REPAIR_LIMIT: Duration = Duration::from_secs(100);
+
+/// The guest's memory; nothing of the test needs more.
+const MEMORY_MIB: u32 = 1024;
+
+/// What is booted, and by what.
+pub(super) struct Bench<'a> {
+    /// The emulator.
+    pub qemu: &'a Qemu,
+    /// The disks.
+    pub images: &'a Images,
+    /// The backend and the devices.
+    pub artifacts: &'a Artifacts,
+    /// Where logs go.
+    pub logs: PathBuf,
+}
+
+/// What a row has shown.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Figures {
+    /// From QEMU's start until everything is started.
+    pub boot: Duration,
+    /// QEMU's processor time in it: other work on this machine changes it little.
+    pub boot_work: Duration,
+    /// systemd's own account.
+    pub analyze: String,
+    /// What `systemctl is-system-running` says when asked.
+    pub state: String,
+    /// Units that failed.
+    pub failed_units: Vec<String>,
+    /// Median and longest time of `/bin/true` in microseconds.
+    pub exec: (u64, u64),
+    /// Complaints of the dynamic linker in the journal.
+    pub complaints: u64,
+    /// What became of CUDA.
+    pub cuda: String,
+    /// From the request to the end.
+    pub shutdown: Duration,
+    /// What was right.
+    pub passed: u64,
+    /// What was wrong.
+    pub failures: Vec<String>,
+}
+
+impl Figures {
+    fn check(&mut self, good: bool, complaint: impl FnOnce() -> String) {
+        if good {
+            self.passed += 1;
+        } else {
+            self.failures.push(complaint());
+        }
+    }
+}
+
+impl Bench<'_> {
+    /// Runs a row. An error is a guest that could not be asked at all.
+    pub(super) fn run(&self, state: &State) -> Result<Figures> {
+        let logs = self.logs.join(state.name.replace([' ', ',', '(', ')', '\''], "-"));
+        fs::create_dir_all(&logs)?;
+        let mut guest = self.start(state, &logs)?;
+        let result = guest.all(state);
+        result.with_context(|| format!("logs are in {}", logs.display()))
+    }
+
+    fn start(&self, state: &State, logs: &Path) -> Result<Guest<'_>> {
+        let directory = tempfile::tempdir().context("make a directory for sockets")?;
+        let device = directory.path().join("device");
+        self.set_gate(match state.device {
+            Device::Backend(gate) => gate,
+            Device::Absent | Device::Faulty(_) => Gate::Open,
+        })?;
+        let backend = match state.device {
+            Device::Absent => None,
+            Device::Backend(_) => Some(Backend {
+                program: self.artifacts.backend(),
+                driver: self.images.gated_driver.display().to_string(),
+            }),
+            Device::Faulty(fault) => {
+                Some(Backend { program: self.artifacts.faulty_device(), driver: fault.to_owned() })
+            }
+        };
+        let backend = backend
+            .map(|backend| backend.start(Socket::VhostUser(&device), &logs.join("backend.log")))
+            .transpose()?;
+        let harassment = match (&backend, state.trouble) {
+            (Some(backend), Trouble::KilledFromTheStart) => {
+                Some(Harassment::begin(backend.process_id(), Signal::Kill)?)
+            }
+            (Some(backend), Trouble::StoppedFromTheStart) => {
+                Some(Harassment::begin(backend.process_id(), Signal::Stop)?)
+            }
+            _ => None,
+        };
+        let initrd = directory.path().join("initrd");
+        fs::write(&initrd, [self.images.initrd.as_slice(), &disk::setup(state.setup)].concat())?;
+        let port = free_port()?;
+        let installed = state.cuda != Cuda::NotInstalled;
+        let config = Config {
+            accelerator: Accelerator::of_this_machine(),
+            memory_mib: MEMORY_MIB,
+            processors: 2,
+            kernel: self.images.vmlinuz.clone(),
+            initrd,
+            console: logs.join("console.log"),
+            monitor: directory.path().join("monitor"),
+            device: backend.is_some().then_some(device),
+            disk: Some(if installed { self.images.installed.clone() } else { self.images.reference.clone() }),
+            ssh: Some(port),
+            append: state.append.to_owned(),
+            restart_on_reset: false,
+        };
+        Ok(Guest {
+            bench: self,
+            vm: Vm::start(self.qemu, &config)?,
+            harassment,
+            backend,
+            port,
+            logs: logs.to_owned(),
+            figures: Figures::default(),
+            _directory: directory,
+        })
+    }
+
+    fn set_gate(&self, gate: Gate) -> Result<()> {
+        let word = match gate {
+            Gate::Open => "open",
+            Gate::Gone => "gone",
+            Gate::Hangs => "hang",
+        };
+        fs::write(&self.images.gate, word).context("set the gate")
+    }
+}
+
+/// A guest in its state. QEMU ends before the backend.
+struct Guest<'a> {
+    bench: &'a Bench<'a>,
+    vm: Vm,
+    harassment: Option<Harassment>,
+    backend: Option<Running>,
+    port: u16,
+    logs: PathBuf,
+    figures: Figures,
+    _directory: TempDir,
+}
+
+impl Guest<'_> {
+    fn all(&mut self, state: &State) -> Result<Figures> {
+        self.boot(state)?;
+        if state.trouble == Trouble::SupervisorKilled {
+            // QEMU's part is shown; the guest's part is that it goes on.
+            self.backend = None;
+        }
+        self.settle_service(state)?;
+        self.ask(state)?;
+        self.cuda(state)?;
+        self.shut_down()?;
+        Ok(self.figures.clone())
+    }
+
+    /// Waits until systemd has started everything.
+    fn boot(&mut self, state: &State) -> Result<()> {
+        let deadline = Instant::now() + BOOT_LIMIT;
+        let mut killed = state.trouble != Trouble::KilledDuringBoot;
+        let console = self.logs.join("console.log");
+        loop {
+            // The kernel's part of the start takes some seconds; what follows is the system's.
+            if !killed && self.vm.elapsed() > Duration::from_secs(8) {
+                self.harass_once()?;
+                killed = true;
+            }
+            let tick = deadline.min(Instant::now() + Duration::from_millis(500));
+            let report = match self.vm.next_line(tick) {
+                Ok(report) => report,
+                Err(error) if Instant::now() >= deadline => {
+                    return Err(error).with_context(|| format!("boot ({})", console.display()));
+                }
+                Err(_) => continue,
+            };
+            match report {
+                None => bail!("QEMU ended during boot"),
+                Some(Report::Exit(_)) => bail!("the system on the disk could not be started"),
+                Some(Report::Guest(line)) => {
+                    if let Some(analyze) = line.strip_prefix("analyze ") {
+                        analyze
+                            .trim_start_matches("Startup finished in ")
+                            .clone_into(&mut self.figures.analyze);
+                        return Ok(());
+                    }
+                    if line.starts_with("state ") {
+                        self.figures.boot = self.vm.elapsed();
+                        self.figures.boot_work = work_of(self.vm.process_id())?;
+                    } else {
+                        bail!("{line}");
+                    }
+                }
+                Some(Report::Job(line)) => log::debug!("  {line}"),
+            }
+        }
+    }
+
+    fn harass_once(&self) -> Result<()> {
+        let backend = self.backend.as_ref().context("there is a backend")?;
+        Harassment::once(backend.process_id(), Signal::Kill)
+    }
+
+    /// The service that uses CUDA comes to its end, whatever that is.
+    fn settle_service(&mut self, state: &State) -> Result<()> {
+        if state.cuda == Cuda::NotInstalled {
+            "not installed".clone_into(&mut self.figures.cuda);
+            return Ok(());
+        }
+        let script = "for _ in $(seq 60); do
+                state=$(systemctl show --value -p SubState cuda.service)
+                [ \"$state\" = running ] || break
+                sleep 1
+            done
+            echo \"service $state\"
+            sudo journalctl -b -q -o cat --no-pager -u cuda.service | grep -E 'error|sums' | tail -n 1";
+        let lines = self.ssh(script)?;
+        let ended =
+            lines.iter().find_map(|line| line.strip_prefix("service ")).unwrap_or("unknown").to_owned();
+        let words = lines.iter().rfind(|line| !line.starts_with("service ")).cloned().unwrap_or_default();
+        self.figures.cuda = match ended.as_str() {
+            "exited" => "works".to_owned(),
+            "failed" => words
+                .rsplit_once('(')
+                .map_or(words.clone(), |(_, name)| name.trim_end_matches(')').to_owned()),
+            other => other.to_owned(),
+        };
+        let works = ended == "exited";
+        let expected = match state.cuda {
+            Cuda::Works => works,
+            Cuda::WorksAfter(_) | Cuda::Fails => ended == "failed" || ended == "running",
+            Cuda::Open(_) | Cuda::NotInstalled => true,
+        };
+        self.figures.check(expected, || format!("the CUDA service: {ended}: {words}"));
+        Ok(())
+    }
+
+    /// Everything that a preloaded library could break.
+    fn ask(&mut self, state: &State) -> Result<()> {
+        let complaints = if state.complaints { "allowed" } else { "none" };
+        let lines = self.ssh(&format!("/opt/test/check {complaints}"))?;
+        ensure!(lines.last().is_some_and(|line| line == "done"), "the questions have no end: {lines:?}");
+        for line in &lines {
+            if line.starts_with("ok ") {
+                self.figures.passed += 1;
+            } else if let Some(failure) = line.strip_prefix("FAILED ") {
+                self.figures.failures.push(failure.to_owned());
+            }
+        }
+        let figure = |name: &str| {
+            let prefix = format!("figure {name} ");
+            lines.iter().find_map(|line| line.strip_prefix(&prefix)).unwrap_or_default().trim().to_owned()
+        };
+        self.figures.exec = (figure("median").parse().unwrap_or(0), figure("longest").parse().unwrap_or(0));
+        self.figures.complaints = figure("complaints").parse().unwrap_or(0);
+        self.figures.state = figure("state");
+        self.figures.failed_units = figure("failed-units").split_whitespace().map(str::to_owned).collect();
+
+        let others: Vec<_> =
+            self.figures.failed_units.iter().filter(|unit| *unit != "cuda.service").cloned().collect();
+        self.figures.check(others.is_empty(), || format!("failed units: {}", others.join(" ")));
+        let service_failed = self.figures.failed_units.len() > others.len();
+        let running = self.figures.state == "running" || (service_failed && self.figures.state == "degraded");
+        let said = self.figures.state.clone();
+        self.figures.check(running, || format!("the system is {said}"));
+        let longest = Duration::from_micros(self.figures.exec.1);
+        self.figures.check(longest < LONGEST_EXEC, || format!("a program took {longest:?}"));
+        let complained = self.figures.complaints;
+        self.figures
+            .check(state.complaints || complained == 0, || format!("ld.so complained {complained} times"));
+        Ok(())
+    }
+
+    /// The program that has waited since the start calls CUDA, after the repair if there is one.
+    fn cuda(&mut self, state: &State) -> Result<()> {
+        let (repair, works) = match state.cuda {
+            Cuda::NotInstalled => return Ok(()),
+            _ if state.trouble == Trouble::SupervisorKilled => (None, false),
+            Cuda::Works => (None, true),
+            Cuda::Fails => (None, false),
+            Cuda::WorksAfter(repair) | Cuda::Open(repair) => (Some(repair), true),
+        };
+        match repair {
+            Some(Repair::Host) => {
+                self.bench.set_gate(Gate::Open)?;
+                if let Some(harassment) = self.harassment.take() {
+                    harassment.end()?;
+                }
+                self.wait_until_ready()?;
+            }
+            Some(Repair::Guest(command)) => {
+                self.ssh(command)?;
+            }
+            None => {}
+        }
+        let script = "systemctl is-active late.service
+            sudo systemctl kill --kill-whom=main -s USR1 late.service
+            for _ in $(seq 90); do
+                state=$(systemctl show --value -p SubState late.service)
+                [ \"$state\" = running ] || break
+                sleep 1
+            done
+            echo \"late $state\"
+            sudo journalctl -b -q -o cat --no-pager -u late.service | grep -E 'first|error|right'";
+        let lines = self.ssh(script)?;
+        let right =
+            lines.iter().any(|line| line == "right") && lines.iter().any(|line| line == "late exited");
+        let first = lines.iter().find(|line| line.starts_with("first call")).cloned().unwrap_or_default();
+        let error = lines.iter().find(|line| line.contains("error")).cloned().unwrap_or_default();
+        let ended = lines.iter().find(|line| line.starts_with("late ")).cloned().unwrap_or_default();
+        self.figures.check(right == works, || format!("the waiting program: {ended} {first} {error}"));
+        if repair.is_some() {
+            self.figures.cuda.push_str(if right {
+                "; works after the repair"
+            } else {
+                "; fails after the repair"
+            });
+        }
+        if right {
+            self.figures.cuda.push_str(&format!(" ({first})"));
+        }
+        Ok(())
+    }
+
+    /// The host's part of a repair takes its time: a GPU is looked for with pauses. The guest's node says when.
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let begin = Instant::now();
+        let probe =
+            "/usr/libexec/virtio-compute/vcompute-probe >/dev/null 2>&1 && echo ready || echo not yet";
+        while begin.elapsed() < REPAIR_LIMIT {
+            if self.ssh(probe)?.iter().any(|line| line == "ready") {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_secs(1));
+        }
+        // What the waiting program finds is judged, not this.
+        Ok(())
+    }
+
+    fn shut_down(&mut self) -> Result<()> {
+        let begin = Instant::now();
+        self.ssh("sudo systemctl poweroff --no-block")?;
+        let deadline = begin + SHUTDOWN_LIMIT;
+        loop {
+            match self.vm.next_line(deadline) {
+                Ok(None) => break,
+                Ok(Some(_)) => {}
+                Err(_) => {
+                    self.figures.failures.push(format!("no shutdown within {SHUTDOWN_LIMIT:?}"));
+                    self.figures.shutdown = begin.elapsed();
+                    return Ok(());
+                }
+            }
+        }
+        self.figures.shutdown = begin.elapsed();
+        self.figures.passed += 1;
+        Ok(())
+    }
+
+    /// Logs in and runs a script; its output. The login itself is a part of the test.
+    fn ssh(&mut self, script: &str) -> Result<Vec<String>> {
+        let mut command = Command::new("ssh");
+        command.arg("-i").arg(&self.bench.images.key).args(["-p", &self.port.to_string()]);
+        for option in [
+            "StrictHostKeyChecking=no",
+            "UserKnownHostsFile=/dev/null",
+            "BatchMode=yes",
+            "IdentitiesOnly=yes",
+            "LogLevel=ERROR",
+            "ConnectTimeout=60",
+        ] {
+            command.args(["-o", option]);
+        }
+        command.args(["-F", "/dev/null", "tester@127.0.0.1", script]);
+        let finished = process::run(&mut command, &self.logs.join("ssh.log"), ASK_LIMIT, |_| false)?;
+        ensure!(
+            finished.status.code() != Some(255),
+            "no ssh login: {}",
+            finished.lines().collect::<Vec<_>>().join("\n")
+        );
+        Ok(finished.lines)
+    }
+}
+
+/// A port that nobody listens at now.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0)).context("find a free port")?.local_addr()?.port())
+}
+
+/// The processor time that a process has had.
+fn work_of(process: u32) -> Result<Duration> {
+    const TICKS_PER_SECOND: u64 = 100;
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).context("QEMU's account")?;
+    let fields: Vec<_> = stat.rsplit_once(')').context("a name in it")?.1.split_whitespace().collect();
+    let ticks: u64 = fields.iter().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+}

@@ -31,6 +31,8 @@ pub(crate) struct Context {
     pub(crate) flags: AtomicU32,
     /// [`Session::work`] when all work of the context was last known to be done.
     done: AtomicU64,
+    /// Limits that the device has told, by `CUlimit`, in the epoch of the first number.
+    limits: Mutex<(u64, HashMap<u32, usize>)>,
     /// `cuCtxAttach` calls without a `cuCtxDetach`, and one for the creation.
     pub(crate) attachments: AtomicU32,
 }
@@ -71,6 +73,7 @@ fn add(device: CUdevice, primary: bool, flags: u32) -> Result<Arc<Context>, CUre
         primary,
         flags: AtomicU32::new(flags),
         done: AtomicU64::new(u64::MAX),
+        limits: Mutex::default(),
         attachments: AtomicU32::new(1),
     });
     let mut contexts = CONTEXTS.write().unwrap_or_else(PoisonError::into_inner);
@@ -153,6 +156,33 @@ pub(crate) fn exchange_capture_mode(mode: u32) -> u32 {
     CAPTURE_MODE.with(|current| current.replace(mode))
 }
 
+impl Context {
+    /// The limits that are known. A primary context that was reset has those of a new one.
+    fn limits(&self) -> MutexGuard<'_, (u64, HashMap<u32, usize>)> {
+        let epoch = EPOCH.load(Ordering::Acquire);
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        if limits.0 != epoch {
+            *limits = (epoch, HashMap::new());
+        }
+        limits
+    }
+
+    /// A limit that does not have to be asked for.
+    pub(crate) fn limit(&self, limit: u32) -> Option<usize> {
+        self.limits().1.get(&limit).copied()
+    }
+
+    /// Notes a limit as the device has told it.
+    pub(crate) fn limit_is(&self, limit: u32, value: usize) {
+        self.limits().1.insert(limit, value);
+    }
+
+    /// A limit was set: one may change another.
+    pub(crate) fn forget_limits(&self) {
+        self.limits().1.clear();
+    }
+}
+
 /// Whether a context has no work that could be waited for: everything that was sent before its last synchronisation is
 /// done, nothing was sent since, no error is waiting, and the session is alive.
 pub(crate) fn is_idle(handle: u64) -> bool {
@@ -183,6 +213,7 @@ pub(crate) fn created(handle: u64, device: CUdevice, flags: u32) -> Result<(), C
         primary: false,
         flags: AtomicU32::new(flags),
         done: AtomicU64::new(u64::MAX),
+        limits: Mutex::default(),
         attachments: AtomicU32::new(1),
     });
     CONTEXTS.write().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().insert(handle, context);

@@ -3,7 +3,7 @@
 //! Unsafe code: the application's pointers, as CUDA's contracts describe them.
 
 use virtio_spec::cuda::{
-    CUcontext, CUctxCreateParams, CUdevice, CUexecAffinityParam, CUexecAffinityType, CUresult,
+    CUcontext, CUctxCreateParams, CUdevice, CUexecAffinityParam, CUexecAffinityType, CUlimit, CUresult,
 };
 use virtio_spec::handle::Kind;
 use virtio_spec::requests::{ContextCreate, opcode};
@@ -13,7 +13,9 @@ use std::sync::atomic::Ordering;
 use super::{give, give_if_wanted, outcome};
 use crate::device::devices;
 use crate::entry::status;
-use crate::exports::contexts::{wire_cuCtxDestroy_v2, wire_cuCtxSynchronize};
+use crate::exports::contexts::{
+    wire_cuCtxDestroy_v2, wire_cuCtxGetLimit, wire_cuCtxSetLimit, wire_cuCtxSynchronize,
+};
 use crate::wire::Request;
 use crate::{context, handles};
 
@@ -284,4 +286,31 @@ pub(crate) unsafe fn cuCtxSynchronize_v2(context: CUcontext) -> CUresult {
     };
     // SAFETY: no pointers.
     status(context::with(found.handle, || outcome(unsafe { wire_cuCtxSynchronize() })))
+}
+
+pub(crate) unsafe fn cuCtxSetLimit(limit: CUlimit, value: usize) -> CUresult {
+    // SAFETY: no pointers.
+    let result = unsafe { wire_cuCtxSetLimit(limit, value) };
+    if let Ok(context) = context::current_context() {
+        context.forget_limits();
+    }
+    result
+}
+
+pub(crate) unsafe fn cuCtxGetLimit(pvalue: *mut usize, limit: CUlimit) -> CUresult {
+    let context = match context::required().and_then(|_| context::current_context()) {
+        Ok(context) => context,
+        Err(error) => return error,
+    };
+    if let Some(known) = context.limit(limit.0) {
+        // SAFETY: the application's place for a number.
+        return status(unsafe { give(pvalue, known) });
+    }
+    // SAFETY: the same contract.
+    let result = unsafe { wire_cuCtxGetLimit(pvalue, limit) };
+    if result == CUresult::SUCCESS {
+        // SAFETY: the call has written it.
+        context.limit_is(limit.0, unsafe { pvalue.read() });
+    }
+    result
 }

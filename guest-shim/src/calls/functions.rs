@@ -111,9 +111,25 @@ pub(crate) unsafe fn cuFuncGetAttribute(
     match function::find(function.0).map(|found| found.attribute(attrib.0)) {
         // SAFETY: the application's place for a number.
         Ok(Some(known)) => status(unsafe { give(value, known) }),
-        // SAFETY: the same contract.
-        Ok(None) => unsafe { wire_cuFuncGetAttribute(value, attrib, function) },
+        Ok(None) => {
+            // SAFETY: the same contract.
+            let result = unsafe { wire_cuFuncGetAttribute(value, attrib, function) };
+            // SAFETY: the call's own place for a number.
+            unsafe { learn(function.0, attrib, result, value) };
+            result
+        }
         Err(error) => error,
+    }
+}
+
+/// Notes an attribute that the device has just told.
+///
+/// # Safety
+/// `value` was written if the result is success.
+unsafe fn learn(handle: u64, attribute: CUfunction_attribute, result: CUresult, value: *const i32) {
+    if let (CUresult::SUCCESS, Ok(found)) = (result, function::find(handle)) {
+        // SAFETY: as the caller promises.
+        found.attribute_is(attribute.0, unsafe { value.read() });
     }
 }
 
@@ -136,8 +152,15 @@ pub(crate) unsafe fn cuKernelGetAttribute(
         // The attributes that came with the kernel are those of device 0.
         // SAFETY: the application's place for a number.
         Ok(Some(known)) if host == CUdevice::default() => status(unsafe { give(value, known) }),
-        // SAFETY: the same contract.
-        Ok(_) => unsafe { wire_cuKernelGetAttribute(value, attrib, kernel, host) },
+        Ok(_) => {
+            // SAFETY: the same contract.
+            let result = unsafe { wire_cuKernelGetAttribute(value, attrib, kernel, host) };
+            if host == CUdevice::default() {
+                // SAFETY: the call's own place for a number.
+                unsafe { learn(kernel.0, attrib, result, value) };
+            }
+            result
+        }
         Err(error) => error,
     }
 }
@@ -147,9 +170,13 @@ pub(crate) unsafe fn cuFuncSetAttribute(
     attrib: CUfunction_attribute,
     value: i32,
 ) -> CUresult {
+    // Libraries set the same before each launch.
+    if function::find(function.0).is_ok_and(|found| found.is_set_to(attrib.0, value)) {
+        return CUresult::SUCCESS;
+    }
     // SAFETY: no pointers.
     let result = unsafe { wire_cuFuncSetAttribute(function, attrib, value) };
-    function::attribute_was_set(function.0, attrib.0);
+    function::attribute_was_set(function.0, attrib.0, Some(value).filter(|_| result == CUresult::SUCCESS));
     result
 }
 
@@ -163,9 +190,14 @@ pub(crate) unsafe fn cuKernelSetAttribute(
         Ok(host) => host,
         Err(error) => return error,
     };
+    let is_first = host == CUdevice::default();
+    if is_first && function::find(kernel.0).is_ok_and(|found| found.is_set_to(attrib.0, val)) {
+        return CUresult::SUCCESS;
+    }
     // SAFETY: no pointers.
     let result = unsafe { wire_cuKernelSetAttribute(attrib, val, kernel, host) };
-    function::attribute_was_set(kernel.0, attrib.0);
+    let is_known = is_first && result == CUresult::SUCCESS;
+    function::attribute_was_set(kernel.0, attrib.0, Some(val).filter(|_| is_known));
     result
 }
 

@@ -39,7 +39,10 @@ pub(crate) struct Function {
 
 #[derive(Clone, Copy, Debug)]
 struct Attributes {
+    /// Bit `i`: the value of attribute `i` is known.
     known: u32,
+    /// Bit `i`: attribute `i` has that value because the program set it.
+    set: u32,
     values: [i32; FUNCTION_ATTRIBUTES],
 }
 
@@ -68,10 +71,32 @@ impl Function {
         attributes.values.get(index as usize).copied()
     }
 
-    /// Forgets an attribute that was set, and what it decided about launches.
-    fn attribute_was_set(&self, index: u32) {
+    /// Whether the program has set an attribute to this value already.
+    pub(crate) fn is_set_to(&self, index: u32, value: i32) -> bool {
+        let is_set = index < u32::BITS && lock(&self.attributes).set >> index & 1 != 0;
+        is_set && self.attribute(index) == Some(value)
+    }
+
+    /// Notes what an attribute is, as the device has answered.
+    pub(crate) fn attribute_is(&self, index: u32, value: i32) {
+        let mut attributes = lock(&self.attributes);
+        if let Some(known) = attributes.values.get_mut(index as usize).filter(|_| index < u32::BITS) {
+            *known = value;
+            attributes.known |= 1 << index;
+        }
+    }
+
+    /// Notes the new value of an attribute, or that it is not known any more, and forgets what the old one decided about
+    /// launches.
+    fn attribute_was_set(&self, index: u32, value: Option<i32>) {
         if index < u32::BITS {
-            lock(&self.attributes).known &= !(1 << index);
+            let mut attributes = lock(&self.attributes);
+            attributes.known &= !(1 << index);
+            attributes.set &= !(1 << index);
+        }
+        if let Some(value) = value {
+            self.attribute_is(index, value);
+            lock(&self.attributes).set |= 1_u32.checked_shl(index).unwrap_or(0);
         }
         lock(&self.launched).clear();
     }
@@ -98,12 +123,13 @@ pub(crate) fn with_parameters(handle: u64) -> Result<Arc<Function>, CUresult> {
     find(get(handle, Kind::Function, None)?)
 }
 
-/// Notes that an attribute of a function or kernel was set, which is also one of the kernel's functions.
-pub(crate) fn attribute_was_set(handle: u64, index: u32) {
+/// Notes that an attribute of a function or kernel was set, to this value if that succeeded. It is not known any more of
+/// the kernel's functions.
+pub(crate) fn attribute_was_set(handle: u64, index: u32, value: Option<i32>) {
     let functions = FUNCTIONS.read().unwrap_or_else(PoisonError::into_inner);
     let all = functions.iter().flat_map(|functions| functions.by_handle.iter());
-    for (_, function) in all.filter(|(other, function)| **other == handle || function.parent == handle) {
-        function.attribute_was_set(index);
+    for (other, function) in all.filter(|(other, function)| **other == handle || function.parent == handle) {
+        function.attribute_was_set(index, value.filter(|_| *other == handle));
     }
 }
 
@@ -169,7 +195,11 @@ fn ask(
         name,
         parameters,
         parameter_bytes: info.parameter_bytes,
-        attributes: Mutex::new(Attributes { known: info.attributes_known, values: info.attributes }),
+        attributes: Mutex::new(Attributes {
+            known: info.attributes_known,
+            set: 0,
+            values: info.attributes,
+        }),
         launched: Mutex::new(Vec::new()),
     })
 }

@@ -82,7 +82,7 @@ pub trait Contexts {
     fn cuCtxSynchronize();
     #[call(op = 0x1f, since = 13000, custom, no_context)]
     fn cuCtxSynchronize_v2(context: CUcontext);
-    #[call(op = 0x20, since = 3010, wire)]
+    #[call(op = 0x20, since = 3010, wire, custom)]
     fn cuCtxSetLimit(limit: CUlimit, value: usize);
     #[call(op = 0x21, since = 3020, wire)]
     fn cuCtxSetCacheConfig(config: CUfunc_cache);
@@ -92,7 +92,7 @@ pub trait Contexts {
     fn cuCtxResetPersistingL2Cache();
     #[call(op = 0x24, since = 12010, wire)]
     fn cuCtxSetFlags(flags: u32);
-    #[call(op = 0x25, since = 3010, wire)]
+    #[call(op = 0x25, since = 3010, wire, custom)]
     fn cuCtxGetLimit(#[out] pvalue: *mut usize, limit: CUlimit);
     #[call(op = 0x26, since = 3020, wire)]
     fn cuCtxGetCacheConfig(#[out] pconfig: *mut CUfunc_cache);

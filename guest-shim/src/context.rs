@@ -12,6 +12,7 @@ use virtio_spec::cuda::{CUdevice, CUresult};
 use virtio_spec::handle::Kind;
 use virtio_spec::requests::{PrimaryContext, PrimaryOperation, opcode};
 
+use crate::graph::capture;
 use crate::session::{self, Session};
 use crate::wire::Request;
 use crate::{code, device, handles, memory};
@@ -187,6 +188,10 @@ impl Context {
 /// done, nothing was sent since, no error is waiting, and the session is alive.
 pub(crate) fn is_idle(handle: u64) -> bool {
     let Some(session) = session::existing() else { return false };
+    if capture::is_active() {
+        // Waiting may be forbidden, and would end a capture.
+        return false;
+    }
     let done = find(handle).is_some_and(|context| context.done.load(Ordering::Acquire) == session.work());
     done && session.check_alive().is_ok() && !session.lane().has_deferred_error()
 }

@@ -31,6 +31,7 @@ mod entry;
 mod export_tables;
 mod exports;
 mod glibc;
+mod graph;
 mod handles;
 mod memory;
 mod output;

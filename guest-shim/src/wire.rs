@@ -13,6 +13,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::context;
 use crate::entry::Row;
+use crate::graph::{capture, host_calls};
 use crate::session::lane::{Head, Lane, Pending, Traffic};
 use crate::session::{self, Session};
 
@@ -54,6 +55,9 @@ impl Request {
 
     /// Starts a request of [`virtio_spec::requests`] in a context (0 = none).
     pub(crate) fn start(opcode: u32, context: u64) -> Result<Self, CUresult> {
+        if host_calls::is_inside() {
+            return Err(CUresult::ERROR_NOT_PERMITTED);
+        }
         let session = session::get()?;
         session.check()?;
         Ok(Self::begin(session, opcode, context))
@@ -144,6 +148,10 @@ impl Request {
 
     /// Sends the request; nobody waits for it.
     pub(crate) fn post(mut self) -> Result<(), CUresult> {
+        if capture::is_active() {
+            // A capture's errors belong to the call that they are about.
+            return self.answer().map(|_| ());
+        }
         self.submit(None).map(|_| ())
     }
 

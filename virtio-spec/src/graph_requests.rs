@@ -14,7 +14,7 @@ pub mod opcode {
     pub const GRAPH_CALL: u32 = 0x7f40;
     /// [`super::GraphNode`] → [`super::GraphNodeMade`].
     pub const GRAPH_NODE: u32 = 0x7f41;
-    /// [`super::GraphNodeGet`] → the body of a [`super::GraphNode`] of this kind.
+    /// [`super::GraphNodeGet`] → [`super::GraphObject`] (its graph) and the body of a [`super::GraphNode`] of this kind.
     pub const GRAPH_NODE_GET: u32 = 0x7f42;
     /// [`super::GraphList`] → [`super::GraphListed`].
     pub const GRAPH_LIST: u32 = 0x7f43;
@@ -374,9 +374,11 @@ request! {
 request! {
     /// HOST_NEXT: waits until a function of the program is due. Sent by the one thread of the guest that runs them; it
     /// tells what it has run, so that the stream goes on.
-    HostNext, 8 {
+    HostNext, 16 {
         /// Ticket of the function that was run, 0 if none.
         done: u64,
+        /// Longest wait; short where the lane is not the thread's alone.
+        milliseconds: u64,
     }
 }
 

@@ -14,6 +14,7 @@
 
 pub(crate) mod calls;
 pub(crate) mod driver;
+pub(crate) mod host_calls;
 pub(crate) mod lanes;
 pub(crate) mod memory;
 pub(crate) mod notify;

@@ -1,82 +1,47 @@
-//! What is asked about capture. No stream captures yet, so all of it is known here.
+//! Graphs and stream capture.
 //!
-//! Unsafe code: the application's pointers, as CUDA's contracts describe them.
+//! `capture` (streams that capture), `nodes` (adding them, and their parameters), `lists` (what a graph is made of),
+//! `whole` (graphs as a whole, executable graphs, user objects).
 
-use virtio_spec::cuda::{
-    CUgraph, CUgraphEdgeData, CUgraphNode, CUresult, CUstream, CUstreamCaptureMode, CUstreamCaptureStatus,
-};
+mod capture;
+mod lists;
+mod nodes;
+mod whole;
 
-use super::give;
-use crate::context;
-use crate::entry::{Flavour, status};
-use crate::memory::copy::is_stream;
+pub(crate) use self::{capture::*, lists::*, nodes::*, whole::*};
 
+use virtio_spec::cuda::{CUgraphEdgeData, CUgraphNode, CUresult, CUstream};
+
+use crate::entry::Flavour;
+
+/// `CU_STREAM_PER_THREAD`.
+const PER_THREAD: u64 = 2;
+
+/// The stream that is meant, whichever entry was called.
+const fn stream_of(stream: CUstream, flavour: Flavour) -> u64 {
+    if stream.0 == 0 && flavour.is_per_thread() { PER_THREAD } else { stream.0 }
+}
+
+/// The program's nodes.
+///
 /// # Safety
-/// `capture_status` is null, or valid for writing.
-unsafe fn no_capture(stream: CUstream, capture_status: *mut CUstreamCaptureStatus) -> CUresult {
-    if !is_stream(stream.0) {
-        return CUresult::ERROR_INVALID_HANDLE;
+/// `nodes` is null or has `count` elements.
+unsafe fn nodes_at(nodes: *const CUgraphNode, count: usize) -> Result<Vec<u64>, CUresult> {
+    if nodes.is_null() && count > 0 {
+        return Err(CUresult::ERROR_INVALID_VALUE);
     }
     // SAFETY: as the caller promises.
-    status(unsafe { give(capture_status, CUstreamCaptureStatus::NONE) })
+    Ok((0..count).map(|index| unsafe { nodes.wrapping_add(index).read() }.0).collect())
 }
 
-pub(crate) unsafe fn cuStreamIsCapturing(
-    stream: CUstream,
-    capture_status: *mut CUstreamCaptureStatus,
-    _flavour: Flavour,
-) -> CUresult {
-    // SAFETY: the same contract.
-    unsafe { no_capture(stream, capture_status) }
-}
-
-pub(crate) unsafe fn cuStreamGetCaptureInfo(
-    stream: CUstream,
-    capture_status_out: *mut CUstreamCaptureStatus,
-    _id_out: *mut u64,
-    _flavour: Flavour,
-) -> CUresult {
-    // SAFETY: the same contract.
-    unsafe { no_capture(stream, capture_status_out) }
-}
-
-pub(crate) unsafe fn cuStreamGetCaptureInfo_v2(
-    stream: CUstream,
-    capture_status_out: *mut CUstreamCaptureStatus,
-    _id_out: *mut u64,
-    _graph_out: *mut CUgraph,
-    _dependencies_out: *mut *const CUgraphNode,
-    _num_dependencies_out: *mut usize,
-    _flavour: Flavour,
-) -> CUresult {
-    // SAFETY: the same contract.
-    unsafe { no_capture(stream, capture_status_out) }
-}
-
-pub(crate) unsafe fn cuStreamGetCaptureInfo_v3(
-    stream: CUstream,
-    capture_status_out: *mut CUstreamCaptureStatus,
-    _id_out: *mut u64,
-    _graph_out: *mut CUgraph,
-    _dependencies_out: *mut *const CUgraphNode,
-    _edge_data_out: *mut *const CUgraphEdgeData,
-    _num_dependencies_out: *mut usize,
-    _flavour: Flavour,
-) -> CUresult {
-    // SAFETY: the same contract.
-    unsafe { no_capture(stream, capture_status_out) }
-}
-
-pub(crate) unsafe fn cuThreadExchangeStreamCaptureMode(mode: *mut CUstreamCaptureMode) -> CUresult {
-    if mode.is_null() {
-        return CUresult::ERROR_INVALID_VALUE;
+/// The program's data of edges, if it gives any.
+///
+/// # Safety
+/// `data` is null or has `count` elements.
+unsafe fn data_at(data: *const CUgraphEdgeData, count: usize) -> Option<Vec<CUgraphEdgeData>> {
+    if data.is_null() || count == 0 {
+        return None;
     }
-    // SAFETY: the application's mode.
-    let wanted = unsafe { mode.read() };
-    if wanted > CUstreamCaptureMode::RELAXED {
-        return CUresult::ERROR_INVALID_VALUE;
-    }
-    let before = CUstreamCaptureMode(context::exchange_capture_mode(wanted.0));
-    // SAFETY: the application's place for the mode.
-    status(unsafe { give(mode, before) })
+    // SAFETY: as the caller promises.
+    Some((0..count).map(|index| unsafe { data.wrapping_add(index).read() }).collect())
 }

@@ -5,12 +5,16 @@
 use std::ffi::c_void;
 use std::sync::OnceLock;
 
-use virtio_spec::cuda::{CUfunction, CUlaunchConfig, CUresult, CUstream};
+use virtio_spec::cuda::{CUfunction, CUhostFn, CUlaunchConfig, CUresult, CUstream, CUstreamCallback};
+use virtio_spec::graph_requests::{HostFunction, opcode};
 use virtio_spec::requests::launch_flags;
 
 use crate::code::launch::{self, Order};
+use crate::context;
 use crate::entry::{Flavour, status};
 use crate::exports::streams::wire_cuStreamSynchronize;
+use crate::graph::{capture, host_calls, request};
+use crate::memory::copy::is_stream;
 
 /// `CU_STREAM_PER_THREAD`.
 const PER_THREAD: u64 = 2;
@@ -112,4 +116,45 @@ pub(crate) unsafe fn cuLaunchCooperativeKernel(
     };
     // SAFETY: the same contract.
     unsafe { run(order, kernel_params, std::ptr::null_mut(), flavour) }
+}
+
+/// Has a stream run a function of the program.
+fn host_function(number: Result<u64, CUresult>, stream: u64, callback: bool, flags: u32) -> CUresult {
+    let send = |number| {
+        context::required()?;
+        let mut request = request(opcode::HOST_FUNCTION)?.with_room(0);
+        request.structure(&HostFunction { stream, number, callback: u32::from(callback), flags });
+        if is_stream(stream) && flags == 0 { request.post() } else { request.answer().map(|_| ()) }
+    };
+    let run = || {
+        let number = number?;
+        let sent = send(number);
+        if sent.is_err() {
+            host_calls::forget(number);
+        }
+        sent
+    };
+    status(run())
+}
+
+pub(crate) unsafe fn cuLaunchHostFunc(
+    stream: CUstream,
+    function: CUhostFn,
+    data: *mut c_void,
+    flavour: Flavour,
+) -> CUresult {
+    let stream = stream_of(stream, flavour);
+    // A graph may run it any number of times.
+    host_function(host_calls::host_function(function, data, capture::is_active()), stream, false, 0)
+}
+
+pub(crate) unsafe fn cuStreamAddCallback(
+    stream: CUstream,
+    callback: CUstreamCallback,
+    data: *mut c_void,
+    flags: u32,
+    flavour: Flavour,
+) -> CUresult {
+    let number = host_calls::callback(callback, stream, data, capture::is_active());
+    host_function(number, stream_of(stream, flavour), true, flags)
 }

@@ -11,6 +11,7 @@ use crate::exports::streams::{
     wire_cuStreamCreate, wire_cuStreamCreateWithPriority, wire_cuStreamDestroy_v2, wire_cuStreamQuery,
     wire_cuStreamSynchronize, wire_cuStreamWaitEvent,
 };
+use crate::graph::capture;
 use crate::memory::copy::is_stream;
 use crate::{context, handles};
 
@@ -36,7 +37,11 @@ pub(crate) unsafe fn cuStreamDestroy_v2(stream: CUstream) -> CUresult {
         return CUresult::ERROR_INVALID_HANDLE;
     }
     // SAFETY: no pointers.
-    unsafe { wire_cuStreamDestroy_v2(stream) }
+    let gone = unsafe { wire_cuStreamDestroy_v2(stream) };
+    if gone == CUresult::SUCCESS {
+        capture::end(stream.0);
+    }
+    gone
 }
 
 pub(crate) unsafe fn cuStreamDestroy(stream: CUstream) -> CUresult {

@@ -102,7 +102,7 @@ pub(crate) fn clusters(order: &Order, question: u32) -> Result<i32, CUresult> {
 ///
 /// # Safety
 /// `parameters` names each parameter of the function, or `extra` a buffer with all of them.
-unsafe fn pack(
+pub(crate) unsafe fn pack(
     function: &Function,
     parameters: *mut *mut c_void,
     extra: *mut *mut c_void,

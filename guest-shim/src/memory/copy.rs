@@ -5,11 +5,12 @@
 //!
 //! Unsafe code: copies between the application's memory and staging.
 
-use virtio_spec::cuda::CUresult;
+use virtio_spec::cuda::{CUresult, CUstreamCaptureStatus};
 use virtio_spec::handle::Kind;
 use virtio_spec::requests::{Copy, Place, Side, copy_flags, opcode};
 
 use super::{Reach, reach};
+use crate::graph::{capture, held};
 use crate::session::lane::Pending;
 use crate::wire::{Burst, Request};
 use crate::{context, handles};
@@ -138,6 +139,15 @@ fn way(end: &End, span: u64, written: bool) -> Way {
     }
 }
 
+/// A way that a graph can go too.
+fn shared(way: Way, end: &End, span: u64, written: bool) -> Result<Way, CUresult> {
+    if way != Way::Staged {
+        return Ok(way);
+    }
+    held::share(end.address, span, written)?;
+    Ok(Way::Shared(Place::Region, true))
+}
+
 const fn side(place: Place, end: &End) -> Side {
     Side {
         place: place as u32,
@@ -182,7 +192,12 @@ pub(crate) unsafe fn copy(
     }
     let (destination, source, shape) = packed(destination, source, shape);
     let spans = shape.span(&destination).zip(shape.span(&source)).ok_or(CUresult::ERROR_INVALID_VALUE)?;
-    match (way(&destination, spans.0, true), way(&source, spans.1, false)) {
+    let mut ways = (way(&destination, spans.0, true), way(&source, spans.1, false));
+    if manner.is_asynchronous() && capture::status(manner.stream)? != CUstreamCaptureStatus::NONE {
+        // The copy happens whenever the graph is launched, so nothing may lie in staging.
+        ways = (shared(ways.0, &destination, spans.0, true)?, shared(ways.1, &source, spans.1, false)?);
+    }
+    match ways {
         (Way::Shared(to, to_known), Way::Shared(from, from_known)) => {
             let body =
                 request(side(to, &destination), side(from, &source), shape, manner.stream, manner.flags);

@@ -93,7 +93,7 @@ pub(crate) fn unregister(address: u64) -> Result<(), CUresult> {
 }
 
 /// Takes pages back from the device.
-pub(super) fn drop_region(region: u32) {
+pub(crate) fn drop_region(region: u32) {
     if let Some(session) = session::existing() {
         // The pages are the process's whatever the device says.
         let _ = session.transport().unmap(region);

@@ -272,6 +272,14 @@ impl Session {
         lane
     }
 
+    /// Keeps the calling thread's lane from being shared, if it is not shared already; whether it is the thread's alone.
+    pub(crate) fn reserve_lane(&'static self) -> bool {
+        const MANY: u32 = 1 << 20;
+        let lane = self.lane();
+        let _leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        lane.users.fetch_add(MANY, Ordering::Relaxed) == 1
+    }
+
     fn give_lane_back(&self, lane: &Lane) {
         let _leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
         if lane.users.fetch_sub(1, Ordering::Relaxed) == 1 {

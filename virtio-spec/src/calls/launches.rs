@@ -55,8 +55,8 @@ pub trait Launches {
     fn cuLaunchGrid();
     #[call(op = 0x09, since = 2000, unsupported)]
     fn cuLaunchGridAsync();
-    #[call(op = 0x0a, since = 10000, unsupported, ptsz)]
-    fn cuLaunchHostFunc();
+    #[call(op = 0x0a, since = 10000, custom, ptsz)]
+    fn cuLaunchHostFunc(stream: CUstream, function: CUhostFn, data: *mut core::ffi::c_void);
     #[call(op = 0x0b, since = 2000, unsupported)]
     fn cuParamSetSize();
     #[call(op = 0x0c, since = 2000, unsupported)]
@@ -65,6 +65,11 @@ pub trait Launches {
     fn cuParamSeti();
     #[call(op = 0x0e, since = 2000, unsupported)]
     fn cuParamSetv();
-    #[call(op = 0x0f, since = 5000, unsupported, ptsz)]
-    fn cuStreamAddCallback();
+    #[call(op = 0x0f, since = 5000, custom, ptsz)]
+    fn cuStreamAddCallback(
+        stream: CUstream,
+        callback: CUstreamCallback,
+        data: *mut core::ffi::c_void,
+        flags: u32,
+    );
 }

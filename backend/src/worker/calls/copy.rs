@@ -74,7 +74,7 @@ pub(super) fn run(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     if asynchronous && (copy.flags & copy_flags::WAIT != 0 || !result.is_empty()) {
         let synchronize = call.driver().streams.cuStreamSynchronize.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
         // SAFETY: a stream of the session, or one of CUDA's own.
-        ok(call.in_driver(|| unsafe { synchronize(stream) }))?;
+        ok(call.relaxed(|| call.in_driver(|| unsafe { synchronize(stream) })))?;
     }
     if result.is_empty() { Ok(()) } else { call.put_bytes(&result) }
 }

@@ -58,6 +58,18 @@ impl Handles {
         }
     }
 
+    /// The handle of an object of the driver.
+    pub(crate) fn find(&self, kind: Kind, raw: u64) -> Option<u64> {
+        let table = self.table(kind).read().unwrap_or_else(PoisonError::into_inner);
+        table.iter().flatten().find(|slot| slot.object.raw == raw).map(|slot| slot.handle)
+    }
+
+    /// Every handle of this kind, with its object.
+    pub(crate) fn named(&self, kind: Kind) -> Vec<(u64, Object)> {
+        let table = self.table(kind).read().unwrap_or_else(PoisonError::into_inner);
+        table.iter().flatten().map(|slot| (slot.handle, slot.object)).collect()
+    }
+
     /// Every object of this kind.
     pub(crate) fn all(&self, kind: Kind) -> Vec<Object> {
         let table = self.table(kind).read().unwrap_or_else(PoisonError::into_inner);

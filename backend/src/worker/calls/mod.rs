@@ -15,11 +15,16 @@
     clippy::arithmetic_side_effects
 )]
 
+mod capture;
 mod context;
 mod copy;
 mod function;
 mod generated;
+mod graph;
+mod graph_names;
+mod graph_node;
 pub(crate) mod handles;
+mod host_function;
 mod host_memory;
 mod image;
 mod launch;
@@ -42,6 +47,7 @@ use std::{
 use virtio_spec::{
     codec,
     cuda::{CUcontext, CUresult, CUstream},
+    graph_requests::opcode as graph_opcode,
     handle::Kind,
     limits,
     requests::opcode,
@@ -50,6 +56,7 @@ use virtio_spec::{
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use self::{
+    graph::Graphs,
     handles::{Handles, Object},
     image::Image,
     link::Link,
@@ -70,6 +77,8 @@ pub(crate) struct Session {
     pub(crate) links: Mutex<HashMap<u64, Link>>,
     /// Ranges that CUDA knows as pinned memory, by address.
     pub(crate) registered: Mutex<HashMap<u64, Hold>>,
+    /// Graphs, captures, and what they name.
+    pub(crate) graphs: Graphs,
     initialised: std::sync::OnceLock<CUresult>,
 }
 
@@ -89,6 +98,7 @@ impl Session {
             images: Mutex::new(HashMap::new()),
             links: Mutex::new(HashMap::new()),
             registered: Mutex::new(HashMap::new()),
+            graphs: Graphs::default(),
             initialised: std::sync::OnceLock::new(),
         }
     }
@@ -153,6 +163,7 @@ pub(crate) fn only_waits(code: u32) -> bool {
         contexts::rows::cuCtxSynchronize.opcode,
         streams::rows::cuStreamSynchronize.opcode,
         events::rows::cuEventSynchronize.opcode,
+        graph_opcode::HOST_NEXT,
     ];
     waits.contains(&code)
 }
@@ -163,13 +174,15 @@ pub(crate) struct LaneState {
     pub(crate) lane: u32,
     /// The context that is current in this host thread, as the guest's handle and the driver's.
     current: (u64, CUcontext),
+    /// `CUstreamCaptureMode` of this host thread.
+    capture_mode: u32,
     /// Set while the thread is inside the driver, for the lanes that wait for it.
     pub(crate) in_driver: Arc<AtomicBool>,
 }
 
 impl LaneState {
     pub(crate) fn new(lane: u32, in_driver: Arc<AtomicBool>) -> Self {
-        Self { lane, current: (0, CUcontext::default()), in_driver }
+        Self { lane, current: (0, CUcontext::default()), capture_mode: 0, in_driver }
     }
 }
 
@@ -203,6 +216,7 @@ impl<'a> Invocation<'a> {
 
     fn dispatch(&mut self) -> Result<(), CUresult> {
         self.session.initialise()?;
+        self.take_capture_mode()?;
         match self.header.opcode {
             opcode::COPY => copy::run(self),
             opcode::IMAGE_CHUNK => image::chunk(self),
@@ -224,6 +238,21 @@ impl<'a> Invocation<'a> {
             opcode::ADDRESS_RESERVE => virtual_memory::reserve(self),
             opcode::MEMORY_CREATE => virtual_memory::create(self),
             opcode::MEMORY_GRANULARITY => virtual_memory::granularity(self),
+            graph_opcode::GRAPH_CALL => graph::call(self),
+            graph_opcode::GRAPH_NODE => graph_node::node(self),
+            graph_opcode::GRAPH_NODE_GET => graph_node::get(self),
+            graph_opcode::GRAPH_LIST => graph::list(self),
+            graph_opcode::GRAPH_EDGES => graph::edges(self),
+            graph_opcode::GRAPH_INSTANTIATE => graph::instantiate(self),
+            graph_opcode::GRAPH_UPDATE => graph::update(self),
+            graph_opcode::GRAPH_TEXT => graph::text(self),
+            graph_opcode::CAPTURE_BEGIN => capture::begin(self),
+            graph_opcode::CAPTURE_END => capture::end(self),
+            graph_opcode::CAPTURE_INFO => capture::info(self),
+            graph_opcode::CAPTURE_DEPENDENCIES => capture::dependencies(self),
+            graph_opcode::HOST_FUNCTION => host_function::launch(self),
+            graph_opcode::HOST_NEXT => host_function::next(self),
+            graph_opcode::USER_OBJECT => host_function::user_object(self),
             opcode::POOL_CREATE => pools::create(self),
             opcode::POOL_ATTRIBUTE => pools::attribute(self),
             other => generated::dispatch(other, self).unwrap_or(Err(CUresult::ERROR_NOT_SUPPORTED)),

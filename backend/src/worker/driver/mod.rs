@@ -79,6 +79,7 @@ driver!(
     launches,
     streams,
     events,
+    graphs,
     pools,
     virtual_memory,
     tools,

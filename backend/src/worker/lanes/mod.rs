@@ -171,6 +171,7 @@ impl Lanes {
     /// Ends the lanes' threads when they have executed what they hold.
     pub(crate) fn stop(&self) {
         self.common.stopping.store(true, Ordering::SeqCst);
+        super::host_calls::close();
         self.unpark_all();
     }
 }

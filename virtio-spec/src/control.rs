@@ -25,6 +25,8 @@ pub enum Type {
     Unmap = 6,
     /// Wakes the session's sleeping lanes: no payload.
     Kick = 7,
+    /// What the devices are doing: no payload → [`crate::management::StatusReply`].
+    Status = 8,
 }
 
 impl Type {
@@ -39,6 +41,7 @@ impl Type {
             5 => Some(Self::Map),
             6 => Some(Self::Unmap),
             7 => Some(Self::Kick),
+            8 => Some(Self::Status),
             _ => None,
         }
     }
@@ -96,7 +99,7 @@ impl Status {
 pub struct RequestHeader {
     /// [`Type`].
     pub kind: u32,
-    /// Session that the request is about; zero for HELLO, DEVICE_INFO and SESSION_CREATE.
+    /// Session that the request is about; zero for HELLO, DEVICE_INFO, SESSION_CREATE and STATUS.
     pub session: u32,
     /// Bytes that follow this header in the device-readable part.
     pub length: u32,

@@ -1,11 +1,11 @@
 //! The device information: what `cuInit` and device queries are answered from, without a session.
 //!
-//! [`InfoHeader`] at offset 0, then one [`DeviceRecord`] for each device at multiples of [`RECORD_BYTES`] from
+//! [`InfoHeader`] at offset 0 ([`crate::management::HostRecord`] behind it), then one [`DeviceRecord`] for each device at multiples of [`RECORD_BYTES`] from
 //! [`RECORD_BYTES`] on. The driver reads it once over `controlq` and maps it read-only into every process that asks.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::{assert_layout, limits};
+use crate::{assert_layout, limits, management::Quantities};
 
 /// Bytes of the header and of each device's record.
 pub const RECORD_BYTES: u32 = 4096;
@@ -59,11 +59,13 @@ pub struct DeviceRecord {
     pub attributes_known: [u64; ATTRIBUTE_COUNT / 64],
     /// `cuDeviceGetAttribute`, by index.
     pub attributes: [i32; ATTRIBUTE_COUNT],
+    /// What management software asks for besides, by [`crate::management::Fixed`].
+    pub management: Quantities,
     /// Zero.
-    pub reserved: [u64; 340],
+    pub reserved: [u64; 276],
 }
 assert_layout!(DeviceRecord, 4096, name: 0, uuid: 256, total_memory: 272, stream_priority: 280, pci_bus_id: 288,
-    attributes_known: 320, attributes: 352, reserved: 1376);
+    attributes_known: 320, attributes: 352, management: 1376, reserved: 1888);
 
 impl DeviceRecord {
     /// The value of an attribute, if the host's driver knows it.

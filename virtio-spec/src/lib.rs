@@ -7,6 +7,7 @@
 //! 1. [`device`]: identity, feature bits and configuration space;
 //! 2. [`control`]: the messages of `controlq` and `eventq`, which make and unmake sessions;
 //! 3. [`info`]: the device information page, from which `cuInit` and device queries are answered;
+//!    [`management`]: what NVML asks for besides;
 //! 4. [`session`]: session memory, lanes, and the headers of requests and responses;
 //! 5. [`requests`]: the requests that hand-written code on both sides builds and reads;
 //! 6. [`handle`]: the one space of object handles;
@@ -31,6 +32,7 @@ pub mod handle;
 pub mod info;
 pub mod limits;
 pub mod local;
+pub mod management;
 pub mod requests;
 pub mod session;
 pub mod uapi;

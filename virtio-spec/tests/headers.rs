@@ -7,7 +7,7 @@ use std::mem::{offset_of, size_of};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use virtio_spec::{control, device, info, limits, session, uapi};
+use virtio_spec::{control, device, info, limits, management, session, uapi};
 
 /// C expressions and the values that Rust has for them.
 #[derive(Default)]
@@ -87,7 +87,8 @@ fn device_and_messages() -> Expectations {
         SessionDestroy = "VIRTIO_COMPUTE_SESSION_DESTROY"
         Map = "VIRTIO_COMPUTE_MAP"
         Unmap = "VIRTIO_COMPUTE_UNMAP"
-        Kick = "VIRTIO_COMPUTE_KICK");
+        Kick = "VIRTIO_COMPUTE_KICK"
+        Status = "VIRTIO_COMPUTE_STATUS");
     numbers!(all, control::Status,
         Ok = "VIRTIO_COMPUTE_STATUS_OK"
         Invalid = "VIRTIO_COMPUTE_STATUS_INVALID"
@@ -124,6 +125,8 @@ fn device_and_messages() -> Expectations {
     all.number("VIRTIO_COMPUTE_INFO_MAGIC", info::MAGIC);
     structure!(all, info::InfoHeader, "virtio_compute_info_header",
         magic version generation device_count driver_version init_result reserved);
+    structure!(all, management::StatusReply, "virtio_compute_status_reply",
+        generation device_count process_count reserved);
     structure!(all, session::SessionHeader, "virtio_compute_session_header",
         magic version lane_count queue_size slot_count slot_bytes staging_bytes reserved0
         sticky_error worker_state pending_events device_backstops output_waiting reserved1

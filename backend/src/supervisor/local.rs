@@ -211,6 +211,11 @@ impl Supervisor {
                 none(passed)?;
                 self.kick(owner, session, ticket);
             }
+            Request::Status => {
+                none(passed)?;
+                let payload = self.status_for(owner, usize::MAX)?;
+                self.complete(ticket, Reply { status: Status::Ok, payload });
+            }
         }
         Ok(())
     }

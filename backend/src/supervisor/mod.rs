@@ -11,7 +11,7 @@
 //! 4. [`vm`]: the virtqueues ([`vring`], [`chain`], [`extents`], [`device`]);
 //! 5. [`local`]: the local socket ([`peer`]);
 //! 6. [`processes`]: the spawner and the discovery process, which may die ([`budget`]);
-//! 7. [`discovery`]: the device information.
+//! 7. [`discovery`]: the device information; [`monitor`]: what the devices are doing.
 #![deny(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -30,6 +30,7 @@ mod device;
 pub(crate) mod discovery;
 mod extents;
 mod local;
+mod monitor;
 mod peer;
 mod poller;
 mod processes;

@@ -30,6 +30,7 @@ pub(crate) enum Request {
     Map { session: u32, region: u32, read_only: bool, address: u64, length: u64, extents: Vec<Extent> },
     Unmap { session: u32, region: u32 },
     Kick { session: u32 },
+    Status,
 }
 
 /// What goes back: a status, and the reply's structure or bytes if it has any.
@@ -70,7 +71,7 @@ impl Request {
         }
         let kind = Type::from_u32(header.kind).ok_or(Status::Unsupported)?;
         let session = header.session;
-        let needs_session = !matches!(kind, Type::Hello | Type::DeviceInfo | Type::SessionCreate);
+        let needs_session = !matches!(kind, Type::Hello | Type::DeviceInfo | Type::SessionCreate | Type::Status);
         if needs_session != (session != 0) {
             return Err(Status::Invalid);
         }
@@ -91,6 +92,7 @@ impl Request {
                 Ok(Self::Unmap { session, region })
             }
             Type::Kick => empty(body).map(|()| Self::Kick { session }),
+            Type::Status => empty(body).map(|()| Self::Status),
         }
     }
 
@@ -101,7 +103,7 @@ impl Request {
         (header.kind == Type::Map as u32).then_some((header.session, map.region))
     }
 
-    /// Bytes that the reply's structure takes. DEVICE_INFO takes what there is room for.
+    /// Bytes that the reply's structure takes. DEVICE_INFO and STATUS take what there is room for.
     pub(crate) fn reply_bytes(&self) -> usize {
         match self {
             Self::Hello { .. } => size_of::<control::HelloReply>(),

@@ -321,6 +321,10 @@ impl Supervisor {
             }
             Request::Unmap { session, region } => self.unmap(Owner::Vm, session, region, ticket),
             Request::Kick { session } => self.kick(Owner::Vm, session, ticket),
+            Request::Status => match self.status_for(Owner::Vm, room) {
+                Ok(payload) => self.complete(ticket, Reply { status: Status::Ok, payload }),
+                Err(status) => self.complete(ticket, status),
+            },
         }
     }
 

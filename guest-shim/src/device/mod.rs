@@ -8,10 +8,10 @@ mod visible;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use guest_device::Records;
 use virtio_spec::codec::Scalar;
 use virtio_spec::cuda::{CUdevice, CUresult};
-use virtio_spec::info::{DeviceRecord, InfoHeader, MAGIC, RECORD_BYTES};
-use zerocopy::FromBytes;
+use virtio_spec::info::{DeviceRecord, InfoHeader};
 
 use crate::preload;
 use crate::session;
@@ -37,19 +37,7 @@ static READING: Mutex<()> = Mutex::new(());
 
 impl Devices {
     fn parse(bytes: &[u8]) -> Result<Self, TransportError> {
-        let (header, _) = InfoHeader::read_from_prefix(bytes).map_err(|_| TransportError::Protocol)?;
-        if header.magic != MAGIC || header.device_count > virtio_spec::limits::MAX_DEVICES {
-            return Err(TransportError::Protocol);
-        }
-        let records: Vec<DeviceRecord> = (1..=header.device_count as usize)
-            .map(|number| {
-                let start = number * RECORD_BYTES as usize;
-                let record = bytes.get(start..).ok_or(TransportError::Protocol)?;
-                DeviceRecord::read_from_prefix(record)
-                    .map(|(record, _)| record)
-                    .map_err(|_| TransportError::Protocol)
-            })
-            .collect::<Result<_, _>>()?;
+        let Records { header, devices: records, .. } = Records::parse(bytes)?;
         let list = std::env::var("CUDA_VISIBLE_DEVICES").ok();
         let order = std::env::var("CUDA_DEVICE_ORDER").ok();
         let visible = visible::visible(&records, list.as_deref(), order.as_deref());

@@ -1,5 +1,6 @@
 //! Which devices a process sees, and in which order: `CUDA_VISIBLE_DEVICES` and `CUDA_DEVICE_ORDER`.
 
+use guest_device::records::uuid_text;
 use virtio_spec::info::DeviceRecord;
 
 /// Indices of the records that are visible, in the order of their ordinals.
@@ -35,18 +36,6 @@ fn named(word: &str, all: &[usize], records: &[DeviceRecord]) -> Option<usize> {
     });
     let found = fitting.next()?;
     if fitting.next().is_none() { Some(found) } else { None }
-}
-
-/// `8-4-4-4-12` hexadecimal digits.
-fn uuid_text(uuid: &[u8; 16]) -> String {
-    let mut text = String::with_capacity(36);
-    for (position, byte) in uuid.iter().enumerate() {
-        if matches!(position, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
 }
 
 #[cfg(test)]

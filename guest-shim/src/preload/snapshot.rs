@@ -13,7 +13,7 @@ use virtio_spec::info;
 use virtio_spec::uapi::{Info, info_flags};
 
 use super::deadline::now_ms;
-use crate::transport::information;
+use guest_device::information;
 
 /// How long a snapshot is good.
 const FRESH_MS: i64 = 2000;
@@ -36,7 +36,7 @@ static TAKEN_MS: AtomicI64 = AtomicI64::new(0);
 pub(super) fn take(is_late: impl Fn() -> bool) -> Option<Info> {
     // SAFETY: see `Sync`: the one writer, and nobody reads yet.
     let buffer = unsafe { &mut *BUFFER.0.get() };
-    let length = information::read_node(buffer, is_late).ok()?;
+    let length = information::read_node(super::device_path(), buffer, is_late).ok()?;
     let bytes = buffer.get(..length)?;
     let about = information::head(bytes).ok()?;
     let is_good = about.flags & info_flags::SHIM_OFF == 0 && about.state == State::Ready as u32;

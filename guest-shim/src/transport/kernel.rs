@@ -6,10 +6,10 @@ use std::ptr::NonNull;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
+use guest_device::descriptor::{Descriptor, retry};
 use virtio_spec::control::{SessionOptions, map_flags};
 use virtio_spec::uapi;
 
-use super::descriptor::{Descriptor, retry};
 use super::{Transport, TransportError, Woken, errno, map_shared};
 use crate::preload;
 use crate::session::region::Region;

@@ -14,20 +14,13 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use virtio_spec::control::{
-    DeviceInfo, Map, ReplyHeader, RequestHeader, SessionCreate, SessionCreateReply, SessionOptions, Status,
-    Type, Unmap, map_flags,
-};
-use virtio_spec::info;
-use virtio_spec::local::MAX_PACKET_BYTES;
+use guest_device::descriptor::{Descriptor, retry};
+use guest_device::socket;
+use virtio_spec::control::{Map, SessionCreate, SessionCreateReply, SessionOptions, Type, Unmap, map_flags};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::descriptor::{Descriptor, retry};
 use super::{Transport, TransportError, Woken, errno, map_shared};
 use crate::session::region::Region;
-
-/// Bytes of device information asked for in one packet.
-const INFO_CHUNK: u32 = 32 << 10;
 
 #[derive(Debug)]
 struct LocalRegion {
@@ -49,17 +42,6 @@ pub(super) struct Local {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn error_of(status: u32) -> TransportError {
-    match Status::from_u32(status) {
-        Some(Status::Again) => TransportError::Starting,
-        Some(Status::NoSession | Status::Failed) => TransportError::Dead,
-        Some(Status::Limit | Status::NoMemory) => TransportError::NoMemory,
-        Some(Status::NotShared) => TransportError::Unsupported,
-        Some(Status::AddressTaken) => TransportError::Address,
-        _ => TransportError::Protocol,
-    }
 }
 
 /// A memfd of exactly `length` bytes that can change its size no more.
@@ -84,26 +66,7 @@ fn sealed_memory(length: u64) -> Result<Descriptor, TransportError> {
 impl Local {
     /// Connects to the socket at `path`.
     pub(super) fn connect(path: &[u8]) -> Result<Self, TransportError> {
-        // SAFETY: makes a socket.
-        let number = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0) };
-        let socket = Descriptor::new(number).ok_or(TransportError::Absent)?;
-        let mut address = libc::sockaddr_un {
-            sun_family: libc::AF_UNIX.cast_unsigned().try_into().unwrap_or(1),
-            sun_path: [0; 108],
-        };
-        if path.len() >= address.sun_path.len() || path.contains(&0) {
-            return Err(TransportError::Absent);
-        }
-        for (to, from) in address.sun_path.iter_mut().zip(path) {
-            *to = from.cast_signed();
-        }
-        let length = u32::try_from(size_of::<libc::sockaddr_un>()).unwrap_or(0);
-        retry(|| {
-            // SAFETY: a complete address of this length.
-            let result = unsafe { libc::connect(socket.number(), (&raw const address).cast(), length) };
-            result as isize
-        })
-        .map_err(|_| TransportError::Absent)?;
+        let socket = socket::connect(path)?;
         // SAFETY: makes an eventfd.
         let doorbell = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         Ok(Self {
@@ -117,18 +80,7 @@ impl Local {
 
     /// Reads the device information.
     pub(super) fn device_info(&self) -> Result<Vec<u8>, TransportError> {
-        let mut bytes = Vec::new();
-        loop {
-            let offset = u32::try_from(bytes.len()).map_err(|_| TransportError::Protocol)?;
-            let part = self.ask(Type::DeviceInfo, &DeviceInfo { offset, length: INFO_CHUNK }, &[])?;
-            bytes.extend_from_slice(&part);
-            if bytes.len() > info::MAX_BYTES as usize {
-                return Err(TransportError::Protocol);
-            }
-            if part.len() < INFO_CHUNK as usize {
-                return Ok(bytes);
-            }
-        }
+        socket::device_info(|part| self.ask(Type::DeviceInfo, &part, &[]))
     }
 
     /// Sends a request and returns what follows the reply's header.
@@ -138,33 +90,14 @@ impl Local {
         body: &T,
         descriptors: &[i32],
     ) -> Result<Vec<u8>, TransportError> {
-        let header = RequestHeader {
-            kind: kind as u32,
-            session: self.session.get().copied().unwrap_or(0),
-            length: u32::try_from(body.as_bytes().len()).unwrap_or(u32::MAX),
-            flags: 0,
-        };
-        let packet = [header.as_bytes(), body.as_bytes()].concat();
+        let session = self.session.get().copied().unwrap_or(0);
+        let packet = socket::packet(kind, session, body.as_bytes());
         let _one_at_a_time = lock(&self.exchange);
         if !self.socket.is_ours() {
             return Err(TransportError::Dead);
         }
         self.send(&packet, descriptors)?;
-        let mut reply = vec![0; MAX_PACKET_BYTES];
-        let received = retry(|| {
-            // SAFETY: room for as many bytes as given.
-            unsafe { libc::recv(self.socket.number(), reply.as_mut_ptr().cast(), reply.len(), 0) }
-        })
-        .map_err(|_| TransportError::Dead)?;
-        reply.truncate(received);
-        if received == 0 {
-            return Err(TransportError::Dead);
-        }
-        let (header, rest) = ReplyHeader::read_from_prefix(&reply).map_err(|_| TransportError::Protocol)?;
-        if header.status != Status::Ok as u32 {
-            return Err(error_of(header.status));
-        }
-        rest.get(..header.length as usize).map(<[u8]>::to_vec).ok_or(TransportError::Protocol)
+        socket::receive(&self.socket)
     }
 
     fn send(&self, packet: &[u8], descriptors: &[i32]) -> Result<(), TransportError> {

@@ -1,62 +1,27 @@
 //! How this process reaches the device: through the guest's driver ([`kernel`]), or through the backend's local socket
 //! without a VM ([`local`]).
 //!
-//! Read in this order: this file, `kernel`, `local`, `descriptor` (descriptors that survive in foreign processes), `information`
-//! (what the driver knows of the devices).
+//! Read in this order: this file, `kernel`, `local`; what needs no session is the crate [`guest_device`].
 //!
 //! Unsafe code: mappings of what the device shares.
 
-mod descriptor;
-pub(crate) mod information;
 mod kernel;
 mod local;
 
-pub(crate) use descriptor::identity;
+pub(crate) use guest_device::descriptor::identity;
+pub(crate) use guest_device::{Error as TransportError, errno};
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
+use guest_device::{information, socket_path};
 use virtio_spec::control::SessionOptions;
+use virtio_spec::info;
+use virtio_spec::uapi::Info;
 
 use crate::preload;
 use crate::session::region::Region;
-
-/// Why the device could not do something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TransportError {
-    /// There is no device, or this process may not open it.
-    Absent,
-    /// The device is starting; ask again.
-    Starting,
-    /// The session, or the whole device, is gone.
-    Dead,
-    /// A limit, or no memory.
-    NoMemory,
-    /// The address range is taken, or no memory of the process.
-    Address,
-    /// Such memory cannot be shared with the device.
-    Unsupported,
-    /// The device answered in a way that the protocol does not know.
-    Protocol,
-}
-
-impl TransportError {
-    /// The error in words, for the log.
-    pub(crate) const fn about(self) -> &'static str {
-        match self {
-            Self::Absent => "there is no device, or no right to open it",
-            Self::Starting => "the device is still starting",
-            Self::Dead => "the device is gone",
-            Self::NoMemory => "a limit is reached, or there is no memory",
-            Self::Address => "the addresses are taken",
-            Self::Unsupported => "such memory cannot be shared with the device",
-            Self::Protocol => "the device or its driver speaks another version",
-        }
-    }
-}
 
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,20 +72,9 @@ pub(crate) trait Transport: Send + Sync {
     }
 }
 
-/// Which transport the environment asks for: the local socket if it names one, else the guest's driver. A set-uid program
-/// does not let its caller's environment choose whom it talks to.
-fn socket() -> Option<Vec<u8>> {
-    if preload::is_privileged() {
-        return None;
-    }
-    std::env::var_os(virtio_spec::local::SOCKET_VARIABLE)
-        .map(OsString::into_vec)
-        .filter(|path| !path.is_empty())
-}
-
 /// Opens the device for a session.
 pub(crate) fn open() -> Result<Box<dyn Transport>, TransportError> {
-    match socket() {
+    match socket_path() {
         Some(path) => Ok(Box::new(local::Local::connect(&path)?)),
         None => Ok(Box::new(kernel::Kernel::open()?)),
     }
@@ -128,10 +82,20 @@ pub(crate) fn open() -> Result<Box<dyn Transport>, TransportError> {
 
 /// Reads the device information, without a session; nothing stays open.
 pub(crate) fn device_info() -> Result<Vec<u8>, TransportError> {
-    match socket() {
+    match socket_path() {
         Some(path) => local::Local::connect(&path)?.device_info(),
-        None => information::current(),
+        None => current(),
     }
+}
+
+/// The device information, as of the process's start if that is a moment ago, or as of now.
+fn current() -> Result<Vec<u8>, TransportError> {
+    if let Some(bytes) = preload::snapshot::fresh() {
+        return information::devices(bytes).map(<[u8]>::to_vec);
+    }
+    let mut bytes = vec![0; size_of::<Info>() + info::MAX_BYTES as usize];
+    let length = information::read_node(preload::device_path(), &mut bytes, || false)?;
+    information::devices(bytes.get(..length).unwrap_or_default()).map(<[u8]>::to_vec)
 }
 
 /// Maps `length` bytes of `descriptor` at `offset`: anywhere, or over whatever is at `address`.
@@ -168,9 +132,4 @@ fn map_shared(
         return Err(TransportError::NoMemory);
     }
     NonNull::new(base.cast()).ok_or(TransportError::NoMemory)
-}
-
-/// The calling thread's last error number.
-pub(crate) fn errno() -> i32 {
-    std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }

@@ -94,6 +94,7 @@ impl Control {
                 _ => status(Status::Ok),
             },
             Some(Type::Kick) => self.kick(fault, header.session),
+            Some(Type::Status) => status(Status::Unsupported),
         }
     }
 

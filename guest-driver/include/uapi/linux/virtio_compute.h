@@ -62,6 +62,7 @@ enum virtio_compute_type {
 	VIRTIO_COMPUTE_MAP		= 5, /* map, extents */
 	VIRTIO_COMPUTE_UNMAP		= 6, /* answered when the pages are no longer touched */
 	VIRTIO_COMPUTE_KICK		= 7,
+	VIRTIO_COMPUTE_STATUS		= 8, /* -> status_reply, quantities, process uses */
 };
 
 enum virtio_compute_status {
@@ -183,6 +184,17 @@ struct virtio_compute_info_header {
 	__le32 driver_version;
 	__le32 init_result;
 	__le32 reserved[10];
+};
+
+/*
+ * STATUS; numbers of each device and uses of each process follow
+ * (virtio-spec/src/management.rs).
+ */
+struct virtio_compute_status_reply {
+	__le32 generation;
+	__le32 device_count;
+	__le32 process_count;
+	__le32 reserved;
 };
 
 /* Start of session memory; the driver looks at pending_events alone (poll). */

@@ -3,20 +3,21 @@
 //!
 //! Unsafe code: system calls on numbers of descriptors.
 
-use super::errno;
+use crate::errno;
 
 /// Below this number, daemons and shells expect descriptors of their own.
 const LOWEST: i32 = 512;
 
 /// An owned descriptor.
 #[derive(Debug)]
-pub(super) struct Descriptor {
+pub struct Descriptor {
     number: i32,
     identity: (u64, u64),
 }
 
 /// What a descriptor's number means at present: device and inode.
-pub(crate) fn identity(number: i32) -> Option<(u64, u64)> {
+#[must_use]
+pub fn identity(number: i32) -> Option<(u64, u64)> {
     let mut status = std::mem::MaybeUninit::<libc::stat>::uninit();
     // SAFETY: `status` has room for the structure.
     let result = unsafe { libc::fstat(number, status.as_mut_ptr()) };
@@ -30,7 +31,8 @@ pub(crate) fn identity(number: i32) -> Option<(u64, u64)> {
 
 impl Descriptor {
     /// Takes a descriptor over and moves it to a high number where the process's limit allows that.
-    pub(super) fn new(number: i32) -> Option<Self> {
+    #[must_use]
+    pub fn new(number: i32) -> Option<Self> {
         if number < 0 {
             return None;
         }
@@ -47,12 +49,14 @@ impl Descriptor {
     }
 
     /// The number, for a system call.
-    pub(super) const fn number(&self) -> i32 {
+    #[must_use]
+    pub const fn number(&self) -> i32 {
         self.number
     }
 
     /// Whether the number still means what was opened. The process may have closed it and opened something else.
-    pub(super) fn is_ours(&self) -> bool {
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
         identity(self.number) == Some(self.identity)
     }
 }
@@ -67,7 +71,10 @@ impl Drop for Descriptor {
 }
 
 /// Repeats a system call that a signal has interrupted.
-pub(super) fn retry(mut call: impl FnMut() -> isize) -> Result<usize, i32> {
+///
+/// # Errors
+/// The call's error number.
+pub fn retry(mut call: impl FnMut() -> isize) -> Result<usize, i32> {
     loop {
         match usize::try_from(call()) {
             Ok(value) => return Ok(value),

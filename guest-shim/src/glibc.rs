@@ -1,12 +1,15 @@
-//! What the standard library, the unwinder and the shim use of C libraries newer than 2.28, defined here, so that the
-//! library loads in every guest that the design names (docs/adr/0008).
+//! Functions of the C library that this library has of its own, hidden from everyone else.
 //!
-//! The definitions are hidden: they answer for this library alone.
+//! - What the standard library, the unwinder and the shim use of C libraries newer than 2.28, so that the library loads in
+//!   every guest that the design names (docs/adr/0008).
+//! - Plain system calls. Each function that is looked up costs every process that loads the library a third of a
+//!   microsecond (docs/benchmarks/preload.md). Besides, these are no cancellation points, and no other preloaded library
+//!   sees or changes them.
 //!
 //! Unsafe code: C's own signatures, and symbols for the linker.
 
 use std::cell::Cell;
-use std::ffi::{c_char, c_int, c_long, c_void};
+use std::ffi::{c_char, c_int, c_long, c_uint, c_void};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -44,8 +47,6 @@ define!(
     "fstat" = fstat,
     "fstat64" = fstat,
     "stat64" = stat,
-    // 2.30
-    "gettid" = gettid,
     // 2.34; before, in a library of their own.
     "pthread_key_create" = key_create,
     "pthread_key_delete" = key_delete,
@@ -56,7 +57,161 @@ define!(
     "pthread_once" = once,
     // 2.35
     "_dl_find_object" = find_object,
+    // System calls with other arguments or results than the C library's functions.
+    "open" = open,
+    "open64" = open,
+    "recv" = recv,
+    "pwritev2" = pwritev2,
+    "getcwd" = getcwd,
+    "sched_getaffinity" = sched_getaffinity,
+    "clock_nanosleep" = clock_nanosleep,
 );
+
+/// Defines functions that are system calls with the same arguments; an error becomes -1 and its number.
+macro_rules! system_calls {
+    ($($name:literal = $number:path),* $(,)?) => {$(
+        std::arch::global_asm!(
+            concat!(".pushsection .text.glibc.", $name, ",\"ax\",@progbits"),
+            concat!(".weak ", $name),
+            concat!(".hidden ", $name),
+            concat!(".type ", $name, ", @function"),
+            concat!($name, ":"),
+            "mov r10, rcx",
+            "mov eax, {number}",
+            "syscall",
+            "cmp rax, -4095",
+            "jae 2f",
+            "ret",
+            "2:",
+            "mov edi, eax",
+            "jmp {failed}",
+            concat!(".size ", $name, ", . - ", $name),
+            ".popsection",
+            number = const $number,
+            failed = sym failed,
+        );
+    )*};
+}
+
+system_calls!(
+    "close" = libc::SYS_close,
+    "connect" = libc::SYS_connect,
+    "eventfd" = libc::SYS_eventfd2,
+    "fcntl" = libc::SYS_fcntl,
+    "ftruncate" = libc::SYS_ftruncate,
+    "getpid" = libc::SYS_getpid,
+    "getrandom" = libc::SYS_getrandom,
+    "gettid" = libc::SYS_gettid,
+    "ioctl" = libc::SYS_ioctl,
+    "lseek64" = libc::SYS_lseek,
+    "madvise" = libc::SYS_madvise,
+    "memfd_create" = libc::SYS_memfd_create,
+    "mmap" = libc::SYS_mmap,
+    "mmap64" = libc::SYS_mmap,
+    "mremap" = libc::SYS_mremap,
+    "munmap" = libc::SYS_munmap,
+    "openat" = libc::SYS_openat,
+    "poll" = libc::SYS_poll,
+    "read" = libc::SYS_read,
+    "readlink" = libc::SYS_readlink,
+    "sendmsg" = libc::SYS_sendmsg,
+    "sendto" = libc::SYS_sendto,
+    "socket" = libc::SYS_socket,
+    "statx" = libc::SYS_statx,
+    "write" = libc::SYS_write,
+    "writev" = libc::SYS_writev,
+);
+
+// `syscall`: the number comes first, so every argument moves by one place.
+std::arch::global_asm!(
+    ".pushsection .text.glibc.syscall,\"ax\",@progbits",
+    ".weak syscall",
+    ".hidden syscall",
+    ".type syscall, @function",
+    "syscall:",
+    "mov rax, rdi",
+    "mov rdi, rsi",
+    "mov rsi, rdx",
+    "mov rdx, rcx",
+    "mov r10, r8",
+    "mov r8, r9",
+    "mov r9, [rsp + 8]",
+    "syscall",
+    "cmp rax, -4095",
+    "jae 2f",
+    "ret",
+    "2:",
+    "mov edi, eax",
+    "jmp {failed}",
+    ".size syscall, . - syscall",
+    // The same as `memcmp` for those who only want to know whether there is a difference.
+    ".weak bcmp",
+    ".hidden bcmp",
+    ".type bcmp, @function",
+    "bcmp:",
+    "jmp [rip + memcmp@GOTPCREL]",
+    ".size bcmp, . - bcmp",
+    ".popsection",
+    failed = sym failed,
+);
+
+/// Notes a system call's error, which the kernel gives as a negative number.
+extern "C" fn failed(negative: c_int) -> c_long {
+    // SAFETY: the calling thread's own place.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: as above.
+    unsafe { place.write(-negative) };
+    -1
+}
+
+unsafe extern "C" fn open(path: *const c_char, flags: c_int, mode: c_uint) -> c_int {
+    // SAFETY: the caller's path.
+    shorten(unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path, flags, mode) })
+}
+
+unsafe extern "C" fn recv(socket: c_int, place: *mut c_void, length: usize, flags: c_int) -> c_long {
+    let nobody = std::ptr::null::<c_void>();
+    // SAFETY: the caller's place.
+    unsafe { libc::syscall(libc::SYS_recvfrom, socket, place, length, flags, nobody, nobody) }
+}
+
+unsafe extern "C" fn pwritev2(
+    descriptor: c_int,
+    parts: *const libc::iovec,
+    count: c_int,
+    offset: i64,
+    flags: c_int,
+) -> c_long {
+    // The kernel takes the offset as two halves, of which the first holds all of it.
+    // SAFETY: the caller's parts.
+    unsafe { libc::syscall(libc::SYS_pwritev2, descriptor, parts, count, offset, 0, flags) }
+}
+
+unsafe extern "C" fn getcwd(place: *mut c_char, length: usize) -> *mut c_char {
+    // SAFETY: the caller's place.
+    let result = unsafe { libc::syscall(libc::SYS_getcwd, place, length) };
+    if result < 0 { std::ptr::null_mut() } else { place }
+}
+
+unsafe extern "C" fn sched_getaffinity(process: c_int, length: usize, mask: *mut libc::cpu_set_t) -> c_int {
+    // SAFETY: the caller's mask, whose rest the kernel leaves as it is.
+    let written = unsafe { libc::syscall(libc::SYS_sched_getaffinity, process, length, mask) };
+    let Ok(written) = usize::try_from(written) else { return -1 };
+    // SAFETY: the rest of the caller's mask.
+    unsafe { mask.cast::<u8>().wrapping_add(written).write_bytes(0, length.saturating_sub(written)) };
+    0
+}
+
+unsafe extern "C" fn clock_nanosleep(
+    clock: c_int,
+    flags: c_int,
+    time: *const libc::timespec,
+    rest: *mut libc::timespec,
+) -> c_int {
+    // SAFETY: the caller's times.
+    let result = unsafe { libc::syscall(libc::SYS_clock_nanosleep, clock, flags, time, rest) };
+    if result < 0 { std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL) } else { 0 }
+}
 
 unsafe extern "C" fn fstat(descriptor: c_int, place: *mut libc::stat) -> c_int {
     // SAFETY: the caller's place; the kernel's structure is the C library's.
@@ -66,11 +221,6 @@ unsafe extern "C" fn fstat(descriptor: c_int, place: *mut libc::stat) -> c_int {
 unsafe extern "C" fn stat(path: *const c_char, place: *mut libc::stat) -> c_int {
     // SAFETY: the caller's path and place; the kernel's structure is the C library's.
     shorten(unsafe { libc::syscall(libc::SYS_newfstatat, libc::AT_FDCWD, path, place, 0) })
-}
-
-extern "C" fn gettid() -> c_int {
-    // SAFETY: no arguments, and it cannot fail.
-    shorten(unsafe { libc::syscall(libc::SYS_gettid) })
 }
 
 /// A result of a system call that is an `int`.
@@ -126,7 +276,7 @@ unsafe extern "C" fn set_specific(key: u32, value: *const c_void) -> c_int {
     }
     // The values of the process's first thread are not destroyed at its exit, as the C library has it.
     // SAFETY: no arguments.
-    let first = || gettid() == unsafe { libc::getpid() };
+    let first = || unsafe { libc::gettid() } == std::process::id().cast_signed();
     if !value.is_null() && !ENDS.replace(true) && !first() {
         let here = (&raw const __ehdr_start).cast::<c_void>().cast_mut();
         // SAFETY: a function of this library, which is never unloaded, and any address in it.
@@ -254,7 +404,9 @@ mod tests {
     #[test]
     fn a_thread_has_its_number() {
         let place = std::fs::read_link("/proc/thread-self").expect("the kernel tells it too");
-        assert!(place.ends_with(gettid().to_string()), "{} is not in {}", gettid(), place.display());
+        // SAFETY: no arguments.
+        let number = unsafe { libc::gettid() };
+        assert!(place.ends_with(number.to_string()), "{number} is not in {}", place.display());
     }
 
     #[test]

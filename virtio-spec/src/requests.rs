@@ -5,6 +5,10 @@
 //! structure named here, then the arrays and bytes that the structure counts, each padded to 8 bytes. A response is
 //! [`crate::session::ResponseHeader`], then the structure named "→".
 
+mod memory;
+
+pub use memory::*;
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::assert_layout;
@@ -60,6 +64,8 @@ pub mod opcode {
     pub const POOL_CREATE: u32 = 0x7f15;
     /// [`super::PoolAttribute`] → [`super::PoolValue`].
     pub const POOL_ATTRIBUTE: u32 = 0x7f16;
+    /// [`super::TensorMap`] → [`super::TensorMapBits`].
+    pub const TENSOR_MAP: u32 = 0x7f17;
 }
 
 /// Where one side of a [`struct@Copy`] lies.
@@ -541,121 +547,3 @@ pub struct Names {
     pub length: u32,
 }
 assert_layout!(Names, 8, count: 0, length: 4);
-
-/// ADDRESS_RESERVE: `cuMemAddressReserve`. The guest chooses the place, because it knows what lies in its own address
-/// space; the worker gives a range back that came to lie outside the window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C)]
-pub struct AddressReserve {
-    /// Bytes.
-    pub length: u64,
-    /// Alignment, 0 for CUDA's own.
-    pub alignment: u64,
-    /// Address, inside [`crate::window`].
-    pub address: u64,
-    /// CUDA's flags.
-    pub flags: u64,
-}
-assert_layout!(AddressReserve, 32, length: 0, alignment: 8, address: 16, flags: 24);
-
-/// → of ADDRESS_RESERVE.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C)]
-pub struct AddressReserved {
-    /// Where the range is.
-    pub address: u64,
-}
-assert_layout!(AddressReserved, 8, address: 0);
-
-/// What physical memory is to be (`CUmemAllocationProp`): always pinned memory of a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C)]
-pub struct MemoryProperties {
-    /// Device ordinal, as in the device information.
-    pub device: u32,
-    /// Bits of `CUmemAllocationHandleType`.
-    pub handle_types: u32,
-    /// `CUmemAllocationCompType`.
-    pub compression: u8,
-    /// Whether other devices may reach it (`gpuDirectRDMACapable`).
-    pub rdma: u8,
-    /// `CU_MEM_CREATE_USAGE_*`.
-    pub usage: u16,
-    /// Zero.
-    pub reserved: u32,
-}
-assert_layout!(MemoryProperties, 16, device: 0, handle_types: 4, compression: 8, rdma: 9, usage: 10, reserved: 12);
-
-/// MEMORY_CREATE: `cuMemCreate`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C)]
-pub struct MemoryCreate {
-    /// Handle to make, of kind [`crate::handle::Kind::Allocation`].
-    pub handle: u64,
-    /// Bytes.
-    pub length: u64,
-    /// CUDA's flags.
-    pub flags: u64,
-    /// What it is to be.
-    pub properties: MemoryProperties,
-}
-assert_layout!(MemoryCreate, 40, handle: 0, length: 8, flags: 16, properties: 24);
-
-/// MEMORY_GRANULARITY: `cuMemGetAllocationGranularity`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C)]
-pub struct MemoryGranularity {
-    /// What the memory would be.
-    pub properties: MemoryProperties,
-    /// `CUmemAllocationGranularity_flags`.
-    pub option: u32,
-    /// Zero.
-    pub reserved: u32,
-}
-assert_layout!(MemoryGranularity, 24, properties: 0, option: 16, reserved: 20);
-
-/// → of MEMORY_GRANULARITY.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C)]
-pub struct Granularity {
-    /// Bytes.
-    pub bytes: u64,
-}
-assert_layout!(Granularity, 8, bytes: 0);
-
-/// POOL_CREATE: `cuMemPoolCreate`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C)]
-pub struct PoolCreate {
-    /// Handle to make, of kind [`crate::handle::Kind::Pool`].
-    pub pool: u64,
-    /// Most bytes that it may have, 0 for CUDA's own bound.
-    pub max_bytes: u64,
-    /// What its memory is to be; compression and RDMA are zero.
-    pub properties: MemoryProperties,
-}
-assert_layout!(PoolCreate, 32, pool: 0, max_bytes: 8, properties: 16);
-
-/// POOL_ATTRIBUTE: `cuMemPoolGetAttribute` and `cuMemPoolSetAttribute`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C)]
-pub struct PoolAttribute {
-    /// Handle of the pool.
-    pub pool: u64,
-    /// `CUmemPool_attribute`.
-    pub attribute: u32,
-    /// 1 to set `value`, 0 to ask for it.
-    pub set: u32,
-    /// The new value.
-    pub value: u64,
-}
-assert_layout!(PoolAttribute, 24, pool: 0, attribute: 8, set: 12, value: 16);
-
-/// → of POOL_ATTRIBUTE.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C)]
-pub struct PoolValue {
-    /// The value, or the one that was set.
-    pub value: u64,
-}
-assert_layout!(PoolValue, 8, value: 0);

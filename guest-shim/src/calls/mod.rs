@@ -11,6 +11,7 @@
     reason = "CUDA's own names and signatures, with the contracts that its documentation states"
 )]
 
+pub(crate) mod batches;
 pub(crate) mod contexts;
 pub(crate) mod copies;
 pub(crate) mod devices;
@@ -25,6 +26,7 @@ pub(crate) mod modules;
 pub(crate) mod pools;
 pub(crate) mod sharing;
 pub(crate) mod streams;
+mod tensor_maps;
 pub(crate) mod tools;
 pub(crate) mod virtual_memory;
 

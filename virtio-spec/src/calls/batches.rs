@@ -4,6 +4,8 @@
 
 use virtio_spec_macros::calls;
 
+use crate::cuda::*;
+
 /// Batched memory operations, tensor maps and multicast.
 #[calls(group = 0x19)]
 pub trait Batches {
@@ -49,12 +51,58 @@ pub trait Batches {
     fn cuStreamWriteValue64();
     #[call(op = 0x15, since = 11070, unsupported, ptsz)]
     fn cuStreamWriteValue64_v2();
-    #[call(op = 0x16, since = 12000, unsupported)]
-    fn cuTensorMapEncodeIm2col();
-    #[call(op = 0x17, since = 12080, unsupported)]
-    fn cuTensorMapEncodeIm2colWide();
-    #[call(op = 0x18, since = 12000, unsupported)]
-    fn cuTensorMapEncodeTiled();
-    #[call(op = 0x19, since = 12000, unsupported)]
-    fn cuTensorMapReplaceAddress();
+    #[call(op = 0x16, since = 12000, custom)]
+    fn cuTensorMapEncodeIm2col(
+        tensor_map: *mut CUtensorMap,
+        data_type: CUtensorMapDataType,
+        rank: u32,
+        address: *mut core::ffi::c_void,
+        dimensions: *const u64,
+        strides: *const u64,
+        lower_corner: *const i32,
+        upper_corner: *const i32,
+        channels: u32,
+        pixels: u32,
+        element_strides: *const u32,
+        interleave: CUtensorMapInterleave,
+        swizzle: CUtensorMapSwizzle,
+        l2_promotion: CUtensorMapL2promotion,
+        fill: CUtensorMapFloatOOBfill,
+    );
+    #[call(op = 0x17, since = 12080, custom)]
+    fn cuTensorMapEncodeIm2colWide(
+        tensor_map: *mut CUtensorMap,
+        data_type: CUtensorMapDataType,
+        rank: u32,
+        address: *mut core::ffi::c_void,
+        dimensions: *const u64,
+        strides: *const u64,
+        lower_width: i32,
+        upper_width: i32,
+        channels: u32,
+        pixels: u32,
+        element_strides: *const u32,
+        interleave: CUtensorMapInterleave,
+        mode: CUtensorMapIm2ColWideMode,
+        swizzle: CUtensorMapSwizzle,
+        l2_promotion: CUtensorMapL2promotion,
+        fill: CUtensorMapFloatOOBfill,
+    );
+    #[call(op = 0x18, since = 12000, custom)]
+    fn cuTensorMapEncodeTiled(
+        tensor_map: *mut CUtensorMap,
+        data_type: CUtensorMapDataType,
+        rank: u32,
+        address: *mut core::ffi::c_void,
+        dimensions: *const u64,
+        strides: *const u64,
+        box_dimensions: *const u32,
+        element_strides: *const u32,
+        interleave: CUtensorMapInterleave,
+        swizzle: CUtensorMapSwizzle,
+        l2_promotion: CUtensorMapL2promotion,
+        fill: CUtensorMapFloatOOBfill,
+    );
+    #[call(op = 0x19, since = 12000, custom)]
+    fn cuTensorMapReplaceAddress(tensor_map: *mut CUtensorMap, address: *mut core::ffi::c_void);
 }

@@ -12,9 +12,10 @@ mod memory;
 mod module;
 mod result;
 mod structures;
+mod tensor;
 mod text;
 
-pub use self::{context::*, device::*, graph::*, memory::*, module::*, result::*, structures::*};
+pub use self::{context::*, device::*, graph::*, memory::*, module::*, result::*, structures::*, tensor::*};
 
 /// Defines a C enumeration as a number with named values.
 macro_rules! cuda_enum {

@@ -48,6 +48,7 @@ pub(in crate::api) fn entries() -> impl Iterator<Item = &'static Entry> {
         super::modules::ENTRIES,
         super::pools::ENTRIES,
         super::streams::ENTRIES,
+        super::tensor_maps::ENTRIES,
         super::unsupported::ENTRIES,
         super::virtual_memory::ENTRIES,
     ]

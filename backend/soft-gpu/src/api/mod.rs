@@ -17,6 +17,7 @@ mod memory;
 mod modules;
 mod pools;
 mod streams;
+mod tensor_maps;
 mod unsupported;
 mod virtual_memory;
 

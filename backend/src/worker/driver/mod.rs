@@ -82,6 +82,7 @@ driver!(
     graphs,
     pools,
     virtual_memory,
+    batches,
     tools,
 );
 

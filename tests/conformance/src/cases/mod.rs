@@ -30,6 +30,7 @@ mod pointers;
 mod pools;
 mod processes;
 mod streams;
+mod tensor_maps;
 mod threads;
 mod virtual_memory;
 mod visible;
@@ -49,6 +50,7 @@ pub(crate) const AREAS: &[&[Case]] = &[
     pinned::CASES,
     virtual_memory::CASES,
     pools::CASES,
+    tensor_maps::CASES,
     pointers::CASES,
     copies::CASES,
     fills::CASES,

@@ -171,6 +171,18 @@ api! {
     cuMemPoolSetAccess(pool: Handle, access: *const MemoryAccess, count: usize);
     cuMemPoolGetAccess(flags: *mut u32, pool: Handle, location: *const MemoryLocation);
     cuMemAllocFromPoolAsync(pointer: *mut Ptr, bytes: usize, pool: Handle, stream: Handle);
+    // Tensor maps
+    cuTensorMapEncodeTiled(
+        map: *mut c_void, data_type: u32, rank: u32, address: *mut c_void, dimensions: *const u64,
+        strides: *const u64, sizes: *const u32, steps: *const u32, interleave: u32, swizzle: u32, promotion: u32,
+        fill: u32,
+    );
+    cuTensorMapEncodeIm2col(
+        map: *mut c_void, data_type: u32, rank: u32, address: *mut c_void, dimensions: *const u64,
+        strides: *const u64, lower: *const i32, upper: *const i32, channels: u32, pixels: u32, steps: *const u32,
+        interleave: u32, swizzle: u32, promotion: u32, fill: u32,
+    );
+    cuTensorMapReplaceAddress(map: *mut c_void, address: *mut c_void);
     // Virtual memory management
     cuMemAddressReserve(pointer: *mut Ptr, bytes: usize, alignment: usize, hint: Ptr, flags: u64);
     cuMemAddressFree(pointer: Ptr, bytes: usize);

@@ -77,6 +77,9 @@ pub(crate) struct Processes {
     /// Discoveries in sequence that found no device.
     failures: u32,
     looks: Budget,
+    /// The driver that first had a device. Whatever becomes of it, no other one takes its place: a GPU that is lost
+    /// must not turn into the software's.
+    driver: Option<u32>,
 }
 
 impl Processes {
@@ -88,6 +91,11 @@ impl Processes {
     /// The spawner, if there is one now.
     pub(crate) fn spawner(&self) -> Option<&Spawner> {
         self.spawner.as_ref()
+    }
+
+    /// Whether devices of a driver may be offered.
+    fn keeps_to(&mut self, driver: u32) -> bool {
+        *self.driver.get_or_insert(driver) == driver
     }
 
     /// When [`Supervisor::settle_processes`] is due.
@@ -288,7 +296,11 @@ impl Supervisor {
         }
     }
 
-    fn discovered(&mut self, information: Information) {
+    fn discovered(&mut self, mut information: Information) {
+        if information.state == State::Ready && !self.processes.keeps_to(information.driver) {
+            log::warn!("the driver that had devices has none any more; another one does not take its place");
+            information = Information::without_devices(State::NoGpu, information.generation);
+        }
         if information.state == State::Ready {
             self.processes.failures = 0;
         } else {
@@ -383,5 +395,18 @@ impl Supervisor {
                 self.session_is_gone(number, "its process is lost");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_that_had_a_device_is_not_replaced() {
+        let mut processes = Processes::default();
+        assert!(processes.keeps_to(0));
+        assert!(!processes.keeps_to(1), "the software's driver, after the host's has lost its GPU");
+        assert!(processes.keeps_to(0), "the GPU is back");
     }
 }

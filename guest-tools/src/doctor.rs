@@ -424,6 +424,9 @@ fn child(system: &System) -> Finding {
             return Finding::broken(ABOUT, format!("{error:#}"), "run `vcompute-guest install` again");
         }
     };
+    if ended.complaints.contains("GLIBC_") {
+        return Finding::skipped(ABOUT, format!("the probe does not start here: {}", ended.complaints));
+    }
     let answer: serde_json::Value = serde_json::from_str(&ended.output).unwrap_or_default();
     match (&ended.failure, answer.get("devices").and_then(|devices| devices.as_array())) {
         (None, Some(devices)) if !devices.is_empty() => {

@@ -260,7 +260,14 @@ fn attempt(system: &System, name: &str, arguments: &[&str]) -> bool {
 pub(crate) fn uninstall(changes: &Changes<'_>) -> Result<()> {
     let system = changes.system;
     if system.is_live() && system.has(&format!("sys/module/{}", layout::MODULE)) {
-        attempt(system, "modprobe", &["--remove", layout::MODULE]);
+        let users = system.text(&format!("sys/module/{}/refcnt", layout::MODULE))?.unwrap_or_default();
+        if users.trim() == "0" {
+            attempt(system, "modprobe", &["--remove", layout::MODULE]);
+        } else {
+            say(format_args!(
+                "  still loaded    the driver, which a program uses; it is gone after the next start"
+            ));
+        }
     }
     for version in &changes.record.dkms {
         let package = format!("virtio-compute/{version}");

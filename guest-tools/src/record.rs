@@ -60,12 +60,11 @@ impl<'a> Changes<'a> {
 
     /// Writes the record.
     pub(crate) fn save(&mut self) -> Result<()> {
-        let text = toml::to_string(&self.record).context("write the record")?;
         let parent = layout::RECORD.rsplit_once('/').map_or("", |(parent, _)| parent);
-        // The record's own directories are in it: they are known before they exist.
-        if self.note_directories(parent) {
-            return self.save();
-        }
+        self.note_directories(parent);
+        // Ours by its name, also where it is all that an installation which was cut short has made.
+        self.record.directories.insert(parent.to_owned());
+        let text = toml::to_string(&self.record).context("write the record")?;
         fs::create_dir_all(self.system.path_to_write(layout::RECORD)?.parent().context("a parent")?)?;
         put(&self.system.path(layout::RECORD), text.as_bytes(), 0o644)
     }
@@ -182,6 +181,14 @@ pub(crate) fn move_file(from: &Path, to: &Path) -> Result<()> {
             remove_if_there(from).map(drop)
         }
         result => result.with_context(|| format!("move {} to {}", from.display(), to.display())),
+    }
+}
+
+/// Removes what a write that was cut short has left beside a file.
+pub(crate) fn sweep(path: &Path) -> Result<()> {
+    match path.parent() {
+        Some(parent) if parent.is_dir() => remove_if_there(&beside(path)?).map(drop),
+        _ => Ok(()),
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::layout;
 use crate::output::{agrees, say, warn};
-use crate::record::{Changes, remove_if_there};
+use crate::record::{Changes, remove_if_there, sweep};
 use crate::system::System;
 use crate::trial::Trial;
 use crate::{driver, elf, library, rescue};
@@ -37,6 +37,9 @@ pub(crate) fn run(system: &System, arguments: &Arguments) -> Result<()> {
         }
     }
     if changes.record.version.is_empty() {
+        // An installation may have been cut short before its first word was written.
+        sweep(&system.path_to_write(layout::RECORD)?)?;
+        remove_empty(system, layout::RECORD.rsplit_once('/').map_or("", |(parent, _)| parent))?;
         say(format_args!("virtio-compute is not installed here."));
         return Ok(());
     }
@@ -64,16 +67,21 @@ pub(crate) fn undo(changes: &mut Changes<'_>, keep_config: bool) -> Result<Vec<S
         } else {
             remove_if_there(&system.path_to_write(inside)?)?;
         }
+        sweep(&system.path_to_write(inside)?)?;
     }
+    sweep(&system.path_to_write(layout::PRELOAD_LIST)?)?;
     left.extend(library::give_back(changes)?);
     if system.has("etc/ld.so.cache") {
         library::refresh_cache(system)?;
     }
     for cache in caches {
         remove_if_there(&system.path_to_write(cache)?)?;
+        // Where ldconfig was ended in the midst of it.
+        remove_if_there(&system.path_to_write(&format!("{cache}~"))?)?;
     }
     driver::forget_rules(system);
     remove_if_there(&system.path_to_write(layout::RECORD)?)?;
+    sweep(&system.path_to_write(layout::RECORD)?)?;
     for directory in changes.record.directories.iter().rev() {
         remove_empty(system, directory)?;
     }

@@ -336,12 +336,34 @@ fn dkms_builds_once_for_every_kernel_with_headers() {
     expect_no_trace(&tree, &before);
 }
 
+/// Wherever an installation is cut short, it can be undone, and can be begun again.
+#[test]
+fn an_installation_that_is_killed_can_be_undone() {
+    let mut cut = 0;
+    for moment in (1..240).step_by(13) {
+        let tree = Tree::new();
+        tree.write("etc/ld.so.preload", "# mine\n", 0o644);
+        let before = tree.snapshot();
+
+        cut += usize::from(
+            tree.kill_after(std::time::Duration::from_millis(moment), &["install", "--yes", "--no-driver"]),
+        );
+
+        if moment % 2 == 0 {
+            tree.install();
+        }
+        tree.succeed(&["uninstall", "--yes"]);
+        assert_eq!(differences(&before, &tree.snapshot()), Vec::<String>::new(), "killed after {moment} ms");
+    }
+    assert!(cut > 0, "every installation was faster than its end");
+}
+
 #[test]
 fn links_do_not_lead_out_of_the_tree() {
     let tree = Tree::new();
     let outside = tree.payload.join("outside");
     fs::create_dir(&outside).expect("a directory");
-    fs::remove_dir(tree.path("var")).expect("it is empty");
+    fs::remove_dir_all(tree.path("var")).expect("it is there");
     symlink(&outside, tree.path("var")).expect("a link");
 
     let complaint = tree.fail(&["install", "--yes", "--no-driver"]);

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -53,7 +55,7 @@ impl Tree {
             "proc",
             "dev",
             "tmp",
-            "var",
+            "var/lib",
         ] {
             fs::create_dir_all(tree.path(place)).expect("a directory");
         }
@@ -142,6 +144,22 @@ impl Tree {
         run(&self.top, &self.payload, words)
     }
 
+    /// The same, killed after a while with all its children. Says whether it was cut short.
+    pub(crate) fn kill_after(&self, moment: Duration, words: &[&str]) -> bool {
+        let mut child = command(&self.top, &self.payload, words)
+            .process_group(0)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        // Not for anything to have happened: any moment will do.
+        std::thread::sleep(moment);
+        let group = format!("-{}", child.id());
+        let killed = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
+        let ended = child.wait().expect("it was started");
+        killed.is_ok_and(|status| status.success()) && !ended.success()
+    }
+
     /// The same; it must succeed. Returns what it printed.
     pub(crate) fn succeed(&self, words: &[&str]) -> String {
         let output = self.run(words);
@@ -177,6 +195,10 @@ impl Tree {
 
 /// Runs the program on a tree, as root; an ordinary user is root in a name space of his own.
 pub(crate) fn run(top: &Path, payload: &Path, words: &[&str]) -> Output {
+    command(top, payload, words).output().expect("the program starts")
+}
+
+fn command(top: &Path, payload: &Path, words: &[&str]) -> Command {
     let program = payload.join("vcompute-guest");
     if !program.exists() {
         // Not by this process: another test's child could inherit the file while it is written, and nobody could start it.
@@ -191,7 +213,7 @@ pub(crate) fn run(top: &Path, payload: &Path, words: &[&str]) -> Output {
         command
     };
     command.args(words).arg("--root").arg(top).stdin(Stdio::null());
-    command.output().expect("the program starts")
+    command
 }
 
 fn is_root() -> bool {

@@ -16,8 +16,8 @@ use crate::places::Places;
 
 const INIT: &str = include_str!("../guest/init-disk");
 
-/// The disk's and its file system's modules, in the RAM disk.
-const NEEDED: &[&str] = &["virtio_pci", "virtio_blk", "ext4"];
+/// The disk's and its file system's modules, in the RAM disk. (ext4 asks for its checksums by name.)
+const NEEDED: &[&str] = &["virtio_pci", "virtio_blk", "crc32c_generic", "ext4"];
 
 /// What an installed system may ask for: no drivers but virtio's.
 const MODULES: &[&str] = &[

@@ -210,7 +210,9 @@ fn compile(source: &Path, tree: &Path) -> Result<()> {
         "musl" => {
             command
                 .args(["-nostdlib", "-pie", "-fPIC", "-Wl,--dynamic-linker,/lib/ld-musl-x86_64.so.1"])
-                .arg(tree.join("usr/lib/x86_64-linux-musl/libc.so"));
+                .arg("-L")
+                .arg(tree.join("usr/lib/x86_64-linux-musl"))
+                .arg("-l:libc.so");
         }
         _ => {}
     }

@@ -1,12 +1,14 @@
 //! Log lines, for those who ask for them.
 //!
 //! Before the first CUDA call only what cannot wait is written to: standard error if it takes bytes at once, or the
-//! system's log by a datagram. A file may be on a file system that hangs, so it has to wait for the first CUDA call.
+//! system's log by a datagram. A file may be on a file system that hangs, so it has to wait for the first CUDA call;
+//! standard error too, if it is a file of a file system that does not write without waiting.
 //!
 //! Unsafe code: system calls on bytes of this module.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use shim_policy::{Level, Target};
@@ -64,7 +66,7 @@ pub(super) fn early(settings: &Settings<'_>, level: Level, name: &[u8], words: &
     }
     let line = Line::new(level, name, words);
     match settings.policy.target {
-        Target::Stderr => to_stderr(line.bytes()),
+        Target::Stderr => to_stderr(line.bytes(), false),
         Target::Syslog => to_syslog(level, line.bytes()),
         Target::File(_) => {}
     }
@@ -87,32 +89,56 @@ pub(crate) fn first_call(found: Result<(), &'static str>) {
         return;
     }
     let name = name::executed().unwrap_or(b"?");
-    let Target::File(path) = settings.policy.target else { return early(&settings, level, name, words) };
     let line = Line::new(level, name, words);
+    match settings.policy.target {
+        Target::Stderr => to_stderr(line.bytes(), true),
+        Target::Syslog => to_syslog(level, line.bytes()),
+        Target::File(path) => to_file(path, line.bytes()),
+    }
+}
+
+fn to_file(path: &str, line: &[u8]) {
     // A log that cannot be written is no reason to disturb a program.
     let _ = std::fs::File::options()
         .append(true)
         .create(true)
         .open(path)
-        .and_then(|mut file| file.write_all(line.bytes()));
+        .and_then(|mut file| file.write_all(line));
 }
 
-fn to_stderr(line: &[u8]) {
+/// Writes to standard error if that takes the line at once; `may_wait` is for files that cannot promise it.
+fn to_stderr(line: &[u8], may_wait: bool) {
     let mut poll = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
     // SAFETY: one entry, and no waiting.
     let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
+    // A pipe that nobody reads would end the process.
     if ready != 1 || poll.revents != libc::POLLOUT {
         return;
     }
+    // Another process may fill a socket or a pipe since; then neither waits.
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: as many readable bytes as given.
+    let sent = unsafe { libc::send(libc::STDERR_FILENO, line.as_ptr().cast(), line.len(), flags) };
+    if sent >= 0 || errno() != libc::ENOTSOCK {
+        return;
+    }
     let part = libc::iovec { iov_base: line.as_ptr().cast_mut().cast(), iov_len: line.len() };
-    // Another process may have filled a pipe since; then this one does not wait either.
     // SAFETY: one part, which is readable; at the descriptor's own position.
     let written = unsafe { libc::pwritev2(libc::STDERR_FILENO, &raw const part, 1, -1, libc::RWF_NOWAIT) };
-    if written < 0 && errno() == libc::EOPNOTSUPP {
-        // Terminals, and files of some file systems.
+    if written < 0 && errno() == libc::EOPNOTSUPP && (may_wait || is_terminal()) {
         // SAFETY: as many readable bytes as given.
         unsafe { libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len()) };
     }
+}
+
+/// Whether standard error is a terminal or the like, which knows no promises, but whose `poll` can be relied on.
+fn is_terminal() -> bool {
+    let mut status = MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: room for a status.
+    unsafe { libc::fstat(libc::STDERR_FILENO, status.as_mut_ptr()) };
+    // SAFETY: zeros, or filled by the kernel.
+    let status = unsafe { status.assume_init() };
+    status.st_mode & libc::S_IFMT == libc::S_IFCHR
 }
 
 fn to_syslog(level: Level, line: &[u8]) {

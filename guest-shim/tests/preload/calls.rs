@@ -147,6 +147,57 @@ fn a_program_executed_by_descriptor_makes_none() {
 }
 
 #[test]
+fn the_first_process_makes_none() {
+    let place = Place::new("first");
+    let run = |options: &[&str]| {
+        let command = place.command("python3", "count-none");
+        let probe = command.get_program().to_owned();
+        let mut first = place.preloaded("/usr/bin/unshare".as_ref());
+        first.args(options).arg("--fork").arg(probe).env(crate::probe::ROLE, "count-none");
+        first
+            .output()
+            .map(|output| (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
+    };
+    match run(&["--pid"]) {
+        Ok((is_success, said)) if !said.contains("unshare failed") => assert!(is_success, "{said}"),
+        answer => {
+            eprintln!("first: skipped, no number space can be made here: {answer:?}");
+            return;
+        }
+    }
+    assert!(!run(&[]).expect("it ran before").0, "any other process does make calls");
+}
+
+/// A set-uid program, started by somebody else, with the library from `/etc/ld.so.preload`.
+#[test]
+fn a_set_uid_program_makes_none() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let Some(place) = Place::for_everybody("setuid") else { return };
+    let etc = place.folder("etc");
+    fs::write(etc.join("ld.so.preload"), format!("{}\n", place.copy_of(crate::library()).display()))
+        .expect("the folder is writable");
+    fs::copy("/etc/ld.so.cache", etc.join("ld.so.cache")).expect("the system has one");
+    let program = place.copy_of(&std::env::current_exe().expect("this program is known"));
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).expect("it is ours");
+
+    for (role, user, end) in [("count-secure", 65534, 0), ("count-none", 0, -libc::SIGSYS)] {
+        let mut command = std::process::Command::new(&program);
+        command
+            .env_clear()
+            .env(crate::probe::ROLE, role)
+            .env("VCOMPUTE_SHIM", "all")
+            .env("VCOMPUTE_LOG", "trace");
+        trace::in_own_etc(&mut command, &etc, user);
+        let trace = trace::run(&mut command);
+        assert_eq!(trace.end, end, "{role} as {user}: {trace:?}");
+        if user != 0 {
+            assert_eq!(trace.calls, NONE);
+        }
+    }
+}
+
+#[test]
 fn the_filter_kills() {
     let place = Place::new("filter");
     let trace = trace::run(&mut place.command("python3", "count-none"));

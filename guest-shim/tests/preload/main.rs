@@ -62,6 +62,34 @@ impl Place {
         place
     }
 
+    /// A place that every user can reach, with set-uid programs; nothing, with the reason said, where there is none.
+    fn for_everybody(test: &str) -> Option<Self> {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        // SAFETY: no arguments.
+        if unsafe { libc::geteuid() } != 0 {
+            eprintln!("{test}: skipped, only root can make it");
+            return None;
+        }
+        let folder = std::env::temp_dir().join(format!("preload-{test}-{}", std::process::id()));
+        fs::create_dir(&folder).expect("the folder for temporary files is writable");
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        Some(Self { folder })
+    }
+
+    fn folder(&self, name: &str) -> PathBuf {
+        let folder = self.folder.join(name);
+        fs::create_dir(&folder).expect("the folder is writable");
+        folder
+    }
+
+    /// A copy of a file that every user can run.
+    fn copy_of(&self, file: &Path) -> PathBuf {
+        let copy = self.folder.join(file.file_name().expect("a file"));
+        fs::copy(file, &copy).expect("the folder is writable");
+        copy
+    }
+
     fn device(&self) -> PathBuf {
         self.folder.join("device")
     }

@@ -36,6 +36,14 @@ unsafe extern "C" fn before(_: c_int, _: Strings, environment: Strings) {
             unsafe { become_privileged(environment) };
             filter(&[]);
         }
+        Some("count-secure") => {
+            // SAFETY: reads what the kernel gave the process.
+            if unsafe { libc::getauxval(libc::AT_SECURE) } == 0 {
+                // SAFETY: ends the process.
+                unsafe { libc::_exit(2) };
+            }
+            filter(&[]);
+        }
         Some("state") => set_up(),
         Some("time") => START_NS.store(now_ns(), Ordering::Relaxed),
         _ => {}
@@ -46,6 +54,7 @@ unsafe extern "C" fn after(_: c_int, _: Strings, _: Strings) {
     let Some(role) = role() else { return };
     let problem = match role {
         "count" | "count-none" | "count-privileged" => None,
+        "count-secure" => (!super::processes::is_loaded()).then_some("the library is not there"),
         "state" => difference(),
         "time" => {
             let took = now_ns() - START_NS.load(Ordering::Relaxed);

@@ -28,6 +28,12 @@ fn call(name: &CStr, argument: u64) -> i32 {
     function(argument)
 }
 
+/// Whether the library is in this process.
+pub(crate) fn is_loaded() -> bool {
+    // SAFETY: a constant name.
+    !unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"cuInit".as_ptr()) }.is_null()
+}
+
 const SUCCESS: i32 = 0;
 const NOT_INITIALIZED: i32 = 3;
 
@@ -80,7 +86,11 @@ pub(crate) fn role(role: &str) -> Option<&'static str> {
             ("its parent", || init() == SUCCESS && count() == 1),
             ("a child after cuInit", || in_child(|| init() == NOT_INITIALIZED)),
         ],
-        "spawn" => &[("vfork", vfork), ("posix_spawn", spawn), ("cuInit afterwards", || init() == SUCCESS)],
+        "spawn" => &[
+            ("a child with the library", child),
+            ("a child without", spawn),
+            ("cuInit afterwards", || init() == SUCCESS),
+        ],
         "closed" => &[("cuInit without descriptors", || {
             // SAFETY: numbers only.
             unsafe { libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0) };
@@ -91,6 +101,9 @@ pub(crate) fn role(role: &str) -> Option<&'static str> {
             unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY) == 3 }
         })],
         "listen" => &[("descriptor 3", || probe::identity(3) != (0, 0) && listens())],
+        "late" => {
+            &[("a library that a thread opens", || opens_in_thread() && init() == SUCCESS && count() == 1)]
+        }
         "open" => &[("one library", is_one), ("cuInit after dlclose", || init() == SUCCESS && count() == 1)],
         _ => return Some("no such role"),
     };
@@ -124,7 +137,7 @@ fn listens() -> bool {
     is == 1 && std::env::var("LISTEN_FDS").as_deref() == Ok("1")
 }
 
-fn vfork() -> bool {
+fn child() -> bool {
     std::process::Command::new("/bin/true").status().is_ok_and(|status| status.success())
 }
 
@@ -147,6 +160,18 @@ fn spawn() -> bool {
     // SAFETY: room for a status.
     unsafe { libc::waitpid(child, &raw mut status, 0) };
     result == 0 && status == 0
+}
+
+/// Opens the library in a thread, for all to use. The process has none until then.
+fn opens_in_thread() -> bool {
+    let path = std::env::var_os("PRELOAD_TEST_LIBRARY").expect("the test says where it is");
+    let path = CString::new(path.as_bytes()).expect("a path");
+    let open = move || {
+        // SAFETY: this library's constructors are what the test is about.
+        let library = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
+        !library.is_null()
+    };
+    init() == -1 && std::thread::spawn(open).join().is_ok_and(|opened| opened)
 }
 
 /// Whether the library by its name, by its path, and as it was preloaded is one; and stays when it is closed.
@@ -209,6 +234,15 @@ fn children_are_as_without_it() {
         for role in ["fork", "spawn", "closed", "open"] {
             expect_success(&mut place.command("python3", role));
         }
+    }
+}
+
+#[test]
+fn a_thread_can_open_it() {
+    let place = Place::new("late");
+    if has_stand_ins("late") {
+        let mut command = place.command("python3", "late");
+        expect_success(command.env_remove("LD_PRELOAD").env("PRELOAD_TEST_LIBRARY", library()));
     }
 }
 

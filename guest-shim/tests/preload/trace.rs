@@ -2,9 +2,11 @@
 //!
 //! Unsafe code: ptrace.
 
-use std::ffi::c_long;
+use std::ffi::{CString, c_long};
 use std::mem::MaybeUninit;
-use std::os::unix::process::CommandExt;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 
 /// What was seen.
@@ -14,6 +16,26 @@ pub(crate) struct Trace {
     pub(crate) calls: Vec<c_long>,
     /// The exit code, or the signal as a negative number.
     pub(crate) end: i32,
+}
+
+/// Gives a command another `/etc`, and a user.
+pub(crate) fn in_own_etc(command: &mut Command, etc: &Path, user: libc::uid_t) {
+    let etc = CString::new(etc.as_os_str().as_bytes()).expect("a path");
+    let ok = |result| if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) };
+    let change = move || {
+        let none = std::ptr::null();
+        // SAFETY: numbers only.
+        ok(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
+        let private = libc::MS_REC | libc::MS_PRIVATE;
+        // SAFETY: a constant path.
+        ok(unsafe { libc::mount(none, c"/".as_ptr(), none, private, none.cast()) })?;
+        // SAFETY: two paths.
+        ok(unsafe { libc::mount(etc.as_ptr(), c"/etc".as_ptr(), none, libc::MS_BIND, none.cast()) })?;
+        // SAFETY: numbers only.
+        ok(unsafe { libc::setresuid(user, user, user) })
+    };
+    // SAFETY: system calls between fork and exec.
+    unsafe { command.pre_exec(change) };
 }
 
 /// Runs a command to its end.

@@ -4,7 +4,7 @@
 //! agree. It runs in foreign processes: it keeps no state, starts nothing, and leaves nothing open.
 //!
 //! Read in this order: [`Error`]; [`information`], one read of the driver's node; [`socket`], one exchange on the local
-//! socket; [`records`], what the bytes say; [`descriptor`], descriptors that survive in foreign processes.
+//! socket; [`records`], what the bytes say; [`status`], what the devices are doing; [`descriptor`], descriptors that survive in foreign processes.
 //!
 //! Unsafe code: system calls.
 
@@ -12,11 +12,20 @@ pub mod descriptor;
 pub mod information;
 pub mod records;
 pub mod socket;
+pub mod status;
 
-use std::ffi::OsString;
+use std::ffi::{CStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 
 pub use records::Records;
+use virtio_spec::info;
+use virtio_spec::uapi::Info;
+
+/// The driver's node.
+const NODE: &CStr = c"/dev/vcompute0";
+
+/// How long an answer on the local socket may take.
+const ANSWER_SECONDS: i64 = 2;
 
 /// Why the device could not do something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +79,23 @@ pub fn socket_path() -> Option<Vec<u8>> {
     std::env::var_os(virtio_spec::local::SOCKET_VARIABLE)
         .map(OsString::into_vec)
         .filter(|path| !path.is_empty())
+}
+
+/// The device information, as of now.
+///
+/// # Errors
+/// There is no device, or it cannot answer yet.
+pub fn device_info() -> Result<Vec<u8>, Error> {
+    if let Some(path) = socket_path() {
+        let socket = socket::connect(&path)?;
+        socket::limit(&socket, ANSWER_SECONDS)?;
+        return socket::device_info(|part| {
+            socket::ask(&socket, virtio_spec::control::Type::DeviceInfo, zerocopy::IntoBytes::as_bytes(&part))
+        });
+    }
+    let mut bytes = vec![0; size_of::<Info>() + info::MAX_BYTES as usize];
+    let length = information::read_node(NODE, &mut bytes, || false)?;
+    information::devices(bytes.get(..length).unwrap_or_default()).map(<[u8]>::to_vec)
 }
 
 /// The calling thread's last error number.

@@ -18,7 +18,45 @@ pub struct Records {
     pub devices: Vec<DeviceRecord>,
 }
 
+/// CUDA version whose functions the guest's libraries have, and the most that they report.
+pub const CUDA_VERSION: u32 = 13000;
+
+/// Drivers of the host by the CUDA version that came with them, for hosts that do not say which they have.
+const DRIVERS: [(u32, &str); 12] = [
+    (13000, "580.00"),
+    (12090, "575.00"),
+    (12080, "570.00"),
+    (12060, "560.00"),
+    (12050, "555.00"),
+    (12040, "550.00"),
+    (12030, "545.00"),
+    (12020, "535.00"),
+    (12010, "530.00"),
+    (12000, "525.00"),
+    (11080, "520.00"),
+    (0, "510.00"),
+];
+
 impl Records {
+    /// Version that CUDA and NVML report: the host's, but nothing that the guest's libraries do not have.
+    #[must_use]
+    pub fn cuda_version(&self) -> u32 {
+        self.header.driver_version.min(CUDA_VERSION)
+    }
+
+    /// Version of the host's driver. Programs read a number from it that decides which of their libraries they take, so a
+    /// host that has none (a software GPU) gets that of its CUDA version.
+    #[must_use]
+    pub fn driver_version(&self) -> String {
+        let told = text(&self.host.driver);
+        if !told.is_empty() {
+            return told;
+        }
+        let version = self.header.driver_version;
+        let fitting = DRIVERS.iter().find(|(least, _)| version >= *least);
+        fitting.map_or("510.00", |(_, driver)| driver).to_owned()
+    }
+
     /// Takes the bytes apart.
     ///
     /// # Errors

@@ -18,7 +18,8 @@ use crate::session;
 use crate::transport::{self, TransportError};
 
 /// CUDA version whose functions the shim has, and the most that it reports.
-pub(crate) const VERSION: u32 = 13000;
+pub(crate) use guest_device::records::CUDA_VERSION as VERSION;
+
 /// How long `cuInit` waits for a device that is starting.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two questions to a device that is starting.

@@ -5,6 +5,7 @@
 
 mod harass;
 mod image;
+mod login;
 mod row;
 mod states;
 
@@ -16,7 +17,7 @@ use anyhow::Result;
 use qemu::{Places, Qemu};
 
 use self::image::Images;
-use self::row::{Bench, Figures};
+use self::row::{Bench, Boot, Figures};
 use self::states::{REFERENCE, STATES, State};
 use crate::artifacts::Artifacts;
 use crate::counts::Counts;
@@ -26,7 +27,14 @@ use crate::steps::Steps;
 
 /// Beyond a tenth of the reference's: what two CUDA programs that start with the system, the driver's module and, where
 /// the state says so, their attempts to get through cost when every instruction is translated.
-const BOOT_BOUND: Duration = Duration::from_secs(4);
+const WORK_BOUND: Duration = Duration::from_secs(4);
+
+/// Beyond half of the reference's: what a busy machine may add. If each of the hundreds of processes of a boot waited for
+/// something, this would not do.
+const WAIT_BOUND: Duration = Duration::from_secs(15);
+
+/// A boot that took too long is compared once more, side by side with the reference, so often.
+const SECOND_LOOKS: u32 = 2;
 
 #[derive(clap::Args, Default)]
 pub(crate) struct Arguments {
@@ -68,8 +76,8 @@ pub(crate) fn run(places: &Places, artifacts: &Artifacts, arguments: &Arguments,
         steps.step(&format!("preload: {}", state.name), || {
             let mut figures = bench.run(state)?;
             match &reference {
-                None => reference = Some(figures.boot_work),
-                Some(reference) => judge_boot(*reference, &mut figures),
+                None => reference = Some(figures.boot),
+                Some(reference) => judge_boot(&bench, *reference, state, &mut figures)?,
             }
             for failure in &figures.failures {
                 log::info!("  FAILED {failure}");
@@ -85,19 +93,27 @@ pub(crate) fn run(places: &Places, artifacts: &Artifacts, arguments: &Arguments,
     }
 }
 
-/// By QEMU's processor time, which other work on this machine does not change much. A wait shows in the questions, and
-/// in systemd's own limits.
-fn judge_boot(reference: Duration, figures: &mut Figures) {
-    let bound = reference + reference / 10 + BOOT_BOUND;
-    if figures.boot_work <= bound {
-        figures.passed += 1;
-    } else {
-        figures.failures.push(format!(
-            "the boot took {:.1} s of processor time, more than {:.1} s",
-            figures.boot_work.as_secs_f32(),
-            bound.as_secs_f32()
-        ));
+/// Compares the boot with the reference's: QEMU's processor time, which other work on this machine does not change
+/// much, closely; the time that passed, in which waits would show, widely.
+fn judge_boot(bench: &Bench<'_>, reference: Boot, state: &State, figures: &mut Figures) -> Result<()> {
+    let mut reference = reference;
+    for _ in 0..SECOND_LOOKS {
+        if is_bearable(reference, figures.boot) {
+            break;
+        }
+        log::info!("  boots again: {} against {reference}", figures.boot);
+        reference = bench.boot_only(&REFERENCE)?;
+        figures.boot = bench.boot_only(state)?;
     }
+    let boot = figures.boot;
+    figures
+        .check(is_bearable(reference, boot), || format!("the boot took {boot}, the reference's {reference}"));
+    Ok(())
+}
+
+fn is_bearable(reference: Boot, boot: Boot) -> bool {
+    boot.work <= reference.work + reference.work / 10 + WORK_BOUND
+        && boot.wall <= reference.wall + reference.wall / 2 + WAIT_BOUND
 }
 
 /// Shows the rows, and leaves them as a table in Markdown.
@@ -112,8 +128,8 @@ fn print(table: &[(&str, Figures)], file: &std::path::Path) -> Result<()> {
         writeln!(
             text,
             "| {name} | {:.1} s, {:.1} s | {} | {} | {} | {:.1} ms, {:.1} ms, {:.1} ms | {} | {:.1} s |",
-            figures.boot.as_secs_f32(),
-            figures.boot_work.as_secs_f32(),
+            figures.boot.wall.as_secs_f32(),
+            figures.boot.work.as_secs_f32(),
             figures.state,
             if figures.failed_units.is_empty() { "none".to_owned() } else { figures.failed_units.join(" ") },
             figures.cuda,
@@ -130,4 +146,26 @@ fn print(table: &[(&str, Figures)], file: &std::path::Path) -> Result<()> {
     }
     fs::write(file, text)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boot_may_take_a_tenth_more_work_and_no_process_of_it_may_wait() {
+        let boot = |wall, work| Boot { wall: Duration::from_secs(wall), work: Duration::from_secs(work) };
+        let reference = boot(25, 20);
+
+        assert!(is_bearable(reference, boot(30, 26)));
+        assert!(!is_bearable(reference, boot(30, 27)));
+        assert!(!is_bearable(reference, boot(100, 20)));
+    }
+
+    #[test]
+    fn names_of_states_differ() {
+        for (number, state) in STATES.iter().enumerate() {
+            assert!(STATES.iter().skip(number + 1).all(|other| other.name != state.name), "{}", state.name);
+        }
+    }
 }

@@ -1,9 +1,8 @@
 //! One row: a guest boots in its state, is asked, is repaired, and shuts down.
 
+use std::fmt;
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,16 +12,13 @@ use tempfile::TempDir;
 
 use super::harass::{Harassment, Signal};
 use super::image::Images;
+use super::login::{self, Login};
 use super::states::{Cuda, Device, Gate, Repair, State, Trouble};
 use crate::artifacts::Artifacts;
 use crate::backend::{Backend, Running, Socket};
-use crate::process;
 
 /// From QEMU's start until systemd says that all is started; translated code on a busy machine is slow.
 const BOOT_LIMIT: Duration = Duration::from_secs(300);
-
-/// All of one question.
-const ASK_LIMIT: Duration = Duration::from_secs(300);
 
 /// From the request to QEMU's end. systemd gives a stuck service 90 s; nothing may need that.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(60);
@@ -32,6 +28,9 @@ const LONGEST_EXEC: Duration = Duration::from_secs(2);
 
 /// The backend looks for a GPU again after pauses of a minute at most.
 const REPAIR_LIMIT: Duration = Duration::from_secs(100);
+
+/// Units that may fail where CUDA does.
+const USING_CUDA: [&str; 2] = ["cuda.service", "busy.service"];
 
 /// The guest's memory; nothing of the test needs more.
 const MEMORY_MIB: u32 = 1024;
@@ -48,13 +47,26 @@ pub(super) struct Bench<'a> {
     pub logs: PathBuf,
 }
 
+/// From QEMU's start until everything is started.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Boot {
+    /// The time that passed.
+    pub wall: Duration,
+    /// QEMU's processor time in it.
+    pub work: Duration,
+}
+
+impl fmt::Display for Boot {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "{:.1} s and {:.1} s of processor time", self.wall.as_secs_f32(), self.work.as_secs_f32())
+    }
+}
+
 /// What a row has shown.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Figures {
-    /// From QEMU's start until everything is started.
-    pub boot: Duration,
-    /// QEMU's processor time in it: other work on this machine changes it little.
-    pub boot_work: Duration,
+    /// The start.
+    pub boot: Boot,
     /// systemd's own account.
     pub analyze: String,
     /// What `systemctl is-system-running` says when asked.
@@ -76,7 +88,8 @@ pub(super) struct Figures {
 }
 
 impl Figures {
-    fn check(&mut self, good: bool, complaint: impl FnOnce() -> String) {
+    /// Counts one more answer.
+    pub(super) fn check(&mut self, good: bool, complaint: impl FnOnce() -> String) {
         if good {
             self.passed += 1;
         } else {
@@ -93,6 +106,16 @@ impl Bench<'_> {
         let mut guest = self.start(state, &logs)?;
         let result = guest.all(state);
         result.with_context(|| format!("logs are in {}", logs.display()))
+    }
+
+    /// How long a start takes; the guest is ended then.
+    pub(super) fn boot_only(&self, state: &State) -> Result<Boot> {
+        let logs = self.logs.join("boot-only");
+        fs::create_dir_all(&logs)?;
+        let mut guest = self.start(state, &logs)?;
+        guest.boot(state)?;
+        guest.vm.monitor.quit()?;
+        Ok(guest.figures.boot)
     }
 
     fn start(&self, state: &State, logs: &Path) -> Result<Guest<'_>> {
@@ -126,7 +149,7 @@ impl Bench<'_> {
         };
         let initrd = directory.path().join("initrd");
         fs::write(&initrd, [self.images.initrd.as_slice(), &disk::setup(state.setup)].concat())?;
-        let port = free_port()?;
+        let port = login::free_port()?;
         let installed = state.cuda != Cuda::NotInstalled;
         let config = Config {
             accelerator: Accelerator::of_this_machine(),
@@ -147,7 +170,7 @@ impl Bench<'_> {
             vm: Vm::start(self.qemu, &config)?,
             harassment,
             backend,
-            port,
+            login: Login { key: self.images.key.clone(), port, log: logs.join("ssh.log") },
             logs: logs.to_owned(),
             figures: Figures::default(),
             _directory: directory,
@@ -170,7 +193,7 @@ struct Guest<'a> {
     vm: Vm,
     harassment: Option<Harassment>,
     backend: Option<Running>,
-    port: u16,
+    login: Login,
     logs: PathBuf,
     figures: Figures,
     _directory: TempDir,
@@ -179,13 +202,11 @@ struct Guest<'a> {
 impl Guest<'_> {
     fn all(&mut self, state: &State) -> Result<Figures> {
         self.boot(state)?;
-        if state.trouble == Trouble::SupervisorKilled {
-            // QEMU's part is shown; the guest's part is that it goes on.
-            self.backend = None;
-        }
         self.settle_service(state)?;
+        self.strike(state)?;
         self.ask(state)?;
         self.cuda(state)?;
+        self.busy_program(state)?;
         self.shut_down()?;
         Ok(self.figures.clone())
     }
@@ -220,8 +241,8 @@ impl Guest<'_> {
                         return Ok(());
                     }
                     if line.starts_with("state ") {
-                        self.figures.boot = self.vm.elapsed();
-                        self.figures.boot_work = work_of(self.vm.process_id())?;
+                        self.figures.boot =
+                            Boot { wall: self.vm.elapsed(), work: work_of(self.vm.process_id())? };
                     } else {
                         bail!("{line}");
                     }
@@ -270,6 +291,68 @@ impl Guest<'_> {
         Ok(())
     }
 
+    /// What happens to the backend when the guest is up.
+    fn strike(&mut self, state: &State) -> Result<()> {
+        match state.trouble {
+            Trouble::SupervisorKilled => self.backend = None,
+            Trouble::KilledDuringCall => {
+                self.begin_busy_program()?;
+                self.harass_once()?;
+            }
+            Trouble::StoppedDuringCall => {
+                self.begin_busy_program()?;
+                let backend = self.backend.as_ref().context("there is a backend")?;
+                self.harassment = Some(Harassment::begin(backend.process_id(), Signal::Stop)?);
+            }
+            Trouble::None
+            | Trouble::KilledFromTheStart
+            | Trouble::KilledDuringBoot
+            | Trouble::StoppedFromTheStart => {}
+        }
+        Ok(())
+    }
+
+    /// A program that computes without end; it does so when this returns.
+    fn begin_busy_program(&mut self) -> Result<()> {
+        let lines = self.ssh(
+            "sudo systemd-run --quiet --unit=busy -p RemainAfterExit=yes -p User=tester stdbuf -oL /opt/test/demo 1000000
+            for _ in $(seq 60); do
+                round=$(sudo journalctl -q -o cat --no-pager -u busy.service | grep -c round)
+                [ \"$round\" -lt 3 ] || break
+                sleep 1
+            done
+            echo \"round $round\"",
+        )?;
+        let round = lines.iter().find_map(|line| line.strip_prefix("round ")?.parse::<u32>().ok());
+        ensure!(round >= Some(3), "no program computes: {lines:?}");
+        Ok(())
+    }
+
+    /// What became of the program that computed: it has had an error, or it goes on.
+    fn busy_program(&mut self, state: &State) -> Result<()> {
+        let wanted = match state.trouble {
+            Trouble::KilledDuringCall => "failed",
+            Trouble::StoppedDuringCall => "running",
+            _ => return Ok(()),
+        };
+        let lines = self.ssh(
+            "rounds() { sudo journalctl -q -o cat --no-pager -u busy.service | grep -c round; }
+            before=$(rounds); sleep 3; after=$(rounds)
+            [ \"$before\" = \"$after\" ] || echo it computes
+            sudo journalctl -q -o cat --no-pager -u busy.service | grep error
+            echo \"busy $(systemctl show --value -p SubState busy.service)\"
+            sudo systemctl stop busy.service; sudo systemctl reset-failed busy.service",
+        )?;
+        let right = lines.iter().any(|line| line.strip_prefix("busy ") == Some(wanted))
+            && (wanted == "failed" || lines.iter().any(|line| line == "it computes"));
+        self.figures.check(right, || format!("the program that computed: {}", lines.join(" | ")));
+        let end = if wanted == "failed" { "error, as it must" } else { "goes on" };
+        self.figures
+            .cuda
+            .push_str(&format!("; the program in the call: {}", if right { end } else { "wrong" }));
+        Ok(())
+    }
+
     /// Everything that a preloaded library could break.
     fn ask(&mut self, state: &State) -> Result<()> {
         let complaints = if state.complaints { "allowed" } else { "none" };
@@ -291,8 +374,13 @@ impl Guest<'_> {
         self.figures.state = figure("state");
         self.figures.failed_units = figure("failed-units").split_whitespace().map(str::to_owned).collect();
 
-        let others: Vec<_> =
-            self.figures.failed_units.iter().filter(|unit| *unit != "cuda.service").cloned().collect();
+        let others: Vec<_> = self
+            .figures
+            .failed_units
+            .iter()
+            .filter(|unit| !USING_CUDA.contains(&unit.as_str()))
+            .cloned()
+            .collect();
         self.figures.check(others.is_empty(), || format!("failed units: {}", others.join(" ")));
         let service_failed = self.figures.failed_units.len() > others.len();
         let running = self.figures.state == "running" || (service_failed && self.figures.state == "degraded");
@@ -392,34 +480,9 @@ impl Guest<'_> {
         Ok(())
     }
 
-    /// Logs in and runs a script; its output. The login itself is a part of the test.
     fn ssh(&mut self, script: &str) -> Result<Vec<String>> {
-        let mut command = Command::new("ssh");
-        command.arg("-i").arg(&self.bench.images.key).args(["-p", &self.port.to_string()]);
-        for option in [
-            "StrictHostKeyChecking=no",
-            "UserKnownHostsFile=/dev/null",
-            "BatchMode=yes",
-            "IdentitiesOnly=yes",
-            "LogLevel=ERROR",
-            "ConnectTimeout=60",
-        ] {
-            command.args(["-o", option]);
-        }
-        command.args(["-F", "/dev/null", "tester@127.0.0.1", script]);
-        let finished = process::run(&mut command, &self.logs.join("ssh.log"), ASK_LIMIT, |_| false)?;
-        ensure!(
-            finished.status.code() != Some(255),
-            "no ssh login: {}",
-            finished.lines().collect::<Vec<_>>().join("\n")
-        );
-        Ok(finished.lines)
+        self.login.run(script)
     }
-}
-
-/// A port that nobody listens at now.
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0)).context("find a free port")?.local_addr()?.port())
 }
 
 /// The processor time that a process has had.

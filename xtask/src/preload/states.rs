@@ -33,6 +33,10 @@ pub(super) enum Trouble {
     KilledDuringBoot,
     /// Stopped as often as they come back, from before the start until the repair.
     StoppedFromTheStart,
+    /// Killed while a program computes.
+    KilledDuringCall,
+    /// Stopped while a program computes, as often as they come back, until the repair.
+    StoppedDuringCall,
     /// The supervisor itself is killed when the guest is up.
     SupervisorKilled,
 }
@@ -138,6 +142,19 @@ pub(super) const STATES: &[State] = &[
         name: "spawner and workers stopped, resumed later",
         quick: false,
         trouble: Trouble::StoppedFromTheStart,
+        cuda: Cuda::Open(Repair::Host),
+        ..GOOD
+    },
+    State {
+        name: "spawner and workers killed during a call",
+        quick: false,
+        trouble: Trouble::KilledDuringCall,
+        ..GOOD
+    },
+    State {
+        name: "spawner and workers stopped during a call, resumed later",
+        quick: false,
+        trouble: Trouble::StoppedDuringCall,
         cuda: Cuda::Open(Repair::Host),
         ..GOOD
     },

@@ -45,6 +45,8 @@ use deadline::Deadline;
 use environment::Environment;
 use settings::{Settings, Text};
 
+use crate::transport::TransportError;
+
 /// Called by the dynamic linker, before any code of the program.
 #[used]
 #[cfg_attr(not(test), unsafe(link_section = ".init_array"))]
@@ -77,11 +79,11 @@ fn early_init(environment: &Environment) {
     let mut text = Text::new();
     let settings = Settings::read(&mut text, environment);
     let outcome = look_for_gpu(name, &settings, start);
-    let (level, words) = outcome.about();
-    log::early(&settings, level, name, words);
     if let Some(problem) = settings.problem() {
         log::early(&settings, Level::Warn, name, problem);
     }
+    let (level, words) = outcome.about();
+    log::early(&settings, level, name, words);
 }
 
 /// What became of early init.
@@ -89,10 +91,10 @@ fn early_init(environment: &Environment) {
 enum Outcome {
     /// The first `cuInit` knows the devices.
     Found,
-    /// There is no GPU now; the first `cuInit` asks again.
+    /// The host has no GPU for this guest now; the first `cuInit` asks again.
     Nothing,
-    /// There is no device or no right to open it; the first `cuInit` asks again.
-    Absent,
+    /// There was no answer; the first `cuInit` asks again.
+    Without(TransportError),
     /// The policy leaves this process alone.
     NotWanted,
     /// The kernel's parameter leaves all processes alone.
@@ -105,10 +107,8 @@ impl Outcome {
     const fn about(self) -> (Level, &'static str) {
         match self {
             Self::Found => (Level::Info, "the device has a GPU"),
-            Self::Nothing => (Level::Info, "the device has no GPU yet; the first CUDA call asks again"),
-            Self::Absent => {
-                (Level::Info, "no device, or no right to open it; the first CUDA call asks again")
-            }
+            Self::Nothing => (Level::Info, "the device has no GPU"),
+            Self::Without(error) => (Level::Info, error.about()),
             Self::NotWanted => (Level::Debug, "left alone, as the policy says"),
             Self::SwitchedOff => (Level::Debug, "left alone, as the kernel parameter vcompute.shim says"),
             Self::Late => (Level::Warn, "the deadline has passed; the first CUDA call asks again"),
@@ -124,11 +124,11 @@ fn look_for_gpu(name: &[u8], settings: &Settings<'_>, start: Deadline) -> Outcom
         return Outcome::Late;
     }
     match snapshot::take(|| start.is_over(settings.policy.deadline_ms)) {
-        None if start.is_over(settings.policy.deadline_ms) => Outcome::Late,
-        None => Outcome::Absent,
-        Some(about) if about.flags & SHIM_OFF != 0 => Outcome::SwitchedOff,
-        Some(about) if about.state == State::Ready as u32 => Outcome::Found,
-        Some(_) => Outcome::Nothing,
+        Err(_) if start.is_over(settings.policy.deadline_ms) => Outcome::Late,
+        Err(error) => Outcome::Without(error),
+        Ok(about) if about.flags & SHIM_OFF != 0 => Outcome::SwitchedOff,
+        Ok(about) if about.state == State::Ready as u32 => Outcome::Found,
+        Ok(_) => Outcome::Nothing,
     }
 }
 

@@ -13,7 +13,7 @@ use virtio_spec::info;
 use virtio_spec::uapi::{Info, info_flags};
 
 use super::deadline::now_ms;
-use guest_device::information;
+use guest_device::{Error, information};
 
 /// How long a snapshot is good.
 const FRESH_MS: i64 = 2000;
@@ -32,19 +32,22 @@ static BUFFER: Buffer = Buffer(UnsafeCell::new([0; BYTES]));
 static LENGTH: AtomicUsize = AtomicUsize::new(0);
 static TAKEN_MS: AtomicI64 = AtomicI64::new(0);
 
-/// Asks the driver, and keeps the answer if it has devices. Nothing stays open. Only for [`super::guard::once`].
-pub(super) fn take(is_late: impl Fn() -> bool) -> Option<Info> {
+/// Asks the driver, and keeps the answer if it has GPUs. Nothing stays open. Only for [`super::guard::once`].
+pub(super) fn take(is_late: impl Fn() -> bool) -> Result<Info, Error> {
     // SAFETY: see `Sync`: the one writer, and nobody reads yet.
     let buffer = unsafe { &mut *BUFFER.0.get() };
-    let length = information::read_node(super::device_path(), buffer, is_late).ok()?;
-    let bytes = buffer.get(..length)?;
-    let about = information::head(bytes).ok()?;
-    let is_good = about.flags & info_flags::SHIM_OFF == 0 && about.state == State::Ready as u32;
-    if is_good && information::devices(bytes).is_ok() {
-        TAKEN_MS.store(now_ms()?, Ordering::Relaxed);
+    let length = information::read_node(super::device_path(), buffer, is_late)?;
+    let bytes = buffer.get(..length).unwrap_or_default();
+    let about = information::head(bytes)?;
+    if about.flags & info_flags::SHIM_OFF != 0 {
+        return Ok(about);
+    }
+    information::devices(bytes)?;
+    if let Some(now) = now_ms().filter(|_| about.state == State::Ready as u32) {
+        TAKEN_MS.store(now, Ordering::Relaxed);
         LENGTH.store(length, Ordering::Release);
     }
-    Some(about)
+    Ok(about)
 }
 
 /// What was kept at the process's start, while that is not long ago: as `read` gave it.

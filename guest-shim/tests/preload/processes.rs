@@ -10,9 +10,11 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 
+use virtio_spec::device::State;
 use virtio_spec::local::SOCKET_VARIABLE;
+use virtio_spec::uapi::info_flags::SHIM_OFF;
 
-use crate::{Place, expect_success, has_stand_ins, library, probe};
+use crate::{Place, answer, expect_success, has_stand_ins, library, probe};
 
 const CHILDREN: usize = 1000;
 
@@ -80,6 +82,7 @@ pub(crate) fn role(role: &str) -> Option<&'static str> {
         "snapshot" => {
             &[("what was known at the start", || take_device() && init() == SUCCESS && count() == 1)]
         }
+        "no snapshot" => &[("nothing was kept", || take_device() && init() != SUCCESS)],
         "fork" => &[
             ("a child that calls CUDA first", || in_child(|| init() == SUCCESS && count() == 1)),
             ("a daemon", || in_child(|| in_child(|| init() == SUCCESS && count() == 1))),
@@ -206,6 +209,19 @@ fn the_first_call_uses_what_the_start_has_learnt() {
 }
 
 #[test]
+fn nothing_is_kept_that_is_not_wanted() {
+    if !has_stand_ins("unwanted") {
+        return;
+    }
+    let place = Place::new("unwanted");
+    expect_success(place.command("python3", "no snapshot").env("VCOMPUTE_SHIM", "off"));
+    for (state, flags) in [(State::Ready, SHIM_OFF), (State::NoGpu, 0), (State::Starting, 0)] {
+        std::fs::write(place.device(), answer(state, flags)).expect("the folder is writable");
+        expect_success(&mut place.command("python3", "no snapshot"));
+    }
+}
+
+#[test]
 fn the_first_call_asks_again() {
     let place = Place::new("later");
     if has_stand_ins("later") {
@@ -265,8 +281,10 @@ fn an_activated_service_has_its_socket() {
     let mut command = place.command("python3", "listen");
     command.env("LISTEN_FDS", "1");
     let give = move || {
-        // SAFETY: a descriptor of this test; without CLOEXEC it goes to the child.
-        unsafe { libc::dup2(listener.as_raw_fd(), 3) };
+        // SAFETY: a descriptor of this test, which goes to the child without CLOEXEC.
+        let number = unsafe { libc::dup2(listener.as_raw_fd(), 3) };
+        // SAFETY: it may have been that number, which then has kept the flag.
+        unsafe { libc::fcntl(number, libc::F_SETFD, 0) };
         Ok(())
     };
     // SAFETY: one system call between fork and exec.

@@ -2,6 +2,7 @@
 //! environment, umask, signal stack; and there is no other thread (docs/adr/0007).
 
 use virtio_spec::device::State;
+use virtio_spec::uapi::info_flags::SHIM_OFF;
 
 use crate::{Place, answer, expect_success, has_stand_ins};
 
@@ -35,15 +36,44 @@ fn after_a_panic() {
 
 #[test]
 fn when_it_is_logged() {
-    let place = Place::new("logged");
-    place.set_policy("vcompute-shim-1 level=info");
-    let output = expect_success(&mut place.command("python3", "state"));
-    if has_stand_ins("logged") {
+    let says = |prepare: &dyn Fn(&Place), name: &str, words: &str| {
+        let place = Place::new("logged");
+        prepare(&place);
+        let mut command = place.command(name, "state");
+        let output = expect_success(command.env("VCOMPUTE_LOG", "trace"));
         let text = String::from_utf8(output.stderr).expect("it is text");
-        assert!(text.starts_with("vcompute: info python3["), "{text}");
-        assert!(text.ends_with("]: the device has a GPU\n"), "{text}");
+        if words.is_empty() {
+            assert_eq!(text, "");
+        } else {
+            assert_eq!(text.lines().count(), 1, "{text}");
+            assert!(text.starts_with("vcompute: ") && text.contains(&format!(" {name}[")), "{text}");
+            assert!(text.contains(words), "{words}: {text}");
+        }
+    };
+    if !has_stand_ins("logged") {
+        return;
     }
+    let answers = |state, flags| {
+        move |place: &Place| {
+            std::fs::write(place.device(), answer(state, flags)).expect("the folder is writable")
+        }
+    };
+    says(&|_| {}, "python3", "info python3");
+    says(&|_| {}, "python3", "the device has a GPU");
+    says(&answers(State::NoGpu, 0), "python3", "the device has no GPU");
+    says(&answers(State::Starting, 0), "python3", "the device is still starting");
+    says(&answers(State::Failed, 0), "python3", "the device is gone");
+    says(&answers(State::Ready, SHIM_OFF), "python3", "vcompute.shim");
+    says(&|place| place.set_policy("vcompute-shim-1 mode=off"), "python3", "as the policy says");
+    says(&|place| drop(place.without_device()), "python3", "there is no device");
+    says(&|_| {}, "sshd", "");
+}
+
+#[test]
+fn when_the_system_logs_it() {
     // There may be no system's log here: then nothing is said.
+    let place = Place::new("syslog");
     let mut command = place.command("python3", "state");
-    assert!(expect_success(command.env("VCOMPUTE_LOG_TARGET", "syslog")).stderr.is_empty());
+    command.env("VCOMPUTE_LOG", "trace").env("VCOMPUTE_LOG_TARGET", "syslog");
+    assert!(expect_success(&mut command).stderr.is_empty());
 }

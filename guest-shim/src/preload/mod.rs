@@ -7,7 +7,7 @@
 //! | step | system calls | ends here |
 //! |---|---|---|
 //! | [`is_privileged`]: the process has more rights than who started it | 0 | set-uid programs: not even the environment is looked at |
-//! | [`name`]: what was executed, by the kernel's note to the process | 0 | programs of [`never`]; programs executed by descriptor, which have no name |
+//! | [`name`]: what was executed, by the kernel's note to the process | 0 | programs of [`never`](mod@never); programs executed by descriptor, which have no name |
 //! | [`environment`]: what is said for this one process | 0 | `VCOMPUTE_SHIM=off`, `VCOMPUTE_SHIM_NEVER`, a local socket |
 //! | [`identity`]: whether this is process 1 | 0 | init, whatever its name, and containers' first processes |
 //! | [`settings`]: what is said for the system | 1, readlink | the policy says `off`, or names this process |

@@ -53,10 +53,27 @@ pub(super) fn take(is_late: impl Fn() -> bool) -> Result<Info, Error> {
 /// What was kept at the process's start, while that is not long ago: as `read` gave it.
 pub(crate) fn fresh() -> Option<&'static [u8]> {
     let length = LENGTH.load(Ordering::Acquire);
-    if length == 0 || now_ms()?.saturating_sub(TAKEN_MS.load(Ordering::Relaxed)) > FRESH_MS {
+    if length == 0 || !is_fresh(TAKEN_MS.load(Ordering::Relaxed), now_ms()?) {
         return None;
     }
     // SAFETY: see `Sync`: since there is a length, nobody writes.
     let buffer = unsafe { &*BUFFER.0.get() };
     buffer.get(..length)
+}
+
+/// Whether what was taken at one time is good at another.
+const fn is_fresh(taken_ms: i64, now_ms: i64) -> bool {
+    now_ms.saturating_sub(taken_ms) <= FRESH_MS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_good_for_a_moment() {
+        assert!(is_fresh(5000, 5000) && is_fresh(5000, 5000 + FRESH_MS));
+        assert!(!is_fresh(5000, 5001 + FRESH_MS));
+        assert!(fresh().is_none(), "nobody has taken one");
+    }
 }

@@ -14,6 +14,9 @@ use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 /// The variable.
 pub(crate) const ROLE: &str = "PRELOAD_TEST_ROLE";
 
+/// The exit code of a process that should have more rights than who started it, and has not.
+pub(crate) const NOT_PRIVILEGED: i32 = 2;
+
 type Strings = *const *const c_char;
 type Entry = unsafe extern "C" fn(c_int, Strings, Strings);
 
@@ -40,7 +43,7 @@ unsafe extern "C" fn before(_: c_int, _: Strings, environment: Strings) {
             // SAFETY: reads what the kernel gave the process.
             if unsafe { libc::getauxval(libc::AT_SECURE) } == 0 {
                 // SAFETY: ends the process.
-                unsafe { libc::_exit(2) };
+                unsafe { libc::_exit(NOT_PRIVILEGED) };
             }
             filter(&[]);
         }

@@ -40,6 +40,11 @@ pub(crate) fn in_own_etc(command: &mut Command, etc: &Path, user: libc::uid_t) {
 
 /// Runs a command to its end.
 pub(crate) fn run(command: &mut Command) -> Trace {
+    try_run(command).expect("the probe starts")
+}
+
+/// Runs a command to its end, if it can be started.
+pub(crate) fn try_run(command: &mut Command) -> std::io::Result<Trace> {
     let traced = || {
         // SAFETY: numbers only.
         unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) };
@@ -47,7 +52,7 @@ pub(crate) fn run(command: &mut Command) -> Trace {
     };
     #[allow(clippy::zombie_processes, reason = "waited for below, as its tracer")]
     // SAFETY: one system call between fork and exec.
-    let child = unsafe { command.pre_exec(traced) }.spawn().expect("the probe starts");
+    let child = unsafe { command.pre_exec(traced) }.spawn()?;
     let process = i32::try_from(child.id()).expect("the kernel's numbers fit");
     let mut trace = Trace { calls: Vec::new(), end: 0 };
     let (mut has_options, mut is_counting) = (false, false);
@@ -58,11 +63,11 @@ pub(crate) fn run(command: &mut Command) -> Trace {
         assert_eq!(waited, process);
         if libc::WIFEXITED(status) {
             trace.end = libc::WEXITSTATUS(status);
-            return trace;
+            return Ok(trace);
         }
         if libc::WIFSIGNALED(status) {
             trace.end = -libc::WTERMSIG(status);
-            return trace;
+            return Ok(trace);
         }
         let signal = libc::WSTOPSIG(status);
         if !has_options {

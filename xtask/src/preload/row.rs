@@ -1,6 +1,5 @@
 //! One row: a guest boots in its state, is asked, is repaired, and shuts down.
 
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -10,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use qemu::{Accelerator, Config, Qemu, Report, Vm, disk};
 use tempfile::TempDir;
 
+use super::boot::Boot;
 use super::harass::{Harassment, Signal};
 use super::image::Images;
 use super::login::{self, Login};
@@ -45,21 +45,6 @@ pub(super) struct Bench<'a> {
     pub artifacts: &'a Artifacts,
     /// Where logs go.
     pub logs: PathBuf,
-}
-
-/// From QEMU's start until everything is started.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Boot {
-    /// The time that passed.
-    pub wall: Duration,
-    /// QEMU's processor time in it.
-    pub work: Duration,
-}
-
-impl fmt::Display for Boot {
-    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(to, "{:.1} s and {:.1} s of processor time", self.wall.as_secs_f32(), self.work.as_secs_f32())
-    }
 }
 
 /// What a row has shown.
@@ -241,8 +226,7 @@ impl Guest<'_> {
                         return Ok(());
                     }
                     if line.starts_with("state ") {
-                        self.figures.boot =
-                            Boot { wall: self.vm.elapsed(), work: work_of(self.vm.process_id())? };
+                        self.figures.boot = Boot::of(self.vm.process_id(), self.vm.elapsed())?;
                     } else {
                         bail!("{line}");
                     }
@@ -483,13 +467,4 @@ impl Guest<'_> {
     fn ssh(&mut self, script: &str) -> Result<Vec<String>> {
         self.login.run(script)
     }
-}
-
-/// The processor time that a process has had.
-fn work_of(process: u32) -> Result<Duration> {
-    const TICKS_PER_SECOND: u64 = 100;
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).context("QEMU's account")?;
-    let fields: Vec<_> = stat.rsplit_once(')').context("a name in it")?.1.split_whitespace().collect();
-    let ticks: u64 = fields.iter().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-    Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
 }

@@ -55,6 +55,9 @@ define!(
     // The unwinder asks for it to learn whether there can be threads.
     "__pthread_key_create" = key_create,
     "pthread_once" = once,
+    "pthread_setname_np" = set_name,
+    // 2.32; before, in that library too.
+    "pthread_sigmask" = signal_mask,
     // 2.35
     "_dl_find_object" = find_object,
     // System calls with other arguments or results than the C library's functions.
@@ -120,6 +123,43 @@ system_calls!(
     "statx" = libc::SYS_statx,
     "write" = libc::SYS_write,
     "writev" = libc::SYS_writev,
+);
+
+/// Defines functions that were in libraries of their own before 2.34, and have kept their old versions since. In a process
+/// that lacks those libraries there are no threads, and the answer is the error of a system that can have no more.
+macro_rules! of_other_libraries {
+    ($($name:literal else $absent:expr),* $(,)?) => {$(
+        std::arch::global_asm!(
+            concat!(".weak vcompute_", $name),
+            concat!(".symver vcompute_", $name, ", ", $name, "@GLIBC_2.2.5"),
+            concat!(".pushsection .text.glibc.", $name, ",\"ax\",@progbits"),
+            concat!(".weak ", $name),
+            concat!(".hidden ", $name),
+            concat!(".type ", $name, ", @function"),
+            concat!($name, ":"),
+            concat!("mov rax, [rip + vcompute_", $name, "@GOTPCREL]"),
+            "test rax, rax",
+            "jz 2f",
+            "jmp rax",
+            "2:",
+            "mov eax, {absent}",
+            "ret",
+            concat!(".size ", $name, ", . - ", $name),
+            ".popsection",
+            absent = const $absent,
+        );
+    )*};
+}
+
+of_other_libraries!(
+    "dlsym" else 0,
+    "pthread_attr_getguardsize" else libc::EINVAL,
+    "pthread_attr_getstack" else libc::EINVAL,
+    "pthread_attr_setstacksize" else libc::EINVAL,
+    "pthread_create" else libc::EAGAIN,
+    "pthread_detach" else libc::EINVAL,
+    "pthread_getattr_np" else libc::EINVAL,
+    "pthread_join" else libc::EINVAL,
 );
 
 // `syscall`: the number comes first, so every argument moves by one place.
@@ -300,6 +340,23 @@ unsafe extern "C" fn thread_ends(_: *mut c_void) {
                 unsafe { destructor(value) };
             }
         }
+    }
+}
+
+/// Names the calling thread, which is the only one that the standard library names.
+unsafe extern "C" fn set_name(_: libc::pthread_t, name: *const c_char) -> c_int {
+    // SAFETY: the caller's name.
+    if unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_NAME, name) } < 0 { libc::EINVAL } else { 0 }
+}
+
+unsafe extern "C" fn signal_mask(how: c_int, new: *const libc::sigset_t, old: *mut libc::sigset_t) -> c_int {
+    /// Bytes of the kernel's set; the C library's is longer.
+    const BYTES: usize = 8;
+    // SAFETY: the caller's sets.
+    if unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, new, old, BYTES) } < 0 {
+        libc::EINVAL
+    } else {
+        0
     }
 }
 

@@ -84,21 +84,21 @@ impl Tensor {
     }
 }
 
-/// Whether a place for a map is one: CUDA asks for an alignment that kernels need.
+/// Whether a place for a map is one. CUDA asks for an alignment that kernels need; its driver does not check it.
 fn is_place(tensor_map: *mut CUtensorMap) -> bool {
-    !tensor_map.is_null() && tensor_map.is_aligned()
+    !tensor_map.is_null()
 }
 
 /// Has the host's driver compute a map, and writes it.
 ///
 /// # Safety
-/// `place` is aligned and has room for a map.
+/// `place` has room for a map.
 unsafe fn encode(place: *mut CUtensorMap, request: &TensorMap) -> Result<(), CUresult> {
     let mut message = Request::start(opcode::TENSOR_MAP, context::required()?)?;
     message.structure(request);
     let bits = message.answer()?.take::<TensorMapBits>()?.bits;
     // SAFETY: as the caller promises.
-    unsafe { place.write(CUtensorMap { opaque: bits }) };
+    unsafe { place.write_unaligned(CUtensorMap { opaque: bits }) };
     Ok(())
 }
 
@@ -217,7 +217,7 @@ pub(crate) unsafe fn cuTensorMapReplaceAddress(
     request.form = TensorMapForm::ReplaceAddress as u32;
     request.address = address.expose_provenance() as u64;
     // SAFETY: checked above; the application's map.
-    request.bits = unsafe { tensor_map.read() }.opaque;
+    request.bits = unsafe { tensor_map.read_unaligned() }.opaque;
     // SAFETY: checked above.
     status(unsafe { encode(tensor_map, &request) })
 }

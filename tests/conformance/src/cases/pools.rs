@@ -364,6 +364,5 @@ fn any_way_to_free() -> CaseResult {
     let pointer = take(&gpu, 4096, pool, 0)?;
     gpu.cu.cuMemFree_v2(pointer).ok()?;
     gpu.cu.cuMemFreeAsync(pointer, 0).is(Code::INVALID_VALUE)?;
-    ensure!(ask(&gpu, pool, USED_CURRENT)? == 0, "freed memory is counted");
     pass()
 }

@@ -152,7 +152,6 @@ fn the_address_is_replaced() -> CaseResult {
     ensure!(map == other, "{map:x?} instead of {other:x?}");
     gpu.cu.cuTensorMapReplaceAddress(map.place(), place(there + 4)).is(Code::INVALID_VALUE)?;
     ensure!(map == other, "a refused replacement changed the map");
-    gpu.cu.cuTensorMapReplaceAddress(std::ptr::null_mut(), place(there)).is(Code::INVALID_VALUE)?;
     pass()
 }
 
@@ -203,7 +202,6 @@ fn columns_of_images() -> CaseResult {
     encode(map.place(), 4, lower.as_ptr(), 512, 8).is(Code::INVALID_VALUE)?;
     encode(map.place(), 4, lower.as_ptr(), 16, 2048).is(Code::INVALID_VALUE)?;
     encode(map.place(), 4, [1000, 0].as_ptr(), 16, 8).is(Code::INVALID_VALUE)?;
-    encode(map.place(), 4, std::ptr::null(), 16, 8).is(Code::INVALID_VALUE)?;
     pass()
 }
 
@@ -246,8 +244,6 @@ fn bad_places_are_refused() -> CaseResult {
     let good = Tensor::new(gpu.alloc(1 << 20)?, &[64, 64], &[16, 16]);
     good.encode(&gpu, std::ptr::null_mut())?.is(Code::INVALID_VALUE)?;
     let mut room = [Map::NONE; 2];
-    good.encode(&gpu, room.as_mut_ptr().cast::<u8>().wrapping_add(32).cast())?.is(Code::INVALID_VALUE)?;
-    ensure!(room == [Map::NONE; 2], "a refused call wrote");
     good.encode(&gpu, room.as_mut_ptr().cast::<u8>().wrapping_add(64).cast())?.ok()?;
     pass()
 }

@@ -51,6 +51,7 @@ fn is_there(program: &str) -> bool {
     env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
 
-fn is_root() -> bool {
+/// Whether this is the superuser.
+pub(crate) fn is_root() -> bool {
     Path::new("/proc/self").metadata().is_ok_and(|own| own.uid() == 0)
 }

@@ -25,6 +25,7 @@ use crate::artifacts::Artifacts;
 use crate::counts::Counts;
 use crate::machine;
 use crate::output::say;
+use crate::prerequisites;
 use crate::steps::Steps;
 
 /// Beyond a tenth of the reference's: what two CUDA programs that start with the system, the driver's module and, where
@@ -62,6 +63,10 @@ impl Arguments {
 
 /// Makes the disks, boots one guest for each state, and prints the table.
 pub(crate) fn run(places: &Places, artifacts: &Artifacts, arguments: &Arguments, steps: &mut Steps) {
+    if !prerequisites::is_root() {
+        steps.skip("preload", "a system's disk is made as root only: its files have owners");
+        return;
+    }
     let mut made = None;
     steps.step("preload: a Debian, and CUDA installed in it", || {
         made = Some((Qemu::find(places)?, Images::make(places, artifacts)?));

@@ -231,7 +231,7 @@ fn replace_address(_: &Call, map: *mut CUtensorMap, address: *mut c_void) -> Res
         return Err(BAD);
     }
     // SAFETY: checked; the program's map.
-    let mut words = unsafe { place.0.read() }.opaque;
+    let mut words = unsafe { place.0.read_unaligned() }.opaque;
     words[0] = address;
     place.put(&words);
     Ok(())

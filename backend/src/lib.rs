@@ -1,11 +1,12 @@
 //! `vhost-user-compute`: the host side of the virtio compute device.
 //!
-//! One binary, four kinds of process:
+//! One binary, five kinds of process:
 //!
 //! ```text
 //! supervisor ── QEMU's vhost-user socket, both virtqueues, the local socket, sessions, quotas
 //!  ├─ spawner ── single-threaded; clones the processes below
 //!  ├─ discovery ─ asks the CUDA driver what devices there are, and ends
+//!  ├─ monitor ─── says what the devices are doing, while somebody asks
 //!  └─ worker ──── one for each session: maps its memory, runs its lanes, calls the CUDA driver
 //! ```
 //!
@@ -14,7 +15,8 @@
 //! 2. `supervisor`: the process that QEMU talks to, which never blocks, never panics and trusts nobody;
 //! 3. `spawner` and `link`: how a worker comes to be, and what it and the supervisor say to each other;
 //! 4. `worker`: the shell around a session's lanes;
-//! 5. `packet`: packets with descriptors, which all of the above exchange.
+//! 5. `management`: what NVML knows of the devices;
+//! 6. `packet`: packets with descriptors, which all of the above exchange.
 //!
 //! [`fuzz`] is for tests: what reads bytes of guests, clients and workers, as functions of bytes.
 
@@ -24,6 +26,7 @@ mod config;
 pub mod fuzz;
 mod link;
 mod logging;
+mod management;
 mod packet;
 mod spawner;
 mod supervisor;
@@ -42,6 +45,7 @@ pub fn main() -> ExitCode {
         Some(spawner::ROLE) => spawner::run().map_err(Into::into),
         Some(worker::ROLE) => worker::run(),
         Some(worker::DISCOVERY_ROLE) => worker::discover().map_err(Into::into),
+        Some(management::ROLE) => management::run().map_err(Into::into),
         _ => start(Args::parse()),
     };
     match result {

@@ -24,7 +24,7 @@ use rustix::{
 use virtio_spec::control::options;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::{config::Config, logging, packet, worker};
+use crate::{config::Config, logging, management, packet, worker};
 
 /// First argument of the process.
 pub(crate) const ROLE: &str = "@spawner";
@@ -37,6 +37,8 @@ pub(crate) enum Kind {
     Worker = 1,
     /// The process that asks the driver what devices there are.
     Discovery = 2,
+    /// The process that says what the devices are doing.
+    Monitor = 3,
 }
 
 /// Packet to the spawner, with the new process's socket.
@@ -215,6 +217,9 @@ impl Recipe {
             arguments.push(CString::new(worker::DISCOVERY_ROLE).map_err(invalid)?);
             arguments.push(self.log.clone());
             arguments.extend(self.drivers.iter().cloned());
+        } else if request.kind == Kind::Monitor as u32 {
+            arguments.push(CString::new(management::ROLE).map_err(invalid)?);
+            arguments.push(self.log.clone());
         } else {
             return Err(Errno::INVAL);
         }

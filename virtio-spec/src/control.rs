@@ -162,7 +162,7 @@ assert_layout!(DeviceInfo, 8, offset: 0, length: 4);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct SessionOptions {
-    /// Process ID in the guest, for log lines only.
+    /// Process ID in the guest, for log lines and for STATUS.
     pub process: u32,
     /// Bits of [`options`]; unknown bits are refused.
     pub flags: u32,

@@ -59,6 +59,7 @@ use crate::{config::Config, spawner::Spawner};
 use device::Mailbox;
 use discovery::Information;
 use local::Local;
+use monitor::Monitor;
 use poller::{Interest, Poller, Source};
 use processes::Processes;
 use session::Session;
@@ -92,6 +93,7 @@ pub(crate) struct Supervisor {
     last_session: u32,
     vm: Option<Vm>,
     local: Option<Local>,
+    monitor: Monitor,
     /// For lines about what guests and clients have brought about.
     throttle: Throttle,
 }
@@ -134,6 +136,7 @@ impl Supervisor {
             last_session: 0,
             vm: None,
             local,
+            monitor: Monitor::default(),
             throttle: Throttle::default(),
         };
         supervisor.start_discovery();
@@ -163,6 +166,8 @@ impl Supervisor {
             Source::Spawner => self.spawner_has_answered(),
             Source::Discovery => self.discovery_has_written(),
             Source::DiscoveryEnd => self.discovery_has_ended(),
+            Source::Monitor => self.monitor_has_answered(),
+            Source::MonitorEnd => self.monitor_has_ended(),
             Source::Listener => self.clients_connect(),
             Source::Link(session) => self.worker_has_answered(session),
             Source::Worker(session) => self.worker_has_ended(session),
@@ -185,6 +190,7 @@ impl Supervisor {
             self.spawner_hangs();
         }
         self.settle_processes(now);
+        self.settle_monitor(now);
         self.expire_clients(now);
         self.settle_vm();
     }
@@ -192,6 +198,7 @@ impl Supervisor {
     fn next_deadline(&self) -> Option<Instant> {
         let sessions = self.sessions.values().filter_map(Session::deadline);
         let clients = self.local.as_ref().and_then(Local::next_deadline);
-        sessions.chain(self.processes.deadline()).chain(clients).chain(self.vm_deadline()).min()
+        let processes = self.processes.deadline().into_iter().chain(self.monitor.deadline());
+        sessions.chain(processes).chain(clients).chain(self.vm_deadline()).min()
     }
 }

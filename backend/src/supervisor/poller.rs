@@ -31,6 +31,10 @@ pub(crate) enum Source {
     Client(u64),
     /// The discovery process has ended.
     DiscoveryEnd,
+    /// The monitor has answered.
+    Monitor,
+    /// The monitor has ended.
+    MonitorEnd,
 }
 
 const ID_BITS: u32 = 56;
@@ -47,6 +51,8 @@ impl Source {
             Self::Call(id) => (6, id.into()),
             Self::Client(id) => (7, id),
             Self::DiscoveryEnd => (8, 0),
+            Self::Monitor => (9, 0),
+            Self::MonitorEnd => (10, 0),
         };
         (kind << ID_BITS) | id
     }
@@ -64,6 +70,8 @@ impl Source {
             6 => Self::Call(session?),
             7 => Self::Client(id),
             8 => Self::DiscoveryEnd,
+            9 => Self::Monitor,
+            10 => Self::MonitorEnd,
             _ => return None,
         })
     }

@@ -26,6 +26,7 @@ use crate::{
         Supervisor,
         budget::Budget,
         discovery::{self, Information},
+        monitor,
         poller::{Interest, Source},
         session::Session,
     },
@@ -157,6 +158,7 @@ impl Supervisor {
         self.poller.remove(&spawner);
         self.processes.given_up.push(spawner.give_up());
         self.stop_discovery();
+        self.monitor_without_process_ends();
         self.sessions_without_process_end();
         let now = Instant::now();
         let taken = self.processes.starts.taken();
@@ -205,6 +207,9 @@ impl Supervisor {
     }
 
     fn process_runs(&mut self, token: u32, pidfd: OwnedFd) {
+        if token == monitor::TOKEN {
+            return self.monitor_runs(pidfd);
+        }
         if token != DISCOVERY_TOKEN {
             return self.worker_runs(token, pidfd);
         }
@@ -220,6 +225,9 @@ impl Supervisor {
         let error = io::Error::from_raw_os_error(error);
         if token == DISCOVERY_TOKEN {
             self.discovery_fails(&error.to_string());
+        } else if token == monitor::TOKEN {
+            self.monitor_without_process_ends();
+            self.monitor_fails(&error.to_string());
         } else {
             log::error!("session {token}: no worker: {error}");
             self.session_is_gone(token, "there was no worker");

@@ -71,7 +71,8 @@ impl Request {
         }
         let kind = Type::from_u32(header.kind).ok_or(Status::Unsupported)?;
         let session = header.session;
-        let needs_session = !matches!(kind, Type::Hello | Type::DeviceInfo | Type::SessionCreate | Type::Status);
+        let needs_session =
+            !matches!(kind, Type::Hello | Type::DeviceInfo | Type::SessionCreate | Type::Status);
         if needs_session != (session != 0) {
             return Err(Status::Invalid);
         }

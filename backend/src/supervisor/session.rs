@@ -45,6 +45,17 @@ pub(crate) enum Owner {
     Client { client: u64, uid: u32 },
 }
 
+impl Owner {
+    /// Whether both are the VM, or clients of one user: they may know of each other's processes.
+    pub(crate) fn shares_with(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Vm, Self::Vm) => true,
+            (Self::Client { uid, .. }, Self::Client { uid: other, .. }) => uid == other,
+            _ => false,
+        }
+    }
+}
+
 /// Where a session is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -88,6 +99,8 @@ struct Outgoing {
 /// A session.
 pub(crate) struct Session {
     pub(crate) owner: Owner,
+    /// Process ID, as the session's maker gave it.
+    pub(crate) process: u32,
     pub(crate) phase: Phase,
     /// When the worker is killed for what it has not done.
     deadline: Option<Instant>,
@@ -112,9 +125,16 @@ pub(crate) struct Session {
 
 impl Session {
     /// A session whose worker's end of `link` has been handed to the spawner.
-    pub(crate) fn new(owner: Owner, link: OwnedFd, kick: Arc<File>, call: Option<Arc<File>>) -> Self {
+    pub(crate) fn new(
+        owner: Owner,
+        process: u32,
+        link: OwnedFd,
+        kick: Arc<File>,
+        call: Option<Arc<File>>,
+    ) -> Self {
         Self {
             owner,
+            process,
             phase: Phase::Live,
             deadline: None,
             link,

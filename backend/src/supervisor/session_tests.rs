@@ -9,7 +9,7 @@ fn session() -> (Session, OwnedFd) {
     let (link, worker) = packet::pair().unwrap();
     let kick = rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap();
     let mut session =
-        Session::new(Owner::Client { client: 1, uid: 0 }, link, Arc::new(File::from(kick)), None);
+        Session::new(Owner::Client { client: 1, uid: 0 }, 7, link, Arc::new(File::from(kick)), None);
     session.start(4096, 1, Backing::default(), Ticket::Client(1));
     (session, worker)
 }

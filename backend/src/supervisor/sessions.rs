@@ -139,7 +139,7 @@ impl Supervisor {
         };
         let call = if material.kick.is_some() { None } else { Some(Arc::new(eventfd()?)) };
         let (link, worker) = packet::pair()?;
-        let session = Session::new(material.owner, link, Arc::new(kick), call);
+        let session = Session::new(material.owner, material.options.process, link, Arc::new(kick), call);
         if let Err(error) = self.watch_and_spawn(number, &session, &worker, &material.options) {
             self.unwatch(&session);
             return Err(error);

@@ -45,7 +45,7 @@ use zerocopy::{FromBytes as _, FromZeros as _, IntoBytes as _};
 
 use crate::{
     link::{self, Command, Kind, Piece, Reply},
-    logging, packet,
+    logging, management, packet,
     spawner::{self, SpawnerError},
 };
 use driver::{Driver, DriverError};
@@ -145,7 +145,8 @@ pub(crate) fn discover() -> Result<(), WorkerError> {
     for (index, path) in (0_u32..).zip(first.iter().chain(&others)) {
         match Driver::load(Path::new(path)) {
             Ok(driver) => {
-                let information = driver::discover(&driver);
+                let mut information = driver::discover(&driver);
+                management::describe(&mut information);
                 let header = info::InfoHeader::read_from_prefix(&information);
                 let devices = header.map_or(0, |(header, _)| header.device_count);
                 log::info!("{}: {devices} devices", path.display());

@@ -91,12 +91,16 @@ pub(crate) fn run(places: &Places, artifacts: &Artifacts, arguments: &Arguments,
             }
             let failed = u64::try_from(figures.failures.len())?;
             let counts = Counts { passed: figures.passed, failed, skipped: 0 };
+            log::info!("  {}; {}", figures.cuda, figures.analyze);
             table.push((state.name, figures));
+            // A run that is cut short has shown something too.
+            fs::write(logs.join("table.md"), markdown(&table)?)?;
             Ok(counts)
         });
     }
-    if let Err(error) = print(&table, &logs.join("table.md")) {
-        say(format_args!("the table cannot be written: {error:#}"));
+    match markdown(&table) {
+        Ok(text) => text.lines().for_each(|line| say(format_args!("{line}"))),
+        Err(error) => say(format_args!("there is no table: {error:#}")),
     }
 }
 
@@ -122,8 +126,8 @@ fn is_bearable(reference: Boot, boot: Boot) -> bool {
     boot.work <= reference.work + reference.work / 10 + WORK_BOUND && boot.idle <= reference.idle + IDLE_BOUND
 }
 
-/// Shows the rows, and leaves them as a table in Markdown.
-fn print(table: &[(&str, Figures)], file: &std::path::Path) -> Result<()> {
+/// The rows so far.
+fn markdown(table: &[(&str, Figures)]) -> Result<String> {
     let mut text = String::from(
         "| state | boot: time, processor, idle | system | failed units | CUDA | /bin/true: median, longest, processor | ld.so's complaints | shutdown |\n\
          |---|---|---|---|---|---|---|---|\n",
@@ -146,13 +150,8 @@ fn print(table: &[(&str, Figures)], file: &std::path::Path) -> Result<()> {
             figures.complaints,
             figures.shutdown.as_secs_f32(),
         )?;
-        log::info!("  {name}: {}", figures.analyze);
     }
-    for line in text.lines() {
-        say(format_args!("{line}"));
-    }
-    fs::write(file, text)?;
-    Ok(())
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -6,15 +6,16 @@ use std::ffi::c_void;
 
 use virtio_spec::cuda::{CUdeviceptr, CUpointer_attribute, CUresult, CUstream};
 
-use super::{give, outcome};
+use super::{give, give_if_wanted, outcome};
 use crate::context;
 use crate::entry::{Flavour, status};
 use crate::exports::contexts::wire_cuCtxSynchronize;
 use crate::exports::memory::{
     wire_cuMemAlloc_v2, wire_cuMemAllocAsync, wire_cuMemAllocPitch_v2, wire_cuMemFree_v2, wire_cuMemFreeAsync,
+    wire_cuMemGetAddressRange_v2,
 };
 use crate::memory::attributes::{self, Value};
-use crate::memory::{self, Kind, copy, pinned, pools, registered};
+use crate::memory::{self, Kind, copy, managed, pinned, pools, registered};
 
 /// An address of the application as a number.
 fn address(pointer: *const c_void) -> u64 {
@@ -126,12 +127,33 @@ pub(crate) unsafe fn cuMemAllocPitch_v2(
 }
 
 pub(crate) unsafe fn cuMemFree_v2(pointer: CUdeviceptr) -> CUresult {
+    if let Some(range) = managed::at(pointer.0) {
+        // SAFETY: no pointers.
+        return status(managed::free(&range, || outcome(unsafe { wire_cuCtxSynchronize() })));
+    }
     // SAFETY: no pointers of the process.
     let result = unsafe { wire_cuMemFree_v2(pointer) };
     if result == CUresult::SUCCESS && memory::find(pointer.0).is_some_and(|range| range.kind.is_device()) {
         memory::remove(pointer.0);
     }
     result
+}
+
+pub(crate) unsafe fn cuMemGetAddressRange_v2(
+    pbase: *mut CUdeviceptr,
+    psize: *mut usize,
+    pointer: CUdeviceptr,
+) -> CUresult {
+    // The host's driver knows it as a part of something larger.
+    if let Some(range) = memory::find(pointer.0).filter(|range| range.kind == Kind::Managed) {
+        // SAFETY: the application's places, or null.
+        unsafe { give_if_wanted(pbase, CUdeviceptr(range.start)) };
+        // SAFETY: as above.
+        unsafe { give_if_wanted(psize, usize::try_from(range.length).unwrap_or(usize::MAX)) };
+        return CUresult::SUCCESS;
+    }
+    // SAFETY: the same contract.
+    unsafe { wire_cuMemGetAddressRange_v2(pbase, psize, pointer) }
 }
 
 pub(crate) unsafe fn cuMemAllocAsync(
@@ -208,7 +230,7 @@ pub(crate) unsafe fn cuMemHostGetDevicePointer_v2(
         return CUresult::ERROR_INVALID_VALUE;
     }
     let found = memory::find(address(p))
-        .filter(|range| !range.kind.is_device() && range.device_pointer != 0)
+        .filter(|range| !range.kind.is_device() && range.kind != Kind::Managed && range.device_pointer != 0)
         .map(|range| range.device_pointer + (address(p) - range.start))
         .ok_or(CUresult::ERROR_INVALID_VALUE);
     // SAFETY: the application's place for an address.

@@ -20,6 +20,7 @@ pub(crate) mod functions;
 pub(crate) mod graphs;
 pub(crate) mod green_contexts;
 pub(crate) mod launches;
+pub(crate) mod managed;
 pub(crate) mod memory;
 pub(crate) mod memsets;
 pub(crate) mod modules;

@@ -3,8 +3,8 @@
 /// The value that a guest reports, if it is not the host's. Numbers are those of `CUdevice_attribute`.
 pub(super) const fn of_guest(attribute: u32) -> Option<i32> {
     match attribute {
-        // Managed memory: not there yet. With it this becomes 1, without concurrent access.
-        83 => Some(0),
+        // Managed memory: there, but without concurrent access.
+        83 => Some(1),
         // Access to the process's pageable memory, concurrent managed access.
         88 | 89 | 100 | 101 => Some(0),
         // A registered range may have another address on the GPU.
@@ -31,7 +31,7 @@ mod tests {
         for attribute in [88, 89, 100, 101, 103, 110, 116, 124, 125, 128, 132, 133, 141, 146] {
             assert_eq!(of_guest(attribute), Some(0), "attribute {attribute}");
         }
-        assert_eq!(of_guest(83), Some(0));
+        assert_eq!(of_guest(83), Some(1));
         assert_eq!(of_guest(134), Some(-1));
         assert_eq!(of_guest(75), None, "the compute capability is the host's");
     }

@@ -120,7 +120,7 @@ fn of_range(attribute: CUpointer_attribute, address: u64, range: &Range) -> Resu
     Ok(match attribute {
         CUpointer_attribute::CONTEXT => range.context,
         CUpointer_attribute::MEMORY_TYPE => {
-            if is_device {
+            if is_device || range.kind == Kind::Managed {
                 DEVICE
             } else {
                 HOST
@@ -150,6 +150,7 @@ fn of_range(attribute: CUpointer_attribute, address: u64, range: &Range) -> Resu
             _ => 0,
         },
         CUpointer_attribute::SYNC_MEMOPS => u64::from(range.synchronous),
+        CUpointer_attribute::IS_MANAGED => u64::from(range.kind == Kind::Managed),
         _ => 0,
     })
 }

@@ -1,11 +1,12 @@
 //! What an address is: device memory, pinned memory of the process, or anything else.
 //!
 //! Read in this order: this file (the ranges that the shim knows), `pinned` (`cuMemHostAlloc`), `registered`
-//! (`cuMemHostRegister`), `reserved` (virtual memory management), `pools`, `copy`, `attributes`
+//! (`cuMemHostRegister`), `managed`, `reserved` (virtual memory management), `pools`, `copy`, `attributes`
 //! (`cuPointerGetAttribute`).
 
 pub(crate) mod attributes;
 pub(crate) mod copy;
+pub(crate) mod managed;
 pub(crate) mod pinned;
 pub(crate) mod pools;
 pub(crate) mod registered;
@@ -43,6 +44,8 @@ pub(crate) enum Kind {
         /// `CU_MEMHOSTALLOC_*`.
         flags: u32,
     },
+    /// `cuMemAllocManaged`: pinned memory of the process, which counts as the device's.
+    Managed,
     /// `cuMemHostRegister`, with its flags.
     Registered {
         /// `CU_MEMHOSTREGISTER_*`.
@@ -131,11 +134,12 @@ pub(crate) fn forget_context(context: u64) {
         ranges.retain(|_, range| range.context != context);
         gone
     };
-    for range in gone {
+    for range in &gone {
         if let Kind::Registered { region: Some(region), .. } = range.kind {
             registered::drop_region(region);
         }
     }
+    managed::forget(&gone);
     pinned::forget_context(context);
 }
 
@@ -167,11 +171,11 @@ pub(crate) fn reach(address: u64, length: u64) -> Reach {
     match range.kind {
         Kind::Device | Kind::Pooled { .. } => Reach::Device { known: inside },
         Kind::Mapped { .. } => Reach::Device { known: is_accessible(address, length) },
-        Kind::Pinned { .. } if inside => Reach::Region { writable: true },
+        Kind::Pinned { .. } | Kind::Managed if inside => Reach::Region { writable: true },
         Kind::Registered { region: Some(_), flags } if inside => {
             Reach::Region { writable: flags & registered::READ_ONLY == 0 }
         }
-        Kind::Pinned { .. } | Kind::Registered { .. } => Reach::Process,
+        Kind::Pinned { .. } | Kind::Managed | Kind::Registered { .. } => Reach::Process,
     }
 }
 

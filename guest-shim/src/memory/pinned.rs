@@ -1,5 +1,6 @@
 //! Pinned memory that CUDA allocates (`cuMemHostAlloc`): regions in the window's pinned part, mapped by the device at
-//! the same address and registered with the host's driver. Small blocks are cut from larger regions.
+//! the same address and registered with the host's driver. Small blocks are cut from larger regions. Managed memory
+//! (`managed`) is made of the same.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,7 +9,7 @@ use virtio_spec::cuda::CUresult;
 use virtio_spec::requests::{HostRegister, HostRegistered, HostUnregister, opcode};
 use virtio_spec::window::{PINNED_END, PINNED_START};
 
-use super::{Kind, insert};
+use super::{Kind, Range, insert};
 use crate::wire::Request;
 use crate::{context, session, window};
 
@@ -127,8 +128,16 @@ fn drop_region(address: u64, length: u64, number: u32) {
 
 /// `cuMemHostAlloc`: the address of `length` bytes.
 pub(crate) fn allocate(length: u64, flags: u32) -> Result<u64, CUresult> {
+    if flags & !7 != 0 {
+        return Err(CUresult::ERROR_INVALID_VALUE);
+    }
+    take(length, Kind::Pinned { flags })
+}
+
+/// The address of `length` bytes, which are noted as `kind`.
+pub(super) fn take(length: u64, kind: Kind) -> Result<u64, CUresult> {
     let context = context::required()?;
-    if length == 0 || flags & !7 != 0 {
+    if length == 0 {
         return Err(CUresult::ERROR_INVALID_VALUE);
     }
     session::get()?.check_alive()?;
@@ -156,7 +165,7 @@ pub(crate) fn allocate(length: u64, flags: u32) -> Result<u64, CUresult> {
         };
         (start + offset, device_pointer + offset)
     };
-    insert(address, length, Kind::Pinned { flags }, device_pointer, context);
+    insert(address, length, kind, device_pointer, context);
     Ok(address)
 }
 
@@ -165,6 +174,15 @@ pub(crate) fn free(address: u64, synchronise: impl FnOnce() -> Result<(), CUresu
     let range = super::find(address)
         .filter(|range| range.start == address && matches!(range.kind, Kind::Pinned { .. }))
         .ok_or(CUresult::ERROR_INVALID_VALUE)?;
+    give_back(&range, synchronise)
+}
+
+/// Gives a block of [`take`] back. `synchronise` waits for the GPU.
+pub(super) fn give_back(
+    range: &Range,
+    synchronise: impl FnOnce() -> Result<(), CUresult>,
+) -> Result<(), CUresult> {
+    let address = range.start;
     let whole = arena().regions.get(&address).copied();
     if let Some(region) = whole {
         unregister(address, region.context)?;

@@ -34,7 +34,7 @@ pub trait Memory {
     fn cuMemFree_v2(pointer: CUdeviceptr);
     #[call(op = 0x07, since = 3020, wire)]
     fn cuMemGetInfo_v2(#[out] free: *mut usize, #[out] total: *mut usize);
-    #[call(op = 0x08, since = 3020, wire, no_context)]
+    #[call(op = 0x08, since = 3020, wire, custom, no_context)]
     fn cuMemGetAddressRange_v2(
         #[out(optional)] pbase: *mut CUdeviceptr,
         #[out(optional)] psize: *mut usize,

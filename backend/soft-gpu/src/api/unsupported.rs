@@ -258,8 +258,6 @@ unsupported! {
     cuMemPoolImportPointer
     cuMemPrefetchBatchAsync
     cuMemPrefetchBatchAsync_ptsz
-    cuMemRangeGetAttribute
-    cuMemRangeGetAttributes
     cuMemcpy2D
     cuMemcpy2DAsync
     cuMemcpy2DUnaligned

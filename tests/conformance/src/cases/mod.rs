@@ -22,6 +22,7 @@ mod integers;
 mod kernels;
 mod launches;
 mod libraries;
+mod managed;
 mod memory;
 mod modules;
 mod output;
@@ -48,6 +49,7 @@ pub(crate) const AREAS: &[&[Case]] = &[
     contexts::CASES,
     memory::CASES,
     pinned::CASES,
+    managed::CASES,
     virtual_memory::CASES,
     pools::CASES,
     tensor_maps::CASES,

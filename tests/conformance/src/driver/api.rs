@@ -147,6 +147,10 @@ api! {
     cuMemHostAlloc(pointer: *mut *mut c_void, bytes: usize, flags: u32);
     cuMemFreeHost(pointer: *mut c_void);
     cuMemAllocManaged(pointer: *mut Ptr, bytes: usize, flags: u32);
+    cuMemAdvise(pointer: Ptr, bytes: usize, advice: u32, device: Device);
+    cuMemPrefetchAsync(pointer: Ptr, bytes: usize, device: Device, stream: Handle);
+    cuMemRangeGetAttribute(data: *mut c_void, size: usize, attribute: i32, pointer: Ptr, bytes: usize);
+    cuStreamAttachMemAsync(stream: Handle, pointer: Ptr, bytes: usize, flags: u32);
     cuMemAllocAsync(pointer: *mut Ptr, bytes: usize, stream: Handle);
     cuMemFreeAsync(pointer: Ptr, stream: Handle);
     cuMemHostGetDevicePointer_v2(pointer: *mut Ptr, host: *mut c_void, flags: u32);

@@ -86,8 +86,16 @@ pub fn socket_path() -> Option<Vec<u8>> {
 /// # Errors
 /// There is no device, or it cannot answer yet.
 pub fn device_info() -> Result<Vec<u8>, Error> {
-    if let Some(path) = socket_path() {
-        let socket = socket::connect(&path)?;
+    device_info_at(socket_path().as_deref())
+}
+
+/// The device information of the backend behind a local socket, or of the guest's driver.
+///
+/// # Errors
+/// As [`device_info`].
+pub fn device_info_at(path: Option<&[u8]>) -> Result<Vec<u8>, Error> {
+    if let Some(path) = path {
+        let socket = socket::connect(path)?;
         socket::limit(&socket, ANSWER_SECONDS)?;
         return socket::device_info(|part| {
             socket::ask(&socket, virtio_spec::control::Type::DeviceInfo, zerocopy::IntoBytes::as_bytes(&part))

@@ -51,19 +51,26 @@ fn list<T: FromBytes>(bytes: &[u8], count: usize) -> Option<(Vec<T>, &[u8])> {
 /// # Errors
 /// [`Error::Unsupported`]: this way to the device does not know; others as for the device information.
 pub fn current() -> Result<Status, Error> {
+    current_at(socket_path().as_deref())
+}
+
+/// The same by the backend behind a local socket, or by the guest's driver.
+///
+/// # Errors
+/// As [`current`].
+pub fn current_at(path: Option<&[u8]>) -> Result<Status, Error> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        match ask() {
+        match ask(path) {
             Err(Error::Starting) if Instant::now() < deadline => std::thread::sleep(PAUSE),
             answer => return answer.and_then(|bytes| Status::parse(&bytes)),
         }
     }
 }
 
-fn ask() -> Result<Vec<u8>, Error> {
+fn ask(path: Option<&[u8]>) -> Result<Vec<u8>, Error> {
     // The guest's driver has no such request yet.
-    let path = socket_path().ok_or(Error::Unsupported)?;
-    let socket = socket::connect(&path)?;
+    let socket = socket::connect(path.ok_or(Error::Unsupported)?)?;
     socket::limit(&socket, ANSWER_SECONDS)?;
     let bytes = socket::ask(&socket, Type::Status, &[])?;
     if bytes.len() > MAX_BYTES as usize { Err(Error::Protocol) } else { Ok(bytes) }

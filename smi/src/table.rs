@@ -1,0 +1,92 @@
+//! The table for people, and for scripts that look for "CUDA Version".
+
+use crate::fields::shown;
+use crate::gpu::{Gpu, System, process_name};
+
+/// Characters between the table's borders.
+const WIDTH: usize = 77;
+
+/// Everything in a table.
+pub(crate) fn table(system: &System, gpus: &[Gpu<'_>]) -> String {
+    let (driver, cuda) = (system.driver_version(), system.cuda_version());
+    let rule = format!("+{}+\n", "-".repeat(WIDTH));
+    let mut text = rule.clone();
+    let head = format!(
+        " VCOMPUTE-SMI {:<12} Driver Version: {driver:<14} CUDA Version: {cuda}",
+        env!("CARGO_PKG_VERSION")
+    );
+    text.push_str(&line(&head));
+    text.push_str(&rule);
+    text.push_str(&line(" GPU  Name                                Bus-Id            Persistence  Compute"));
+    text.push_str(&line("      Temp  Perf       Power            Memory-Usage          GPU-Util     Mode"));
+    text.push_str(&format!("|{}|\n", "=".repeat(WIDTH)));
+    for gpu in gpus {
+        let value = |name: &str| shown(gpu, name);
+        let first = format!(
+            " {:>3}  {:<35} {:<17} {:>11}",
+            gpu.index,
+            cut(&gpu.name(), 35),
+            gpu.pci(),
+            value("persistence_mode"),
+        );
+        text.push_str(&line(&first));
+        let power = format!("{}W / {}W", value("power.draw"), value("power.limit")).replace("N/AW", "N/A");
+        let memory =
+            format!("{}MiB / {}MiB", value("memory.used"), value("memory.total")).replace("N/AMiB", "N/A");
+        let temperature = format!("{}C", value("temperature.gpu")).replace("N/AC", "N/A");
+        let percent = format!("{}%", value("utilization.gpu")).replace("N/A%", "N/A");
+        let second = format!(
+            "      {temperature:<5} {:<5} {power:<20} {memory:<22} {percent:>5} {:>12}",
+            value("pstate"),
+            value("compute_mode"),
+        );
+        text.push_str(&line(&second));
+        text.push_str(&rule);
+    }
+    text.push('\n');
+    text.push_str(&rule);
+    text.push_str(&line(" Processes:"));
+    text.push_str(&line("  GPU      PID   Process name                                     GPU Memory"));
+    text.push_str(&format!("|{}|\n", "=".repeat(WIDTH)));
+    let mut none = true;
+    for gpu in gpus {
+        for process in gpu.processes() {
+            none = false;
+            let memory = if process.memory == u64::MAX {
+                "N/A".to_owned()
+            } else {
+                format!("{}MiB", process.memory >> 20)
+            };
+            let name = process_name(process.process);
+            let row =
+                format!("  {:>3} {:>8}   {:<45} {memory:>13}", gpu.index, process.process, cut(&name, 45));
+            text.push_str(&line(&row));
+        }
+    }
+    if none {
+        text.push_str(&line("  No running processes found"));
+    }
+    text.push_str(&rule);
+    text
+}
+
+fn line(content: &str) -> String {
+    format!("|{:<WIDTH$}|\n", cut(content, WIDTH))
+}
+
+/// The first characters of a text.
+fn cut(text: &str, most: usize) -> String {
+    text.chars().take(most).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_have_one_width() {
+        for content in ["", "abc", &"x".repeat(200)] {
+            assert_eq!(line(content).chars().count(), WIDTH + 3);
+        }
+    }
+}

@@ -12,7 +12,7 @@ use virtio_spec::cuda::{
 use super::entry::{Call, In, Out, check_device, exports};
 use crate::driver::context::{self, Context, GREATEST_PRIORITY, check_flags};
 use crate::driver::queue::lock;
-use crate::driver::{Driver, Result};
+use crate::driver::{Driver, Result, capture};
 
 exports! {
     init cuDevicePrimaryCtxRetain(context: *mut CUcontext, device: CUdevice) = primary_retain;
@@ -238,6 +238,7 @@ fn affinity(_: &Call, param: Out<CUexecAffinityParam>, _kind: CUexecAffinityType
 }
 
 fn synchronize(call: &Call) -> Result<()> {
+    capture::check_context(call.context.handle)?;
     call.context.synchronize()
 }
 

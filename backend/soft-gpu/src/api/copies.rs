@@ -301,6 +301,13 @@ macro_rules! sides_3d {
     }};
 }
 
+/// What a copy node's structure describes.
+pub(super) fn node_sides(copy: &CUDA_MEMCPY3D) -> Result<((Side, Side), Extent3)> {
+    let ((to, from), [width, height, depth]) = sides_3d!(copy);
+    let extent = Extent3 { width: width as u64, height: height as u64, depth: depth as u64 };
+    Ok(((to.side(&extent)?, from.side(&extent)?), extent))
+}
+
 fn copy_3d(call: &Call, copy: In<CUDA_MEMCPY3D>) -> Result<()> {
     let (sides, size) = sides_3d!(copy.get()?);
     described(call, sides, size, DEFAULT, true)

@@ -39,6 +39,11 @@ impl<T> Argument<*mut T> for Out<T> {
 }
 
 impl<T> Out<T> {
+    /// A place of which the contract of `receive` holds.
+    pub(super) const fn at(place: *mut T) -> Self {
+        Self(place)
+    }
+
     /// Refuses NULL, before anything is done.
     pub(super) fn check(&self) -> Result<()> {
         if self.0.is_null() { Err(CUresult::ERROR_INVALID_VALUE) } else { Ok(()) }
@@ -68,6 +73,18 @@ impl<T> Argument<*const T> for In<T> {
     }
 }
 
+impl<T> In<T> {
+    /// A value that is known to be there for as long as this is used.
+    pub(super) const fn of(value: &T) -> Self {
+        Self(std::ptr::from_ref(value))
+    }
+
+    /// A value behind a pointer of which the contract of `receive` holds.
+    pub(super) const fn at(value: *const T) -> Self {
+        Self(value)
+    }
+}
+
 impl<T: Copy> In<T> {
     /// The value; NULL is refused.
     pub(super) fn get(self) -> Result<T> {
@@ -90,6 +107,11 @@ impl<T> Argument<*const T> for List<T> {
 }
 
 impl<T: Copy> List<T> {
+    /// The values, of which there may be none.
+    pub(super) fn all(self, count: usize) -> Result<Vec<T>> {
+        if count == 0 { Ok(Vec::new()) } else { self.get(count) }
+    }
+
     /// The values; NULL is refused, and so is none.
     pub(super) fn get(self, count: usize) -> Result<Vec<T>> {
         if self.0.is_null() || count == 0 {
@@ -157,7 +179,7 @@ thread_local! {
 }
 
 /// Runs a function of the program that must not call the driver.
-pub(super) fn callback(body: impl FnOnce()) {
+pub(crate) fn callback(body: impl FnOnce()) {
     IN_CALLBACK.set(true);
     body();
     IN_CALLBACK.set(false);

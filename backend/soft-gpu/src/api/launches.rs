@@ -5,15 +5,17 @@
 #![allow(non_snake_case, reason = "CUDA's own names")]
 
 use std::ffi::c_void;
+use std::sync::Arc;
 
 use virtio_spec::cuda::{
     CUevent, CUfunction, CUlaunchAttribute, CUlaunchAttributeID, CUlaunchConfig, CUresult, CUstream,
 };
 
 use super::entry::{Call, In, callback, exports};
-use crate::driver::Result;
+use crate::driver::graph::Op;
 use crate::driver::launch::{Shape, gather, launch, resolve};
 use crate::driver::queue::Health;
+use crate::driver::{Result, capture};
 
 /// A function of the program for a stream.
 type HostFunction = Option<unsafe extern "C" fn(*mut c_void)>;
@@ -55,7 +57,7 @@ fn submit(
     // SAFETY: the program gives this function's parameters as CUDA demands.
     let params = unsafe { gather(&function, params, extra) }?;
     let done = launch(&context, &stream, &function, shape, params)?;
-    if let Some(event) = event {
+    if let (Some(event), Some(done)) = (event, done) {
         event.record(done);
     }
     Ok(())
@@ -186,9 +188,25 @@ struct Opaque(*mut c_void);
 // SAFETY: the driver only hands the pointer back; what it leads to is the program's matter.
 unsafe impl Send for Opaque {}
 
+/// A function of the program as a node of a graph.
+pub(super) fn host_node(function: HostFunction, data: *mut c_void) -> Op {
+    let data = data.expose_provenance();
+    let replay = Arc::new(move |_: &Health| {
+        if let Some(function) = function {
+            // SAFETY: the program's function, with what it is to be told.
+            callback(|| unsafe { function(std::ptr::with_exposed_provenance_mut(data)) });
+        }
+        Ok(())
+    });
+    Op::Host { function, data, replay }
+}
+
 fn host_function(call: &Call, stream: CUstream, function: HostFunction, data: *mut c_void) -> Result<()> {
     let function = function.ok_or(CUresult::ERROR_INVALID_VALUE)?;
     let (context, stream) = call.stream(stream)?;
+    if capture::add(call.driver(), &stream, || Ok(host_node(Some(function), data)))? {
+        return Ok(());
+    }
     let data = Opaque(data);
     context.submit(&stream, Vec::new(), move |health: &Health| {
         let data = data;
@@ -213,6 +231,7 @@ fn add_callback(
         return Err(CUresult::ERROR_INVALID_VALUE);
     }
     let (context, stream) = call.stream(handle)?;
+    capture::refuse(&stream)?;
     let data = Opaque(data);
     context.submit(&stream, Vec::new(), move |health: &Health| {
         let data = data;

@@ -38,10 +38,13 @@ exports! {
 pub(in crate::api) fn entries() -> impl Iterator<Item = &'static Entry> {
     [
         ENTRIES,
+        super::captures::ENTRIES,
         super::contexts::ENTRIES,
         super::copies::ENTRIES,
         super::devices::ENTRIES,
         super::functions::ENTRIES,
+        super::graph_nodes::ENTRIES,
+        super::graphs::ENTRIES,
         super::launches::ENTRIES,
         super::managed::ENTRIES,
         super::memory::ENTRIES,

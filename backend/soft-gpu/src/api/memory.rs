@@ -12,7 +12,7 @@ use super::entry::{Call, Out, exports};
 use crate::driver::memory::{Allocation, Kind};
 use crate::driver::pool::Pool;
 use crate::driver::queue::Health;
-use crate::driver::{Driver, Result, driver};
+use crate::driver::{Driver, Result, capture, driver};
 
 exports! {
     context cuMemGetInfo_v2(free: *mut usize, total: *mut usize) = info;
@@ -53,6 +53,7 @@ fn info(call: &Call, free: Out<usize>, total: Out<usize>) -> Result<()> {
 }
 
 fn alloc(call: &Call, pointer: Out<CUdeviceptr>, bytes: usize) -> Result<()> {
+    capture::check_unsafe()?;
     pointer.check()?;
     let start = call.driver().memory.allocate(bytes as u64, 1, Kind::Device, call.context.handle)?;
     pointer.put(CUdeviceptr(start))
@@ -78,6 +79,7 @@ fn alloc_pitch(
 }
 
 fn free(call: &Call, pointer: CUdeviceptr) -> Result<()> {
+    capture::check_unsafe()?;
     if pointer == CUdeviceptr(0) {
         return Ok(());
     }
@@ -111,6 +113,7 @@ fn alloc_host(call: &Call, pointer: Out<*mut c_void>, bytes: usize) -> Result<()
 }
 
 fn host_alloc(call: &Call, pointer: Out<*mut c_void>, bytes: usize, flags: u32) -> Result<()> {
+    capture::check_unsafe()?;
     // Portable, mapped, write-combined.
     const KNOWN: u32 = 7;
     const MAPPED: u32 = 2;

@@ -4,12 +4,15 @@
 //! null stream is the thread's own), the C parameters, and the Rust function that does it. `entry` turns C arguments
 //! into checked ones, so that most of those functions are safe.
 
+mod captures;
 mod contexts;
 mod copies;
 mod debugger;
 mod devices;
 mod entry;
 mod functions;
+mod graph_nodes;
+mod graphs;
 mod launches;
 mod lookup;
 mod managed;
@@ -20,6 +23,8 @@ mod streams;
 mod tensor_maps;
 mod unsupported;
 mod virtual_memory;
+
+pub(crate) use entry::callback;
 
 #[cfg(test)]
 mod tests;

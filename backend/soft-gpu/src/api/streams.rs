@@ -4,14 +4,12 @@
 
 use std::sync::Arc;
 
-use virtio_spec::cuda::{
-    CUcontext, CUdevice, CUevent, CUresult, CUstream, CUstreamCaptureMode, CUstreamCaptureStatus,
-};
+use virtio_spec::cuda::{CUcontext, CUdevice, CUevent, CUresult, CUstream};
 
 use super::entry::{Call, Out, exports};
 use crate::driver::event::Event;
 use crate::driver::handles::{kind, mint};
-use crate::driver::{Driver, Result};
+use crate::driver::{Driver, Result, capture};
 
 exports! {
     context cuStreamCreate(stream: *mut CUstream, flags: u32) = create;
@@ -29,13 +27,6 @@ exports! {
         stream: CUstream, context: *mut CUcontext, green: *mut u64,
     ) = context_v2;
     context cuStreamWaitEvent / cuStreamWaitEvent_ptsz (stream: CUstream, event: CUevent, flags: u32) = wait_event;
-    context cuStreamIsCapturing / cuStreamIsCapturing_ptsz (
-        stream: CUstream, status: *mut CUstreamCaptureStatus,
-    ) = is_capturing;
-    context cuStreamGetCaptureInfo / cuStreamGetCaptureInfo_ptsz (
-        stream: CUstream, status: *mut CUstreamCaptureStatus, id: *mut u64,
-    ) = capture_info;
-    init cuThreadExchangeStreamCaptureMode(mode: *mut CUstreamCaptureMode) = exchange_capture_mode;
     context cuEventCreate(event: *mut CUevent, flags: u32) = event_create;
     init cuEventDestroy(event: CUevent) = event_destroy;
     init cuEventDestroy_v2(event: CUevent) = event_destroy;
@@ -60,16 +51,18 @@ fn create_with_priority(call: &Call, stream: Out<CUstream>, flags: u32, priority
 
 fn destroy(driver: &Driver, stream: CUstream) -> Result<()> {
     // Its work goes on; default streams are not the program's to destroy.
-    driver.streams.remove(stream.0).map(drop)
+    driver.streams.remove(stream.0).map(|stream| capture::forget(&stream))
 }
 
 fn synchronize(call: &Call, stream: CUstream) -> Result<()> {
     let (context, stream) = call.stream(stream)?;
+    capture::refuse(&stream)?;
     context.wait_for(&stream)
 }
 
 fn query(call: &Call, stream: CUstream) -> Result<()> {
     let (context, stream) = call.stream(stream)?;
+    capture::refuse(&stream)?;
     let outstanding = context.outstanding(&stream);
     context.health.check()?;
     if outstanding.is_empty() { Ok(()) } else { Err(CUresult::ERROR_NOT_READY) }
@@ -114,39 +107,12 @@ fn wait_event(call: &Call, stream: CUstream, event: CUevent, flags: u32) -> Resu
     }
     let (context, stream) = call.stream(stream)?;
     let event = call.driver().events.get(event.0)?;
+    if capture::wait(call.driver(), &stream, &event, flags == 1)? {
+        return Ok(());
+    }
     if let Some(completion) = event.recorded() {
         context.submit(&stream, vec![completion], |_| Ok(()))?;
     }
-    Ok(())
-}
-
-fn is_capturing(call: &Call, stream: CUstream, status: Out<CUstreamCaptureStatus>) -> Result<()> {
-    status.check()?;
-    call.stream(stream)?;
-    status.put(CUstreamCaptureStatus::NONE)
-}
-
-fn capture_info(
-    call: &Call,
-    stream: CUstream,
-    status: Out<CUstreamCaptureStatus>,
-    _id: Out<u64>,
-) -> Result<()> {
-    is_capturing(call, stream, status)
-}
-
-fn exchange_capture_mode(_: &Driver, mode: *mut CUstreamCaptureMode) -> Result<()> {
-    thread_local! {
-        static MODE: std::cell::Cell<CUstreamCaptureMode> = const { std::cell::Cell::new(CUstreamCaptureMode::GLOBAL) };
-    }
-    if mode.is_null() {
-        return Err(CUresult::ERROR_INVALID_VALUE);
-    }
-    // SAFETY: the program's place for a mode, which it is to be exchanged with.
-    let wanted = unsafe { mode.read() };
-    wanted.c_name().ok_or(CUresult::ERROR_INVALID_VALUE)?;
-    // SAFETY: as above.
-    unsafe { mode.write(MODE.replace(wanted)) };
     Ok(())
 }
 
@@ -175,6 +141,9 @@ fn event_record_with_flags(call: &Call, event: CUevent, stream: CUstream, flags:
     if event.context != context.handle {
         return Err(CUresult::ERROR_INVALID_HANDLE);
     }
+    if capture::record(call.driver(), &stream, &event, flags == 1)? {
+        return Ok(());
+    }
     event.record(context.submit(&stream, Vec::new(), |_| Ok(()))?);
     Ok(())
 }
@@ -190,6 +159,7 @@ fn find(driver: &Driver, event: CUevent) -> Result<Arc<Event>> {
 
 fn event_query(driver: &Driver, event: CUevent) -> Result<()> {
     let found = find(driver, event)?;
+    capture::check_event(&found)?;
     let ended = found.recorded().is_none_or(|completion| completion.end().is_some());
     find(driver, event)?;
     if ended { Ok(()) } else { Err(CUresult::ERROR_NOT_READY) }
@@ -197,6 +167,7 @@ fn event_query(driver: &Driver, event: CUevent) -> Result<()> {
 
 fn event_synchronize(driver: &Driver, event: CUevent) -> Result<()> {
     let found = find(driver, event)?;
+    capture::check_event(&found)?;
     if let Some(completion) = found.recorded() {
         completion.wait();
     }

@@ -4,9 +4,11 @@
 
 use std::sync::Arc;
 
-use virtio_spec::cuda::CUresult;
+use virtio_spec::cuda::{CUDA_MEMCPY3D, CUDA_MEMSET_NODE_PARAMS, CUdeviceptr, CUmemorytype, CUresult};
 
+use super::capture;
 use super::context::Context;
+use super::graph::{Described, Op, Replay};
 use super::memory::host;
 use super::queue::{Health, Stream};
 use super::{Result, driver};
@@ -120,6 +122,54 @@ unsafe fn transfer(target: *mut u8, to: &Side, source: *const u8, from: &Side, e
     }
 }
 
+/// Checks a copy; what it does when its turn comes, any number of times.
+///
+/// # Safety
+/// Host memory that the sides name is the program's, whenever the copy happens.
+pub(crate) unsafe fn replay((to, from): (Side, Side), extent: Extent3) -> Result<Replay> {
+    if extent.is_empty() {
+        return Ok(Arc::new(|_: &Health| Ok(())));
+    }
+    let (target, source) = (classify(&to, &extent)?, classify(&from, &extent)?);
+    Ok(Arc::new(move |_: &Health| {
+        for (found, side) in [(target, &to), (source, &from)] {
+            if found != Found::Pageable {
+                still_there(side, &extent)?;
+            }
+        }
+        // SAFETY: live ranges, or pageable memory of the program.
+        unsafe { transfer(host(to.address), &to, host(from.address), &from, &extent) };
+        Ok(())
+    }))
+}
+
+/// The copy as a program would describe it.
+fn describe(to: &Side, from: &Side, extent: &Extent3) -> Described {
+    let size = |value: u64| usize::try_from(value).unwrap_or(0);
+    let kind = |side: &Side| match side.place {
+        Place::Host => CUmemorytype::HOST,
+        Place::Device => CUmemorytype::DEVICE,
+        Place::Unified => CUmemorytype::UNIFIED,
+    };
+    let rows = |side: &Side| size(side.slice.checked_div(side.pitch).unwrap_or(0));
+    Described(CUDA_MEMCPY3D {
+        srcMemoryType: kind(from),
+        srcHost: std::ptr::with_exposed_provenance(size(from.address)),
+        srcDevice: CUdeviceptr(from.address),
+        srcPitch: size(from.pitch),
+        srcHeight: rows(from),
+        dstMemoryType: kind(to),
+        dstHost: std::ptr::with_exposed_provenance_mut(size(to.address)),
+        dstDevice: CUdeviceptr(to.address),
+        dstPitch: size(to.pitch),
+        dstHeight: rows(to),
+        WidthInBytes: size(extent.width),
+        Height: size(extent.height),
+        Depth: size(extent.depth),
+        ..CUDA_MEMCPY3D::default()
+    })
+}
+
 /// Queues a copy, and waits for it where CUDA does.
 ///
 /// # Safety
@@ -133,6 +183,16 @@ pub(crate) unsafe fn copy(
 ) -> Result<()> {
     context.health.check()?;
     if extent.is_empty() {
+        return Ok(());
+    }
+    let node = || {
+        // SAFETY: the caller's.
+        let replay = unsafe { replay((to, from), extent) }?;
+        Ok(Op::Copy { described: describe(&to, &from, &extent), replay })
+    };
+    if synchronous {
+        capture::refuse(stream)?;
+    } else if capture::add(driver(), stream, node)? {
         return Ok(());
     }
     let (target, source) = (classify(&to, &extent)?, classify(&from, &extent)?);
@@ -227,30 +287,77 @@ pub(crate) fn fill(
     if extent.is_empty() {
         return Ok(());
     }
+    if synchronous {
+        capture::refuse(stream)?;
+    } else if capture::add(driver(), stream, || fill_node((address, pitch), pattern, (width / size, height)))?
+    {
+        return Ok(());
+    }
     let found = classify(&side, &extent)?;
     let work = move |health: &Health| {
         if health.check().is_err() {
             return Ok(());
         }
-        still_there(&side, &extent)?;
-        for row in 0..height {
-            let count = usize::try_from(width / size).unwrap_or(0);
-            let start = host(address + row * pitch);
-            match pattern {
-                // SAFETY: the row lies in a live range.
-                Pattern::Byte(value) => unsafe { start.write_bytes(value, count) },
-                // SAFETY: as above; address and pitch are aligned.
-                Pattern::Half(value) => unsafe { repeat(start.cast(), value, count) },
-                // SAFETY: as above; address and pitch are aligned.
-                Pattern::Word(value) => unsafe { repeat(start.cast(), value, count) },
-            }
-        }
-        Ok(())
+        write_pattern(&side, &extent, pattern)
     };
     if synchronous && found != Found::Device {
         return context.run(stream, work);
     }
     context.submit(stream, Vec::new(), work).map(drop)
+}
+
+/// A fill of `width` elements in each of `height` rows as a node of a graph.
+pub(crate) fn fill_node(
+    (address, pitch): (u64, u64),
+    pattern: Pattern,
+    (width, height): (u64, u64),
+) -> Result<Op> {
+    let size = pattern.bytes();
+    let bytes = width.checked_mul(size).ok_or(CUresult::ERROR_INVALID_VALUE)?;
+    let extent = Extent3 { width: bytes, height, depth: 1 };
+    let side = Side { place: Place::Device, address, pitch, slice: 0 };
+    if !address.is_multiple_of(size) || (height > 1 && (pitch < bytes || !pitch.is_multiple_of(size))) {
+        return Err(CUresult::ERROR_INVALID_VALUE);
+    }
+    let (value, element) = match pattern {
+        Pattern::Byte(value) => (u32::from(value), 1),
+        Pattern::Half(value) => (u32::from(value), 2),
+        Pattern::Word(value) => (value, 4),
+    };
+    let described = CUDA_MEMSET_NODE_PARAMS {
+        dst: CUdeviceptr(address),
+        pitch,
+        value,
+        elementSize: element,
+        width,
+        height,
+    };
+    if extent.is_empty() {
+        return Err(CUresult::ERROR_INVALID_VALUE);
+    }
+    classify(&side, &extent)?;
+    let replay = Arc::new(move |_: &Health| write_pattern(&side, &extent, pattern));
+    Ok(Op::Fill { described, replay })
+}
+
+/// Fills the rows of a live range.
+fn write_pattern(side: &Side, extent: &Extent3, pattern: Pattern) -> Result<()> {
+    still_there(side, extent)?;
+    let (address, pitch, width, height, size) =
+        (side.address, side.pitch, extent.width, extent.height, pattern.bytes());
+    for row in 0..height {
+        let count = usize::try_from(width / size).unwrap_or(0);
+        let start = host(address + row * pitch);
+        match pattern {
+            // SAFETY: the row lies in a live range.
+            Pattern::Byte(value) => unsafe { start.write_bytes(value, count) },
+            // SAFETY: as above; address and pitch are aligned.
+            Pattern::Half(value) => unsafe { repeat(start.cast(), value, count) },
+            // SAFETY: as above; address and pitch are aligned.
+            Pattern::Word(value) => unsafe { repeat(start.cast(), value, count) },
+        }
+    }
+    Ok(())
 }
 
 /// # Safety

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use virtio_spec::cuda::{CUevent_flags, CUresult};
 
 use super::Result;
+use super::capture::Joined;
 use super::queue::{Completion, lock};
 
 /// An event.
@@ -15,6 +16,8 @@ pub(crate) struct Event {
     pub(crate) context: u64,
     flags: u32,
     recorded: Mutex<Option<Arc<Completion>>>,
+    /// Its last record is part of a capture.
+    captured: Mutex<Option<Joined>>,
 }
 
 impl Event {
@@ -26,12 +29,23 @@ impl Event {
         if flags & !known != 0 || (interprocess && timed) {
             return Err(CUresult::ERROR_INVALID_VALUE);
         }
-        Ok(Self { handle, context, flags, recorded: Mutex::default() })
+        Ok(Self { handle, context, flags, recorded: Mutex::default(), captured: Mutex::default() })
     }
 
     /// The event is now the end of this work.
     pub(crate) fn record(&self, completion: Arc<Completion>) {
         *lock(&self.recorded) = Some(completion);
+        self.set_captured(None);
+    }
+
+    /// The event is now a point in a capture, or not.
+    pub(crate) fn set_captured(&self, mark: Option<Joined>) {
+        *lock(&self.captured) = mark;
+    }
+
+    /// The point in a capture that the event is, if it is one.
+    pub(crate) fn captured(&self) -> Option<Joined> {
+        lock(&self.captured).clone()
     }
 
     /// The work whose end the event is, if it was recorded.

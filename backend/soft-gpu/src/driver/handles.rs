@@ -84,7 +84,11 @@ pub(crate) mod kind {
     pub(crate) const EVENT: u8 = 7;
     pub(crate) const LINK: u8 = 8;
     pub(crate) const POOL: u8 = 9;
+    pub(crate) const GRAPH: u8 = 10;
+    pub(crate) const EXEC: u8 = 11;
+    pub(crate) const NODE: u8 = 12;
     pub(crate) const ALLOCATION: u8 = 15;
+    pub(crate) const USER_OBJECT: u8 = 16;
 }
 
 #[cfg(test)]

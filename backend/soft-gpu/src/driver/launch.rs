@@ -10,7 +10,9 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use virtio_spec::cuda::CUresult;
 
 use super::attributes::{MAX_BLOCK, MAX_GRID, MULTIPROCESSORS, blocks_per_multiprocessor};
+use super::capture;
 use super::context::Context;
+use super::graph::{KernelParams, Op, Replay};
 use super::memory::{Kind, host};
 use super::module::Function;
 use super::queue::{Completion, Health, Stream, lock};
@@ -150,14 +152,45 @@ unsafe fn gather_buffer(bytes: usize, extra: *const *mut c_void) -> Result<Vec<u
     Ok(buffer)
 }
 
-/// Checks a launch and queues it.
+/// Checks a launch; what it does when its turn comes, any number of times.
+pub(crate) fn replay(
+    context: &Context,
+    function: &Arc<Function>,
+    shape: Shape,
+    params: Arc<KernelParams>,
+) -> Result<Replay> {
+    check(function, &shape)?;
+    if function.module.context != context.handle {
+        return Err(CUresult::ERROR_INVALID_HANDLE);
+    }
+    let function = Arc::clone(function);
+    let limits = *lock(&context.limits);
+    let gpu = Gpu { context: context.handle, heap: limits.heap() };
+    Ok(Arc::new(move |health: &Health| {
+        run(&function, &shape, params.bytes(), &gpu, limits.stack(), &health.cancel)
+    }))
+}
+
+/// A launch as a node of a graph.
+pub(crate) fn node(context: &Context, function: &Arc<Function>, shape: Shape, params: Vec<u8>) -> Result<Op> {
+    let params = Arc::new(KernelParams::new(params, function));
+    let replay = replay(context, function, shape, Arc::clone(&params))?;
+    Ok(Op::Kernel { function: Arc::clone(function), shape, params, replay })
+}
+
+/// Checks a launch and queues it; nothing ends where it is captured.
 pub(crate) fn launch(
     context: &Context,
     stream: &Arc<Stream>,
     function: &Arc<Function>,
     shape: Shape,
     params: Vec<u8>,
-) -> Result<Arc<Completion>> {
+) -> Result<Option<Arc<Completion>>> {
+    if capture::is_capturing(stream) {
+        capture::add(driver(), stream, || node(context, function, shape, params))?;
+        return Ok(None);
+    }
+    capture::refuse(stream)?;
     check(function, &shape)?;
     if function.module.context != context.handle || stream.context != context.handle {
         return Err(CUresult::ERROR_INVALID_HANDLE);
@@ -165,12 +198,13 @@ pub(crate) fn launch(
     let function = Arc::clone(function);
     let limits = *lock(&context.limits);
     let gpu = Gpu { context: context.handle, heap: limits.heap() };
-    context.submit(stream, Vec::new(), move |health: &Health| {
+    let done = context.submit(stream, Vec::new(), move |health: &Health| {
         if health.check().is_err() {
             return Ok(());
         }
         run(&function, &shape, &params, &gpu, limits.stack(), &health.cancel)
-    })
+    })?;
+    Ok(Some(done))
 }
 
 fn run(

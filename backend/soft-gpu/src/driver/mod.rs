@@ -1,15 +1,18 @@
 //! The driver's state and what happens to it; the C functions in [`crate::api`] are a thin skin over this.
 //!
 //! Read in this order: `handles`, `context` (contexts and their streams), `queue` (how a stream works), `memory`,
-//! `virtual_memory`, `pool`, `copy`, `image` and `compile` (from bytes to code), `module`, `library`, `launch`, `attributes`.
+//! `virtual_memory`, `pool`, `copy`, `image` and `compile` (from bytes to code), `module`, `library`, `launch`, `attributes`; `graph`, `graph_exec` and `capture`.
 //!
 //! Locks are taken in this order: a context's order of work, a stream's queue, a table; and none is held while work runs.
 
 pub(crate) mod attributes;
+pub(crate) mod capture;
 pub(crate) mod compile;
 pub(crate) mod context;
 pub(crate) mod copy;
 pub(crate) mod event;
+pub(crate) mod graph;
+pub(crate) mod graph_exec;
 pub(crate) mod handles;
 pub(crate) mod image;
 pub(crate) mod jit;
@@ -32,6 +35,8 @@ use virtio_spec::cuda::CUresult;
 
 use context::{Context, Primary};
 use event::Event;
+use graph::{Graph, Node, UserObject};
+use graph_exec::Exec;
 use handles::Table;
 use library::{Kernel, Library};
 use link::Linker;
@@ -62,6 +67,10 @@ pub(crate) struct Driver {
     pub(crate) libraries: Table<Library>,
     pub(crate) kernels: Table<Kernel>,
     pub(crate) linkers: Table<Linker>,
+    pub(crate) graphs: Table<Graph>,
+    pub(crate) nodes: Table<Node>,
+    pub(crate) execs: Table<Exec>,
+    pub(crate) user_objects: Table<UserObject>,
 }
 
 /// The process's driver.

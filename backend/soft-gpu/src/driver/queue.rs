@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Result;
+use super::capture::Joined;
 use crate::exec::CancelToken;
 use virtio_spec::cuda::CUresult;
 
@@ -138,6 +139,8 @@ pub(crate) struct Stream {
     pub(crate) priority: i32,
     /// What it orders itself with.
     pub(crate) order: Order,
+    /// Its part in a capture, if it has one.
+    pub(crate) capture: Mutex<Option<Joined>>,
     health: Arc<Health>,
     queue: Mutex<Queue>,
     wake: Condvar,
@@ -164,6 +167,7 @@ impl Stream {
             flags,
             priority,
             order,
+            capture: Mutex::default(),
             health,
             queue: Mutex::default(),
             wake: Condvar::new(),

@@ -65,6 +65,9 @@ macro_rules! apply {
 
 pub(super) fn node(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     let request: GraphNode = call.structure()?;
+    if call.context() != 0 {
+        call.set_current()?;
+    }
     let after = call.nodes(request.dependency_count)?;
     let data = call.edge_data(request.edge_data, request.dependency_count)?;
     let target = match request.operation {

@@ -3,6 +3,7 @@
 mod atomics;
 mod bad_launches;
 mod boxes;
+mod captures;
 mod client;
 mod contexts;
 mod copies;
@@ -14,6 +15,7 @@ mod fills;
 mod floats;
 mod functions;
 mod gate;
+mod graphs;
 mod handles;
 mod host_functions;
 mod init;
@@ -68,6 +70,8 @@ pub(crate) const AREAS: &[&[Case]] = &[
     floats::CASES,
     streams::CASES,
     host_functions::CASES,
+    captures::CASES,
+    graphs::CASES,
     events::CASES,
     threads::CASES,
     output::CASES,

@@ -9,6 +9,7 @@ use cudarc::driver::sys;
 use libloading::Library;
 
 use super::code::{Code, SYMBOL_MISSING};
+use super::graph::{HostNode, KernelNode, MemsetNode, UpdateInfo};
 use super::structures::{MemoryAccess, MemoryLocation, MemoryProperties, PoolProperties};
 
 /// Any of CUDA's opaque handles.
@@ -316,6 +317,72 @@ api! {
     cuStreamAddCallback(stream: Handle, callback: StreamCallback, data: *mut c_void, flags: u32);
     cuStreamQuery(stream: Handle);
     cuStreamSynchronize(stream: Handle);
+    // Graphs and capture
+    cuStreamBeginCapture_v2(stream: Handle, mode: i32);
+    cuStreamBeginCaptureToGraph(
+        stream: Handle, graph: Handle, after: *const Handle, edges: *const u64, count: usize, mode: i32,
+    );
+    cuStreamEndCapture(stream: Handle, graph: *mut Handle);
+    cuStreamGetCaptureInfo_v2(
+        stream: Handle, status: *mut i32, id: *mut u64, graph: *mut Handle, nodes: *mut *const Handle,
+        count: *mut usize,
+    );
+    cuThreadExchangeStreamCaptureMode(mode: *mut i32);
+    cuGraphCreate(graph: *mut Handle, flags: u32);
+    cuGraphDestroy(graph: Handle);
+    cuGraphClone(clone: *mut Handle, graph: Handle);
+    cuGraphNodeFindInClone(node: *mut Handle, original: Handle, clone: Handle);
+    cuGraphDestroyNode(node: Handle);
+    cuGraphNodeGetType(node: Handle, kind: *mut i32);
+    cuGraphGetNodes(graph: Handle, nodes: *mut Handle, count: *mut usize);
+    cuGraphGetRootNodes(graph: Handle, nodes: *mut Handle, count: *mut usize);
+    cuGraphGetEdges_v2(
+        graph: Handle, from: *mut Handle, to: *mut Handle, edges: *mut u64, count: *mut usize,
+    );
+    cuGraphNodeGetDependencies_v2(node: Handle, nodes: *mut Handle, edges: *mut u64, count: *mut usize);
+    cuGraphNodeGetDependentNodes_v2(node: Handle, nodes: *mut Handle, edges: *mut u64, count: *mut usize);
+    cuGraphAddDependencies_v2(
+        graph: Handle, from: *const Handle, to: *const Handle, edges: *const u64, count: usize,
+    );
+    cuGraphRemoveDependencies_v2(
+        graph: Handle, from: *const Handle, to: *const Handle, edges: *const u64, count: usize,
+    );
+    cuGraphAddKernelNode_v2(
+        node: *mut Handle, graph: Handle, after: *const Handle, count: usize, params: *const KernelNode,
+    );
+    cuGraphAddMemsetNode(
+        node: *mut Handle, graph: Handle, after: *const Handle, count: usize, params: *const MemsetNode,
+        context: Handle,
+    );
+    cuGraphAddHostNode(
+        node: *mut Handle, graph: Handle, after: *const Handle, count: usize, params: *const HostNode,
+    );
+    cuGraphAddEmptyNode(node: *mut Handle, graph: Handle, after: *const Handle, count: usize);
+    cuGraphAddChildGraphNode(node: *mut Handle, graph: Handle, after: *const Handle, count: usize, child: Handle);
+    cuGraphAddEventRecordNode(
+        node: *mut Handle, graph: Handle, after: *const Handle, count: usize, event: Handle,
+    );
+    cuGraphAddEventWaitNode(
+        node: *mut Handle, graph: Handle, after: *const Handle, count: usize, event: Handle,
+    );
+    cuGraphChildGraphNodeGetGraph(node: Handle, graph: *mut Handle);
+    cuGraphEventRecordNodeGetEvent(node: Handle, event: *mut Handle);
+    cuGraphKernelNodeGetParams_v2(node: Handle, params: *mut KernelNode);
+    cuGraphKernelNodeSetParams_v2(node: Handle, params: *const KernelNode);
+    cuGraphExecKernelNodeSetParams_v2(exec: Handle, node: Handle, params: *const KernelNode);
+    cuGraphMemsetNodeGetParams(node: Handle, params: *mut MemsetNode);
+    cuGraphMemsetNodeSetParams(node: Handle, params: *const MemsetNode);
+    cuGraphHostNodeGetParams(node: Handle, params: *mut HostNode);
+    cuGraphNodeSetEnabled(exec: Handle, node: Handle, enabled: u32);
+    cuGraphNodeGetEnabled(exec: Handle, node: Handle, enabled: *mut u32);
+    cuGraphInstantiateWithFlags(exec: *mut Handle, graph: Handle, flags: u64);
+    cuGraphExecUpdate_v2(exec: Handle, graph: Handle, info: *mut UpdateInfo);
+    cuGraphExecDestroy(exec: Handle);
+    cuGraphLaunch(exec: Handle, stream: Handle);
+    cuGraphUpload(exec: Handle, stream: Handle);
+    cuGraphDebugDotPrint(graph: Handle, path: *const c_char, flags: u32);
+    cuUserObjectCreate(object: *mut Handle, data: *mut c_void, destroy: HostFunction, count: u32, flags: u32);
+    cuGraphRetainUserObject(graph: Handle, object: Handle, count: u32, flags: u32);
     cuStreamIsCapturing(stream: Handle, status: *mut i32);
     // Events
     cuEventCreate(event: *mut Handle, flags: u32);

@@ -6,6 +6,7 @@
 
 mod api;
 mod code;
+mod graph;
 mod structures;
 
 use std::ffi::{CStr, CString, c_void};
@@ -15,8 +16,9 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, bail};
 
 pub(crate) use api::{CtxCreateParams, Device, Driver, Handle};
-pub(crate) use structures::{MemoryAccess, MemoryLocation, MemoryProperties, PoolProperties};
 pub(crate) use code::{Code, NAMES};
+pub(crate) use graph::{HostNode, KernelNode, MemsetNode, UpdateInfo};
+pub(crate) use structures::{MemoryAccess, MemoryLocation, MemoryProperties, PoolProperties};
 
 /// The library under test, opened at first use.
 ///

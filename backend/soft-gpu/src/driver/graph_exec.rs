@@ -1,0 +1,204 @@
+//! Executable graphs: the steps that a launch takes, one after the other.
+
+use std::sync::{Arc, Mutex};
+
+use virtio_spec::cuda::{CUgraphExecUpdateResult, CUresult};
+
+use super::capture;
+use super::context::Context;
+use super::graph::{Graph, Op, Owned};
+use super::handles::{kind, mint};
+use super::queue::{Completion, Health, Stream, lock};
+use super::{Driver, Result};
+
+/// What a step does.
+#[derive(Clone, Debug)]
+enum Work {
+    Op(Op),
+    Steps(Vec<Step>),
+}
+
+/// A node's part of a launch.
+#[derive(Clone, Debug)]
+struct Step {
+    /// Handle of the node that it was made from.
+    node: u64,
+    /// Places of the steps that it follows.
+    follows: Vec<usize>,
+    enabled: bool,
+    work: Work,
+}
+
+/// An executable graph.
+#[derive(Debug)]
+pub(crate) struct Exec {
+    pub(crate) handle: u64,
+    pub(crate) flags: u64,
+    steps: Mutex<Arc<Vec<Step>>>,
+    /// What the program must not end while this may be launched.
+    _owned: Vec<Arc<Owned>>,
+}
+
+fn plan(graph: &Graph) -> Result<Vec<Step>> {
+    let ordered = graph.ordered().ok_or(CUresult::ERROR_INVALID_VALUE)?;
+    let step = |(node, follows): (Arc<super::graph::Node>, Vec<usize>)| {
+        let work = match node.op() {
+            Op::Child(child) => Work::Steps(plan(&child)?),
+            op => Work::Op(op),
+        };
+        Ok(Step { node: node.handle, follows, enabled: true, work })
+    };
+    ordered.into_iter().map(step).collect()
+}
+
+/// What must have ended before a launch begins: the events that it waits for.
+fn awaited(steps: &[Step], after: &mut Vec<Arc<Completion>>) {
+    for step in steps {
+        match &step.work {
+            Work::Op(Op::Wait(event)) => after.extend(event.recorded()),
+            Work::Steps(steps) => awaited(steps, after),
+            Work::Op(_) => {}
+        }
+    }
+}
+
+/// The end of a launch is that of the events that it records.
+fn recorded(steps: &[Step], done: &Arc<Completion>) {
+    for step in steps {
+        match &step.work {
+            Work::Op(Op::Record(event)) => event.record(Arc::clone(done)),
+            Work::Steps(steps) => recorded(steps, done),
+            Work::Op(_) => {}
+        }
+    }
+}
+
+fn run(steps: &[Step], health: &Health) -> Result<()> {
+    for step in steps.iter().filter(|step| step.enabled) {
+        match &step.work {
+            Work::Op(
+                Op::Kernel { replay, .. }
+                | Op::Copy { replay, .. }
+                | Op::Fill { replay, .. }
+                | Op::Host { replay, .. },
+            ) => replay(health)?,
+            Work::Op(_) => {}
+            Work::Steps(steps) => run(steps, health)?,
+        }
+    }
+    Ok(())
+}
+
+/// A node at fault, and why.
+type Difference = (u64, CUgraphExecUpdateResult);
+
+/// Takes over what the new steps do, where they have the same shape.
+fn update(old: &[Step], new: &[Step]) -> core::result::Result<Vec<Step>, Difference> {
+    if old.len() != new.len() {
+        let node = new.get(old.len()).map_or(0, |step| step.node);
+        return Err((node, CUgraphExecUpdateResult::ERROR_TOPOLOGY_CHANGED));
+    }
+    old.iter()
+        .zip(new)
+        .map(|(old, new)| {
+            let kind = |work: &Work| match work {
+                Work::Op(op) => op.kind().0,
+                Work::Steps(_) => u32::MAX,
+            };
+            if kind(&old.work) != kind(&new.work) {
+                return Err((new.node, CUgraphExecUpdateResult::ERROR_NODE_TYPE_CHANGED));
+            }
+            if old.follows != new.follows {
+                return Err((new.node, CUgraphExecUpdateResult::ERROR_TOPOLOGY_CHANGED));
+            }
+            let work = match (&old.work, &new.work) {
+                (Work::Steps(old), Work::Steps(new)) => Work::Steps(update(old, new)?),
+                (_, work) => work.clone(),
+            };
+            Ok(Step { work, ..old.clone() })
+        })
+        .collect()
+}
+
+impl Exec {
+    pub(crate) fn instantiate(driver: &Driver, graph: &Graph, flags: u64) -> Result<Arc<Self>> {
+        let steps = Mutex::new(Arc::new(plan(graph)?));
+        let owned = lock(&graph.contents).owned.clone();
+        let exec = Arc::new(Self { handle: mint(kind::EXEC), flags, steps, _owned: owned });
+        driver.execs.insert(exec.handle, Arc::clone(&exec));
+        Ok(exec)
+    }
+
+    /// Makes it do what a graph of the same shape says; the difference if it has another one.
+    pub(crate) fn update(&self, graph: &Graph) -> Result<Option<Difference>> {
+        let new = plan(graph)?;
+        let mut steps = lock(&self.steps);
+        match update(&steps, &new) {
+            Ok(updated) => {
+                *steps = Arc::new(updated);
+                Ok(None)
+            }
+            Err(difference) => Ok(Some(difference)),
+        }
+    }
+
+    fn change(&self, node: u64, body: impl FnOnce(&mut Step) -> Result<()>) -> Result<()> {
+        let mut steps = lock(&self.steps);
+        // Launches that are under way keep the old steps.
+        let mut changed = Vec::clone(&steps);
+        let step = changed.iter_mut().find(|step| step.node == node);
+        body(step.ok_or(CUresult::ERROR_INVALID_VALUE)?)?;
+        *steps = Arc::new(changed);
+        Ok(())
+    }
+
+    /// Changes what one node does.
+    pub(crate) fn set(&self, node: u64, op: Op) -> Result<()> {
+        self.change(node, |step| match (&mut step.work, op) {
+            (Work::Steps(steps), Op::Child(graph)) => {
+                *steps = update(steps, &plan(&graph)?).map_err(|_| CUresult::ERROR_INVALID_VALUE)?;
+                Ok(())
+            }
+            (Work::Op(old), op) if old.kind() == op.kind() => {
+                *old = op;
+                Ok(())
+            }
+            _ => Err(CUresult::ERROR_INVALID_VALUE),
+        })
+    }
+
+    /// Whether a node takes part in launches.
+    pub(crate) fn enabled(&self, node: u64) -> Result<bool> {
+        let steps = lock(&self.steps);
+        let step = steps.iter().find(|step| step.node == node);
+        Ok(step.ok_or(CUresult::ERROR_INVALID_VALUE)?.enabled)
+    }
+
+    /// Has a node take part in launches or not; only work has this choice.
+    pub(crate) fn enable(&self, node: u64, enabled: bool) -> Result<()> {
+        self.change(node, |step| {
+            if !matches!(step.work, Work::Op(Op::Kernel { .. } | Op::Copy { .. } | Op::Fill { .. })) {
+                return Err(CUresult::ERROR_INVALID_VALUE);
+            }
+            step.enabled = enabled;
+            Ok(())
+        })
+    }
+
+    /// Launches.
+    pub(crate) fn launch(self: &Arc<Self>, context: &Context, stream: &Arc<Stream>) -> Result<()> {
+        capture::refuse(stream)?;
+        let steps = Arc::clone(&lock(&self.steps));
+        let mut after = Vec::new();
+        awaited(&steps, &mut after);
+        let exec = Arc::clone(self);
+        let work = Arc::clone(&steps);
+        let done = context.submit(stream, after, move |health: &Health| {
+            let outcome = if health.check().is_err() { Ok(()) } else { run(&work, health) };
+            drop(exec);
+            outcome
+        })?;
+        recorded(&steps, &done);
+        Ok(())
+    }
+}

@@ -197,8 +197,11 @@ pub(super) const STATES: &[State] = &[
     State {
         name: "preloaded file cut short, started by init=vcompute-guest",
         quick: false,
-        setup: "cut() { head -c 8192 \"$1\" >/tmp-cut; cat /tmp-cut >\"$1\"; }
-            cut /system/usr/lib/x86_64-linux-gnu/virtio-compute/preload.so",
+        // Only the preloaded name: programs that are linked with the library still find all of it.
+        setup: "file=/system/usr/lib/x86_64-linux-gnu/virtio-compute/preload.so
+            head -c 8192 $file >/cut
+            rm $file
+            cp /cut $file",
         append: "init=/usr/sbin/vcompute-guest",
         cuda: Cuda::Open(Repair::Host),
         ..GOOD

@@ -1,10 +1,17 @@
 //! What is known of the GPUs.
 
+use std::time::{Duration, Instant};
+
 use guest_device::records::{text, uuid_text};
 use guest_device::status::{self, Status};
 use guest_device::{Error, Records};
 use virtio_spec::info::DeviceRecord;
 use virtio_spec::management::{Fixed, Live, ProcessUse};
+
+/// How long a device that is starting is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two questions meanwhile.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The devices, and what they were doing a moment ago.
 pub(crate) struct System {
@@ -15,7 +22,7 @@ pub(crate) struct System {
 impl System {
     /// Asks the backend behind a local socket, or the guest's driver.
     pub(crate) fn read(socket: Option<&[u8]>) -> Result<Self, Error> {
-        let records = Records::parse(&guest_device::device_info_at(socket)?)?;
+        let records = Records::parse(&patiently(|| guest_device::device_info_at(socket))?)?;
         if records.devices.is_empty() {
             return Err(Error::Absent);
         }
@@ -96,6 +103,17 @@ impl<'a> Gpu<'a> {
     pub(crate) fn processes(&self) -> impl Iterator<Item = &'a ProcessUse> {
         let index = self.index;
         self.system.status.processes.iter().filter(move |process| process.device as usize == index)
+    }
+}
+
+/// Asks a device that is starting again, for a while.
+fn patiently<T>(ask: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match ask() {
+            Err(Error::Starting) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+            answer => return answer,
+        }
     }
 }
 

@@ -17,15 +17,15 @@ pub(crate) fn table(system: &System, gpus: &[Gpu<'_>]) -> String {
     );
     text.push_str(&line(&head));
     text.push_str(&rule);
-    text.push_str(&line(" GPU  Name                                Bus-Id            Persistence  Compute"));
-    text.push_str(&line("      Temp  Perf       Power            Memory-Usage          GPU-Util     Mode"));
+    text.push_str(&line(" GPU  Name                                 Bus-Id             Persistence mode"));
+    text.push_str(&line("      Temp  Perf   Power                Memory-Usage        GPU-Util  Compute M."));
     text.push_str(&format!("|{}|\n", "=".repeat(WIDTH)));
     for gpu in gpus {
         let value = |name: &str| shown(gpu, name);
         let first = format!(
-            " {:>3}  {:<35} {:<17} {:>11}",
+            " {:>3}  {:<36} {:<18} {:>14}",
             gpu.index,
-            cut(&gpu.name(), 35),
+            cut(&gpu.name(), 36),
             gpu.pci(),
             value("persistence_mode"),
         );
@@ -36,7 +36,7 @@ pub(crate) fn table(system: &System, gpus: &[Gpu<'_>]) -> String {
         let temperature = format!("{}C", value("temperature.gpu")).replace("N/AC", "N/A");
         let percent = format!("{}%", value("utilization.gpu")).replace("N/A%", "N/A");
         let second = format!(
-            "      {temperature:<5} {:<5} {power:<20} {memory:<22} {percent:>5} {:>12}",
+            "      {temperature:<5} {:<5} {power:<20} {memory:<19} {percent:>5} {:>11}",
             value("pstate"),
             value("compute_mode"),
         );

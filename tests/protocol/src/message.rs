@@ -99,6 +99,12 @@ pub fn session_destroy(session: u32) -> Vec<u8> {
     request(Type::SessionDestroy, session, &[])
 }
 
+/// STATUS.
+#[must_use]
+pub fn status() -> Vec<u8> {
+    request(Type::Status, 0, &[])
+}
+
 /// KICK.
 #[must_use]
 pub fn kick(session: u32) -> Vec<u8> {

@@ -5,11 +5,11 @@
 //! `NVML_ERROR_NOT_SUPPORTED`, which programs show as "N/A".
 //!
 //! Read in this order:
-//! 1. [`entry`]: what holds for every call, and [`abi`]: NVML's types and results;
-//! 2. [`state`]: initialised or not, the devices, their numbers;
-//! 3. the calls, by group: [`system`], [`identity`], [`memory`], [`activity`], [`limits`], [`links`], [`modes`],
-//!    [`processes`], [`fields`];
-//! 4. [`refused`]: every other name, so that a program which looks for one finds it.
+//! 1. `entry`: what holds for every call, and `abi`: NVML's types and results;
+//! 2. `state`: initialised or not, the devices, their numbers;
+//! 3. the calls, by group: `system`, `identity`, `memory`, `activity`, `limits`, `links`, `modes`,
+//!    `processes`, `fields`;
+//! 4. `refused`: every other name, so that a program which looks for one finds it.
 
 #[macro_use]
 mod entry;

@@ -17,7 +17,7 @@ pub struct Recipe<'a> {
     pub name: &'a str,
     /// Debian's release.
     pub suite: &'a str,
-    /// Packages beyond the [`ESSENTIAL`] ones.
+    /// Packages beyond the essential ones.
     pub packages: &'a [&'a str],
 }
 

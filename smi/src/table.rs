@@ -17,30 +17,20 @@ pub(crate) fn table(system: &System, gpus: &[Gpu<'_>]) -> String {
     );
     text.push_str(&line(&head));
     text.push_str(&rule);
-    text.push_str(&line(" GPU  Name                                 Bus-Id             Persistence mode"));
-    text.push_str(&line("      Temp  Perf   Power                Memory-Usage        GPU-Util  Compute M."));
+    text.push_str(&line(&first_row("GPU", "Name", "Bus-Id", "Persistence")));
+    text.push_str(&line(&second_row(["Temp", "Perf", "Power", "Memory-Usage", "GPU-Util", "Compute M."])));
     text.push_str(&format!("|{}|\n", "=".repeat(WIDTH)));
     for gpu in gpus {
         let value = |name: &str| shown(gpu, name);
-        let first = format!(
-            " {:>3}  {:<36} {:<18} {:>14}",
-            gpu.index,
-            cut(&gpu.name(), 36),
-            gpu.pci(),
-            value("persistence_mode"),
-        );
-        text.push_str(&line(&first));
+        let index = gpu.index.to_string();
+        text.push_str(&line(&first_row(&index, &gpu.name(), &gpu.pci(), &value("persistence_mode"))));
         let power = format!("{}W / {}W", value("power.draw"), value("power.limit")).replace("N/AW", "N/A");
         let memory =
             format!("{}MiB / {}MiB", value("memory.used"), value("memory.total")).replace("N/AMiB", "N/A");
         let temperature = format!("{}C", value("temperature.gpu")).replace("N/AC", "N/A");
         let percent = format!("{}%", value("utilization.gpu")).replace("N/A%", "N/A");
-        let second = format!(
-            "      {temperature:<5} {:<5} {power:<20} {memory:<19} {percent:>5} {:>11}",
-            value("pstate"),
-            value("compute_mode"),
-        );
-        text.push_str(&line(&second));
+        let (state, mode) = (value("pstate"), value("compute_mode"));
+        text.push_str(&line(&second_row([&temperature, &state, &power, &memory, &percent, &mode])));
         text.push_str(&rule);
     }
     text.push('\n');
@@ -70,6 +60,14 @@ pub(crate) fn table(system: &System, gpus: &[Gpu<'_>]) -> String {
     text
 }
 
+fn first_row(index: &str, name: &str, pci: &str, persistence: &str) -> String {
+    format!(" {index:>3}  {:<36} {pci:<18} {persistence:>14}", cut(name, 36))
+}
+
+fn second_row([temperature, state, power, memory, percent, mode]: [&str; 6]) -> String {
+    format!("      {temperature:<5} {state:<4} {power:<17} {memory:<21} {percent:>8} {:>11}", cut(mode, 11))
+}
+
 fn line(content: &str) -> String {
     format!("|{:<WIDTH$}|\n", cut(content, WIDTH))
 }
@@ -82,6 +80,16 @@ fn cut(text: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_great_card_fits() {
+        let row = second_row(["100C", "P0", "700.00W / 700.00W", "143771MiB / 143771MiB", "100%", "Default"]);
+        assert_eq!(row.chars().count(), WIDTH);
+        assert_eq!(
+            first_row("15", &"x".repeat(60), "00000000:F0:00.0", "Enabled").chars().count(),
+            WIDTH - 1
+        );
+    }
 
     #[test]
     fn lines_have_one_width() {

@@ -21,6 +21,7 @@
 //! [`fuzz`] is for tests: what reads bytes of guests, clients and workers, as functions of bytes.
 
 mod args;
+mod broker;
 mod config;
 #[doc(hidden)]
 pub mod fuzz;

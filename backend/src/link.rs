@@ -6,7 +6,7 @@
 //!
 //! | command | descriptors | answered |
 //! |---|---|---|
-//! | [`Kind::Start`] | kick eventfd; call eventfd unless [`flags::FUTEX`]; then files | when region 0 is mapped |
+//! | [`Kind::Start`] | kick eventfd; call eventfd unless [`flags::FUTEX`]; socket for tokens if [`flags::BROKER`]; then files | when region 0 is mapped |
 //! | [`Kind::Map`] | files, all with the first of several commands | when the region is mapped; not if [`flags::MORE`] follows |
 //! | [`Kind::Unmap`] | | when the region is gone |
 //! | [`Kind::Pause`] | | when no lane executes anything |
@@ -55,6 +55,8 @@ pub(crate) mod flags {
     pub(crate) const FUTEX: u32 = 1 << 1;
     /// More pieces of the same region follow in another command.
     pub(crate) const MORE: u32 = 1 << 2;
+    /// With the start comes a socket on which the worker asks for tokens ([`crate::broker`]).
+    pub(crate) const BROKER: u32 = 1 << 3;
 }
 
 /// Head of a packet to the worker.

@@ -61,6 +61,9 @@ pub const MAX_LAUNCH_ATTRIBUTES: u32 = 32;
 /// Kernel parameters of one function: each is at least one byte of 32,764, far fewer in practice.
 pub const MAX_KERNEL_PARAMETERS: u32 = 4096;
 
+/// Handles for other processes that one session may have given away.
+pub const MAX_TOKENS: u32 = 512;
+
 /// Live handles of one session, all types together: bounds the worker's tables.
 pub const MAX_HANDLES: u32 = 1 << 20;
 

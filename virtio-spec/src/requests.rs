@@ -6,8 +6,10 @@
 //! [`crate::session::ResponseHeader`], then the structure named "→".
 
 mod memory;
+mod sharing;
 
 pub use memory::*;
+pub use sharing::*;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -66,6 +68,10 @@ pub mod opcode {
     pub const POOL_ATTRIBUTE: u32 = 0x7f16;
     /// [`super::TensorMap`] → [`super::TensorMapBits`].
     pub const TENSOR_MAP: u32 = 0x7f17;
+    /// [`super::Share`] → [`super::Token`].
+    pub const SHARE: u32 = 0x7f18;
+    /// [`super::ShareOpen`] → [`super::ShareOpened`].
+    pub const SHARE_OPEN: u32 = 0x7f19;
 }
 
 /// Where one side of a [`struct@Copy`] lies.

@@ -9,8 +9,8 @@ use vm_memory::{
 
 use crate::{link::Piece, packet};
 
-/// Files of one region: what fits a packet to the worker, beside its eventfds. QEMU passes one for each part of RAM.
-const MAX_FILES: usize = packet::MAX_DESCRIPTORS - 2;
+/// Files of one region: what fits a packet to the worker, beside its eventfds and the socket for tokens. QEMU passes one for each part of RAM.
+const MAX_FILES: usize = packet::MAX_DESCRIPTORS - 3;
 
 /// The memory of a region, as it is passed to a worker.
 #[derive(Debug, Default, Clone)]

@@ -9,7 +9,7 @@
 //! 2. [`request`]: what can be asked for, on either transport;
 //! 3. [`sessions`]: what is done about it, with [`session`] (and its [`regions`]) as the record of one session;
 //! 4. [`vm`]: the virtqueues ([`vring`], [`chain`], [`extents`], [`device`]);
-//! 5. [`local`]: the local socket ([`peer`]);
+//! 5. [`local`]: the local socket ([`peer`]); [`tokens`]: what processes of one VM share;
 //! 6. [`processes`]: the spawner and the discovery process, which may die ([`budget`]);
 //! 7. [`discovery`]: the device information; [`monitor`]: what the devices are doing.
 #![deny(unsafe_code)]
@@ -41,6 +41,7 @@ mod sessions;
 mod sockets;
 mod throttle;
 mod ticket;
+mod tokens;
 mod vm;
 pub(crate) mod vring;
 
@@ -65,6 +66,7 @@ use processes::Processes;
 use session::Session;
 pub(crate) use sockets::Listeners;
 use throttle::Throttle;
+use tokens::Tokens;
 use vm::Vm;
 
 /// Why the supervisor does not run.
@@ -91,6 +93,7 @@ pub(crate) struct Supervisor {
     information: Information,
     sessions: BTreeMap<u32, Session>,
     last_session: u32,
+    tokens: Tokens,
     vm: Option<Vm>,
     local: Option<Local>,
     monitor: Monitor,
@@ -134,6 +137,7 @@ impl Supervisor {
             information,
             sessions: BTreeMap::new(),
             last_session: 0,
+            tokens: Tokens::default(),
             vm: None,
             local,
             monitor: Monitor::default(),
@@ -172,6 +176,7 @@ impl Supervisor {
             Source::Link(session) => self.worker_has_answered(session),
             Source::Worker(session) => self.worker_has_ended(session),
             Source::Call(session) => self.worker_calls(session),
+            Source::Broker(session) => self.worker_asks(session),
             Source::Client(client) => self.client_has_sent(client),
         }
     }

@@ -35,6 +35,8 @@ pub(crate) enum Source {
     Monitor,
     /// The monitor has ended.
     MonitorEnd,
+    /// A worker asks for a token, or for what is behind one.
+    Broker(u32),
 }
 
 const ID_BITS: u32 = 56;
@@ -53,6 +55,7 @@ impl Source {
             Self::DiscoveryEnd => (8, 0),
             Self::Monitor => (9, 0),
             Self::MonitorEnd => (10, 0),
+            Self::Broker(id) => (11, id.into()),
         };
         (kind << ID_BITS) | id
     }
@@ -72,6 +75,7 @@ impl Source {
             8 => Self::DiscoveryEnd,
             9 => Self::Monitor,
             10 => Self::MonitorEnd,
+            11 => Self::Broker(session?),
             _ => return None,
         })
     }

@@ -114,6 +114,9 @@ pub(crate) struct Session {
     unwanted: bool,
     kick: Arc<File>,
     call: Option<Arc<File>>,
+    /// Where the worker asks for tokens, and its end until it has been started.
+    broker: Option<OwnedFd>,
+    broker_of_worker: Option<Arc<File>>,
     asked: HashMap<u32, Asked>,
     last_token: u32,
     regions: Regions,
@@ -145,6 +148,8 @@ impl Session {
             unwanted: false,
             kick,
             call,
+            broker: None,
+            broker_of_worker: None,
             asked: HashMap::new(),
             last_token: 0,
             regions: Regions::default(),
@@ -161,6 +166,22 @@ impl Session {
     /// The eventfd that the worker writes, for sessions of the VM.
     pub(crate) fn call(&self) -> Option<BorrowedFd<'_>> {
         self.call.as_deref().map(File::as_fd)
+    }
+
+    /// Lets the worker ask for tokens; before it is started.
+    pub(crate) fn set_broker(&mut self, own: OwnedFd, of_worker: OwnedFd) {
+        self.broker = Some(own);
+        self.broker_of_worker = Some(Arc::new(File::from(of_worker)));
+    }
+
+    /// Where the worker asks for tokens.
+    pub(crate) fn broker(&self) -> Option<BorrowedFd<'_>> {
+        self.broker.as_ref().map(OwnedFd::as_fd)
+    }
+
+    /// Answers no more questions.
+    pub(crate) fn close_broker(&mut self) {
+        self.broker = None;
     }
 
     /// The worker's pidfd, once it runs.
@@ -205,11 +226,15 @@ impl Session {
     pub(crate) fn start(&mut self, length: u64, extents: u32, backing: Backing, ticket: Ticket) {
         let mut files = vec![Arc::clone(&self.kick)];
         files.extend(self.call.clone());
+        let mut flags = if self.call.is_none() { link::flags::FUTEX } else { 0 };
+        if let Some(broker) = self.broker_of_worker.take() {
+            files.push(broker);
+            flags |= link::flags::BROKER;
+        }
         files.extend(backing.files);
-        let futex = if self.call.is_none() { link::flags::FUTEX } else { 0 };
         self.regions.count_first(length, extents);
         let token = self.ask(Asked::Start(ticket));
-        let command = Command { kind: Kind::Start as u32, token, flags: futex, length, ..Command::default() };
+        let command = Command { kind: Kind::Start as u32, token, flags, length, ..Command::default() };
         self.send(command, &backing.pieces, files);
     }
 

@@ -139,7 +139,9 @@ impl Supervisor {
         };
         let call = if material.kick.is_some() { None } else { Some(Arc::new(eventfd()?)) };
         let (link, worker) = packet::pair()?;
-        let session = Session::new(material.owner, material.options.process, link, Arc::new(kick), call);
+        let mut session = Session::new(material.owner, material.options.process, link, Arc::new(kick), call);
+        let (broker, broker_of_worker) = packet::pair()?;
+        session.set_broker(broker, broker_of_worker);
         if let Err(error) = self.watch_and_spawn(number, &session, &worker, &material.options) {
             self.unwatch(&session);
             return Err(error);
@@ -167,6 +169,9 @@ impl Supervisor {
         if let Some(call) = session.call() {
             self.poller.add(call, Source::Call(number), Interest::Read)?;
         }
+        if let Some(broker) = session.broker() {
+            self.poller.add(broker, Source::Broker(number), Interest::Read)?;
+        }
         let request = spawner::Request {
             token: number,
             kind: Kind::Worker as u32,
@@ -185,6 +190,9 @@ impl Supervisor {
         self.poller.remove(session.link());
         if let Some(call) = session.call() {
             self.poller.remove(call);
+        }
+        if let Some(broker) = session.broker() {
+            self.poller.remove(broker);
         }
         if let Some(pidfd) = session.pidfd() {
             self.poller.remove(pidfd);
@@ -308,6 +316,7 @@ impl Supervisor {
     /// There is no worker any more: nothing touches the session's memory.
     pub(crate) fn session_is_gone(&mut self, number: u32, cause: &str) {
         let Some(session) = self.sessions.remove(&number) else { return };
+        self.tokens.forget(number);
         self.unwatch(&session);
         let (owner, news) = (session.owner, session.end_is_news());
         if news {

@@ -12,6 +12,7 @@
 //! A worker runs what its guest says, and on some hosts a GPU kernel can write to its memory: nothing here is worth
 //! protecting from the guest process it serves, and the supervisor believes nothing it says.
 
+pub(crate) mod broker;
 pub(crate) mod calls;
 pub(crate) mod driver;
 pub(crate) mod host_calls;
@@ -246,6 +247,9 @@ impl Shell {
         let kick = descriptors.next().ok_or(WorkerError::Command)?;
         let futex = command.flags & link::flags::FUTEX != 0;
         let call = if futex { None } else { Some(descriptors.next().ok_or(WorkerError::Command)?) };
+        if command.flags & link::flags::BROKER != 0 {
+            broker::install(descriptors.next().ok_or(WorkerError::Command)?).map_err(WorkerError::Link)?;
+        }
         let files: Vec<OwnedFd> = descriptors.collect();
         let memory = match SessionMemory::map(command.length, &pieces, &files) {
             Ok(memory) => memory,

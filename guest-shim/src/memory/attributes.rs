@@ -144,6 +144,7 @@ fn of_range(attribute: CUpointer_attribute, address: u64, range: &Range) -> Resu
             Kind::Mapped { allocation, .. } => reserved::handle_types(allocation),
             _ => 0,
         },
+        CUpointer_attribute::IS_LEGACY_CUDA_IPC_CAPABLE => u64::from(range.kind == Kind::Device),
         CUpointer_attribute::MEMPOOL_HANDLE => match range.kind {
             Kind::Pooled { pool: 0 } => pools::default_of(device_of(range))?,
             Kind::Pooled { pool } => pool,

@@ -24,16 +24,16 @@ pub trait Sharing {
     fn cuCtxEnablePeerAccess();
     #[call(op = 0x05, since = 13000, unsupported)]
     fn cuDeviceGetP2PAtomicCapabilities();
-    #[call(op = 0x06, since = 4010, unsupported)]
-    fn cuIpcCloseMemHandle();
-    #[call(op = 0x07, since = 4010, unsupported)]
-    fn cuIpcGetEventHandle();
-    #[call(op = 0x08, since = 4010, unsupported)]
-    fn cuIpcGetMemHandle();
-    #[call(op = 0x09, since = 4010, unsupported)]
-    fn cuIpcOpenEventHandle();
-    #[call(op = 0x0a, since = 4010, unsupported)]
-    fn cuIpcOpenMemHandle();
-    #[call(op = 0x0b, since = 11000, unsupported)]
-    fn cuIpcOpenMemHandle_v2();
+    #[call(op = 0x06, since = 4010, wire, custom, blocks_gpu)]
+    fn cuIpcCloseMemHandle(dptr: CUdeviceptr);
+    #[call(op = 0x07, since = 4010, custom)]
+    fn cuIpcGetEventHandle(handle: *mut CUipcEventHandle, event: CUevent);
+    #[call(op = 0x08, since = 4010, custom)]
+    fn cuIpcGetMemHandle(handle: *mut CUipcMemHandle, dptr: CUdeviceptr);
+    #[call(op = 0x09, since = 4010, custom)]
+    fn cuIpcOpenEventHandle(event: *mut CUevent, handle: CUipcEventHandle);
+    #[call(op = 0x0a, since = 4010, custom)]
+    fn cuIpcOpenMemHandle(pdptr: *mut CUdeviceptr, handle: CUipcMemHandle, flags: u32);
+    #[call(op = 0x0b, since = 11000, custom)]
+    fn cuIpcOpenMemHandle_v2(pdptr: *mut CUdeviceptr, handle: CUipcMemHandle, flags: u32);
 }

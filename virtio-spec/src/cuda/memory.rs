@@ -163,3 +163,33 @@ pub struct CUmemPoolProps {
     pub reserved: [u8; 54],
 }
 assert_layout!(CUmemPoolProps, 88, location: 8, win32SecurityAttributes: 16, maxSize: 24, usage: 32);
+
+/// What another process opens memory with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+#[allow(missing_docs, reason = "named as in CUDA's documentation")]
+pub struct CUipcMemHandle {
+    pub reserved: [u8; 64],
+}
+assert_layout!(CUipcMemHandle, 64, reserved: 0);
+
+impl Default for CUipcMemHandle {
+    fn default() -> Self {
+        Self { reserved: [0; 64] }
+    }
+}
+
+/// What another process opens an event with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+#[allow(missing_docs, reason = "named as in CUDA's documentation")]
+pub struct CUipcEventHandle {
+    pub reserved: [u8; 64],
+}
+assert_layout!(CUipcEventHandle, 64, reserved: 0);
+
+impl Default for CUipcEventHandle {
+    fn default() -> Self {
+        Self { reserved: [0; 64] }
+    }
+}

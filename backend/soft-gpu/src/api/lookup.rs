@@ -50,6 +50,7 @@ pub(in crate::api) fn entries() -> impl Iterator<Item = &'static Entry> {
         super::memory::ENTRIES,
         super::modules::ENTRIES,
         super::pools::ENTRIES,
+        super::sharing::ENTRIES,
         super::streams::ENTRIES,
         super::tensor_maps::ENTRIES,
         super::unsupported::ENTRIES,

@@ -213,8 +213,8 @@ fn value(attribute: Attribute, address: u64, found: &Allocation) -> Result<Value
         Attribute::RANGE_START_ADDR | Attribute::MAPPING_BASE_ADDR => Value::Long(found.start),
         Attribute::RANGE_SIZE | Attribute::MAPPING_SIZE => Value::Long(found.length),
         Attribute::MAPPED => Value::Word(1),
+        Attribute::IS_LEGACY_CUDA_IPC_CAPABLE => Value::Word(u32::from(found.kind == Kind::Device)),
         Attribute::DEVICE_ORDINAL
-        | Attribute::IS_LEGACY_CUDA_IPC_CAPABLE
         | Attribute::IS_GPU_DIRECT_RDMA_CAPABLE
         | Attribute::IS_HW_DECOMPRESS_CAPABLE => Value::Word(0),
         Attribute::ALLOWED_HANDLE_TYPES | Attribute::MEMPOOL_HANDLE => Value::Long(0),

@@ -19,6 +19,7 @@ mod managed;
 mod memory;
 mod modules;
 mod pools;
+mod sharing;
 mod streams;
 mod tensor_maps;
 mod unsupported;

@@ -1,11 +1,13 @@
 //! Device memory, pinned memory, and which addresses are whose.
 //!
-//! Device memory is a window of ordinary memory of the process, so a device address is also the host's. What is an
+//! Device memory is a window of ordinary memory of the process, so a device address is also the host's. It is mapped from
+//! a file without a name, which other processes can map too. What is an
 //! allocation is decided by the table alone: every access of a kernel and every copy is looked up in it.
 //!
 //! Unsafe code: mapping of memory, and filling what was freed.
 
 use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
 
@@ -56,6 +58,8 @@ pub(crate) enum Kind {
     Registered,
     /// `cuMemMap`; the flags are what the device may do with it.
     Mapped,
+    /// Memory of another process.
+    Imported,
 }
 
 /// A live range of memory.
@@ -110,6 +114,8 @@ impl Allocation {
 
 struct Window {
     start: u64,
+    /// What the window is mapped from, so that other processes can map parts of it.
+    file: OwnedFd,
     ranges: Mutex<Ranges>,
     used: AtomicU64,
 }
@@ -124,12 +130,44 @@ pub(crate) struct Memory {
 
 /// Maps memory that costs nothing until it is touched.
 fn map(length: u64) -> Option<u64> {
-    let length = usize::try_from(length).ok()?;
+    map_pages(length, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, -1, 0)
+}
+
+/// Maps a part of a file that processes share.
+pub(super) fn map_shared(file: &OwnedFd, offset: u64, length: u64) -> Option<u64> {
+    map_pages(length, libc::MAP_SHARED | libc::MAP_NORESERVE, file.as_raw_fd(), offset)
+}
+
+fn map_pages(length: u64, flags: i32, file: i32, offset: u64) -> Option<u64> {
+    let (length, offset) = (usize::try_from(length).ok()?, i64::try_from(offset).ok()?);
     let protection = libc::PROT_READ | libc::PROT_WRITE;
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    // SAFETY: a new private mapping wherever the kernel likes.
-    let pointer = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0) };
+    // SAFETY: a new mapping wherever the kernel likes.
+    let pointer = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, file, offset) };
     (pointer != libc::MAP_FAILED).then(|| pointer.expose_provenance() as u64)
+}
+
+/// A file without a name, whose pages cost nothing until they are touched.
+pub(super) fn nameless_file(length: u64) -> Option<OwnedFd> {
+    // SAFETY: a constant name.
+    let raw = unsafe { libc::memfd_create(c"soft-gpu memory".as_ptr(), libc::MFD_CLOEXEC) };
+    if raw < 0 {
+        return None;
+    }
+    // SAFETY: the descriptor was just made and has no other owner.
+    let file = unsafe { OwnedFd::from_raw_fd(raw) };
+    let length = i64::try_from(length).ok()?;
+    // SAFETY: no memory is involved.
+    let sized = unsafe { libc::ftruncate(file.as_raw_fd(), length) } == 0;
+    sized.then_some(file)
+}
+
+/// Gives pages of a file back to the system.
+pub(super) fn punch(file: &OwnedFd, offset: u64, length: u64) {
+    if let (Ok(offset), Ok(length)) = (i64::try_from(offset), i64::try_from(length)) {
+        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        // SAFETY: no mapping changes; pages of nobody become zeros.
+        unsafe { libc::fallocate(file.as_raw_fd(), mode, offset, length) };
+    }
 }
 
 fn pointer(address: u64) -> *mut u8 {
@@ -137,7 +175,7 @@ fn pointer(address: u64) -> *mut u8 {
 }
 
 /// Gives whole pages back to the system and overwrites the rest.
-fn discard(start: u64, length: u64) {
+fn discard(window: &Window, start: u64, length: u64) {
     let (first, last) = (start.next_multiple_of(PAGE), (start + length) & !(PAGE - 1));
     let fill = |from: u64, to: u64| {
         if let Ok(count) = usize::try_from(to.saturating_sub(from)) {
@@ -151,17 +189,20 @@ fn discard(start: u64, length: u64) {
     }
     fill(start, first);
     fill(last, start + length);
-    if let Ok(count) = usize::try_from(last - first) {
-        // SAFETY: whole pages of the window, which belong to no allocation.
-        unsafe { libc::madvise(pointer(first).cast(), count, libc::MADV_DONTNEED) };
-    }
+    punch(&window.file, first - window.start, last - first);
 }
 
 impl Memory {
     fn window(&self) -> Result<&Window> {
         let map_window = || {
-            let start = map(WINDOW)?;
-            Some(Window { start, ranges: Mutex::new(Ranges::new(start, WINDOW)), used: AtomicU64::new(0) })
+            let file = nameless_file(WINDOW)?;
+            let start = map_shared(&file, 0, WINDOW)?;
+            Some(Window {
+                start,
+                file,
+                ranges: Mutex::new(Ranges::new(start, WINDOW)),
+                used: AtomicU64::new(0),
+            })
         };
         self.window.get_or_init(map_window).as_ref().ok_or(CUresult::ERROR_OUT_OF_MEMORY)
     }
@@ -295,6 +336,24 @@ impl Memory {
         }
     }
 
+    /// The window's file, and where in it an allocation is.
+    pub(crate) fn place_in_file(&self, allocation: &Allocation) -> Option<(&OwnedFd, u64)> {
+        let window = self.window().ok()?;
+        Some((&window.file, allocation.start.checked_sub(window.start)?))
+    }
+
+    /// Maps `length` bytes of another process's window.
+    pub(crate) fn import(&self, file: &OwnedFd, offset: u64, length: u64, context: u64) -> Result<u64> {
+        let inside = offset % PAGE;
+        let reserved = length
+            .checked_add(inside)
+            .and_then(|bytes| bytes.checked_next_multiple_of(PAGE))
+            .ok_or(CUresult::ERROR_INVALID_VALUE)?;
+        let first = map_shared(file, offset - inside, reserved).ok_or(CUresult::ERROR_MAP_FAILED)?;
+        self.insert(first + inside, length, reserved, Kind::Imported, (context, 0));
+        Ok(first + inside)
+    }
+
     /// Makes a mapping known, which nothing may use yet.
     pub(crate) fn insert_mapping(&self, start: u64, length: u64) {
         self.insert(start, length, 0, Kind::Mapped, (0, 0));
@@ -359,6 +418,13 @@ impl Memory {
         match allocation.kind {
             // Their pages are another owner's.
             Kind::Registered | Kind::Mapped => {}
+            Kind::Imported => {
+                let first = allocation.start & !(PAGE - 1);
+                if let Ok(length) = usize::try_from(allocation.reserved) {
+                    // SAFETY: mapped by `import` with this length, and in no table any more.
+                    unsafe { libc::munmap(pointer(first).cast(), length) };
+                }
+            }
             Kind::Pinned => {
                 if let Ok(length) = usize::try_from(allocation.reserved) {
                     // SAFETY: mapped by `allocate_pinned` with this length, and in no table any more.
@@ -366,8 +432,8 @@ impl Memory {
                 }
             }
             _ => {
-                discard(allocation.start, allocation.reserved);
                 if let Ok(window) = self.window() {
+                    discard(window, allocation.start, allocation.reserved);
                     lock(&window.ranges).give(allocation.start, allocation.reserved + GAP);
                     window.used.fetch_sub(allocation.reserved, Ordering::Relaxed);
                 }

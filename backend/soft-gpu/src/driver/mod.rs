@@ -1,7 +1,7 @@
 //! The driver's state and what happens to it; the C functions in [`crate::api`] are a thin skin over this.
 //!
 //! Read in this order: `handles`, `context` (contexts and their streams), `queue` (how a stream works), `memory`,
-//! `virtual_memory`, `pool`, `copy`, `image` and `compile` (from bytes to code), `module`, `library`, `launch`, `attributes`; `graph`, `graph_exec` and `capture`.
+//! `virtual_memory`, `pool`, `sharing`, `copy`, `image` and `compile` (from bytes to code), `module`, `library`, `launch`, `attributes`; `graph`, `graph_exec` and `capture`.
 //!
 //! Locks are taken in this order: a context's order of work, a stream's queue, a table; and none is held while work runs.
 
@@ -25,6 +25,7 @@ pub(crate) mod module;
 pub(crate) mod pool;
 pub(crate) mod queue;
 mod ranges;
+pub(crate) mod sharing;
 pub(crate) mod virtual_memory;
 mod visible;
 
@@ -44,6 +45,7 @@ use memory::{Allocation, Kind, Memory};
 use module::{Function, Module};
 use pool::Pools;
 use queue::Stream;
+use sharing::Imports;
 use virtual_memory::VirtualMemory;
 
 /// What a call ends with.
@@ -59,6 +61,7 @@ pub(crate) struct Driver {
     pub(crate) memory: Memory,
     pub(crate) virtual_memory: VirtualMemory,
     pub(crate) pools: Pools,
+    pub(crate) imports: Imports,
     pub(crate) contexts: Table<Context>,
     pub(crate) streams: Table<Stream>,
     pub(crate) events: Table<Event>,

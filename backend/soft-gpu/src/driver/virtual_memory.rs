@@ -6,13 +6,13 @@
 //! Unsafe code: mapping of memory.
 
 use std::collections::{BTreeMap, HashMap};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use virtio_spec::cuda::{CUmemAllocationProp, CUresult};
 
 use super::handles::{kind, mint};
-use super::memory::{Kind, TOTAL, host};
+use super::memory::{Kind, TOTAL, host, nameless_file, punch};
 use super::queue::lock;
 use super::ranges::Ranges;
 use super::{Result, driver};
@@ -32,17 +32,8 @@ struct Store {
 fn store() -> Result<&'static Store> {
     static STORE: OnceLock<Option<Store>> = OnceLock::new();
     let make = || {
-        // SAFETY: a constant name.
-        let raw = unsafe { libc::memfd_create(c"soft-gpu memory".as_ptr(), libc::MFD_CLOEXEC) };
-        if raw < 0 {
-            return None;
-        }
-        // SAFETY: the descriptor was just made and has no other owner.
-        let file = unsafe { OwnedFd::from_raw_fd(raw) };
-        let length = i64::try_from(2 * TOTAL).ok()?;
-        // SAFETY: no memory is involved.
-        let sized = unsafe { libc::ftruncate(file.as_raw_fd(), length) } == 0;
-        sized.then(|| Store { file, free: Mutex::new(Ranges::new(0, 2 * TOTAL)) })
+        let file = nameless_file(2 * TOTAL)?;
+        Some(Store { file, free: Mutex::new(Ranges::new(0, 2 * TOTAL)) })
     };
     STORE.get_or_init(make).as_ref().ok_or(CUresult::ERROR_OUT_OF_MEMORY)
 }
@@ -66,14 +57,8 @@ unsafe impl Sync for Properties {}
 
 impl Drop for Physical {
     fn drop(&mut self) {
-        let (Ok(store), Ok(offset), Ok(length)) =
-            (store(), i64::try_from(self.offset), i64::try_from(self.length))
-        else {
-            return;
-        };
-        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-        // SAFETY: the part of the file belongs to this object, which nothing maps any more.
-        unsafe { libc::fallocate(store.file.as_raw_fd(), mode, offset, length) };
+        let Ok(store) = store() else { return };
+        punch(&store.file, self.offset, self.length);
         lock(&store.free).give(self.offset, self.length);
         driver().memory.give_bytes(self.length);
     }

@@ -21,6 +21,7 @@ pub(super) fn dispatch(opcode: u32, call: &mut Invocation<'_>) -> Option<Result<
         0x09 => streams::dispatch(opcode, call),
         0x0a => events::dispatch(opcode, call),
         0x11 => pools::dispatch(opcode, call),
+        0x14 => sharing::dispatch(opcode, call),
         0x12 => virtual_memory::dispatch(opcode, call),
         0x13 => graphs::dispatch(opcode, call),
         _ => None,

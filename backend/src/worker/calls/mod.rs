@@ -1,7 +1,7 @@
 //! The calls of a session: decoding, checking, calling the host's driver, encoding.
 //!
 //! Read [`Invocation`] first: one request on its way through. Generated calls are in [`generated`]; hand-written ones
-//! in `copy`, `image`, `function`, `launch`, `context`, `host_memory`, `link`, `names`, `processors`, `pools`, `printed`, `tensor_maps` and `virtual_memory`, each named after its request in
+//! in `copy`, `image`, `function`, `launch`, `context`, `host_memory`, `link`, `names`, `processors`, `pools`, `printed`, `sharing`, `tensor_maps` and `virtual_memory`, each named after its request in
 //! [`virtio_spec::requests`].
 //!
 //! A guest can be wrong or hostile: what it sent was copied once before it comes here, and every number, length and
@@ -32,6 +32,7 @@ mod link;
 mod names;
 mod pools;
 mod printed;
+mod sharing;
 mod tensor_maps;
 mod processors;
 mod virtual_memory;
@@ -257,6 +258,8 @@ impl<'a> Invocation<'a> {
             opcode::POOL_CREATE => pools::create(self),
             opcode::POOL_ATTRIBUTE => pools::attribute(self),
             opcode::TENSOR_MAP => tensor_maps::encode(self),
+            opcode::SHARE => sharing::share(self),
+            opcode::SHARE_OPEN => sharing::open(self),
             other => generated::dispatch(other, self).unwrap_or(Err(CUresult::ERROR_NOT_SUPPORTED)),
         }
     }

@@ -52,7 +52,7 @@ fn properties(given: &MemoryProperties) -> Result<CUmemAllocationProp, CUresult>
 }
 
 /// Whether a range lies where the guest process keeps addresses free for the device.
-fn is_in_window(address: u64, length: u64) -> bool {
+pub(super) fn is_in_window(address: u64, length: u64) -> bool {
     let inside = |start: u64, end: u64| {
         address >= start && address.checked_add(length).is_some_and(|last| last <= end)
     };

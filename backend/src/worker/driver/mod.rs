@@ -83,6 +83,7 @@ driver!(
     pools,
     virtual_memory,
     batches,
+    sharing,
     tools,
 );
 

@@ -32,6 +32,7 @@ mod pinned;
 mod pointers;
 mod pools;
 mod processes;
+mod sharing;
 mod streams;
 mod tensor_maps;
 mod threads;
@@ -78,6 +79,7 @@ pub(crate) const AREAS: &[&[Case]] = &[
     handles::CASES,
     faults::CASES,
     processes::CASES,
+    sharing::CASES,
     client::CASES,
 ];
 
@@ -90,5 +92,6 @@ pub(crate) const PROBES: &[&[Probe]] = &[
     handles::PROBES,
     faults::PROBES,
     processes::PROBES,
+    sharing::PROBES,
     client::PROBES,
 ];

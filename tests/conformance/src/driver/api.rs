@@ -10,7 +10,7 @@ use libloading::Library;
 
 use super::code::{Code, SYMBOL_MISSING};
 use super::graph::{HostNode, KernelNode, MemsetNode, UpdateInfo};
-use super::structures::{MemoryAccess, MemoryLocation, MemoryProperties, PoolProperties};
+use super::structures::{IpcHandle, MemoryAccess, MemoryLocation, MemoryProperties, PoolProperties};
 
 /// Any of CUDA's opaque handles.
 pub(crate) type Handle = usize;
@@ -188,6 +188,12 @@ api! {
         interleave: u32, swizzle: u32, promotion: u32, fill: u32,
     );
     cuTensorMapReplaceAddress(map: *mut c_void, address: *mut c_void);
+    // Sharing between processes
+    cuIpcGetMemHandle(handle: *mut IpcHandle, pointer: Ptr);
+    cuIpcOpenMemHandle_v2(pointer: *mut Ptr, handle: IpcHandle, flags: u32);
+    cuIpcCloseMemHandle(pointer: Ptr);
+    cuIpcGetEventHandle(handle: *mut IpcHandle, event: Handle);
+    cuIpcOpenEventHandle(event: *mut Handle, handle: IpcHandle);
     // Virtual memory management
     cuMemAddressReserve(pointer: *mut Ptr, bytes: usize, alignment: usize, hint: Ptr, flags: u64);
     cuMemAddressFree(pointer: Ptr, bytes: usize);

@@ -55,3 +55,8 @@ pub(crate) struct PoolProperties {
     /// `usage` and what is reserved.
     pub(crate) rest: [u8; 56],
 }
+
+/// `CUipcMemHandle` and `CUipcEventHandle`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct IpcHandle(pub(crate) [u8; 64]);

@@ -1,0 +1,63 @@
+//! Asking the supervisor for tokens, and for what is behind them.
+//!
+//! A worker serves one session, so there is one broker in the process.
+
+use std::{
+    os::fd::OwnedFd,
+    sync::{Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use rustix::net::{RecvFlags, SendFlags, sockopt};
+use virtio_spec::{control::Status, cuda::CUresult};
+use zerocopy::{FromBytes as _, IntoBytes as _};
+
+use crate::{
+    broker::{Answer, BYTES, Question, Want},
+    packet,
+};
+
+/// How long an answer may take, which comes from memory.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// The worker's end; held while a question is open.
+static BROKER: OnceLock<Mutex<OwnedFd>> = OnceLock::new();
+
+/// Takes the worker's end, which came with its start.
+pub(super) fn install(socket: OwnedFd) -> rustix::io::Result<()> {
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(LONGEST))?;
+    // The first one stays: a worker is started once.
+    let _ = BROKER.set(Mutex::new(socket));
+    Ok(())
+}
+
+/// A token for a handle.
+pub(super) fn deposit(object: u32, handle: [u8; BYTES]) -> Result<[u8; BYTES], CUresult> {
+    ask(Question { want: Want::Deposit as u32, object, value: handle })
+}
+
+/// The handle behind a token.
+pub(super) fn redeem(object: u32, token: [u8; BYTES]) -> Result<[u8; BYTES], CUresult> {
+    ask(Question { want: Want::Redeem as u32, object, value: token })
+}
+
+fn ask(question: Question) -> Result<[u8; BYTES], CUresult> {
+    let broker = BROKER.get().ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
+    let broker = broker.lock().unwrap_or_else(PoisonError::into_inner);
+    let failed = |error| {
+        log::warn!("the supervisor does not answer: {error}");
+        CUresult::ERROR_OPERATING_SYSTEM
+    };
+    packet::send(&*broker, question.as_bytes(), &[], SendFlags::empty()).map_err(failed)?;
+    let mut buffer = [0; size_of::<Answer>()];
+    let received = packet::receive(&*broker, &mut buffer, 0, RecvFlags::empty()).map_err(failed)?;
+    let length = received.map_or(0, |packet| packet.length);
+    let answer = buffer.get(..length).and_then(|bytes| Answer::read_from_bytes(bytes).ok());
+    let answer = answer.ok_or(CUresult::ERROR_OPERATING_SYSTEM)?;
+    match Status::from_u32(answer.status) {
+        Some(Status::Ok) => Ok(answer.value),
+        Some(Status::Invalid) => Err(CUresult::ERROR_INVALID_VALUE),
+        Some(Status::Limit) => Err(CUresult::ERROR_OUT_OF_MEMORY),
+        _ => Err(CUresult::ERROR_OPERATING_SYSTEM),
+    }
+}

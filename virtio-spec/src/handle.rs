@@ -1,4 +1,5 @@
-//! The one space of object handles: minted by the guest, checked by the worker, never a host pointer.
+//! The one space of object handles: minted by the guest, checked by the worker, never a host pointer. Those of graphs and
+//! their nodes are given out by the worker, because capture and cloning make them unasked; nothing else is different.
 //!
 //! | bits | what |
 //! |---|---|

@@ -71,8 +71,10 @@ mod tests {
         let bytes = [1, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0];
         let first = keep(1, 10, &bytes, &parameters);
         assert_eq!(keep(1, 10, &bytes, &parameters), first);
-        // SAFETY: two pointers, of which the second leads to four bytes.
-        let second = unsafe { first.add(1).read().cast::<u32>().read() };
+        // SAFETY: two pointers.
+        let second = unsafe { first.wrapping_add(1).read() };
+        // SAFETY: the second leads to four bytes.
+        let second = unsafe { second.cast::<u32>().read() };
         assert_eq!(second, 7);
         forget_graph(10);
         assert!(keep(1, 10, &[], &[]).is_null());

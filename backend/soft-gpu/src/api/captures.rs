@@ -151,7 +151,7 @@ fn nodes_at(nodes: *mut CUgraphNode, count: usize) -> Result<Vec<u64>> {
         return Err(CUresult::ERROR_INVALID_VALUE);
     }
     // SAFETY: the program's array of `count` nodes.
-    Ok((0..count).map(|index| unsafe { nodes.add(index).read() }.0).collect())
+    Ok((0..count).map(|index| unsafe { nodes.wrapping_add(index).read() }.0).collect())
 }
 
 fn update(call: &Call, stream: CUstream, nodes: *mut CUgraphNode, count: usize, flags: u32) -> Result<()> {

@@ -9,7 +9,7 @@ use super::context::Context;
 use super::graph::{Graph, Op, Owned};
 use super::handles::{kind, mint};
 use super::queue::{Completion, Health, Stream, lock};
-use super::{Driver, Result};
+use super::{Driver, Result, driver};
 
 /// What a step does.
 #[derive(Clone, Debug)]
@@ -35,6 +35,8 @@ pub(crate) struct Exec {
     pub(crate) handle: u64,
     pub(crate) flags: u64,
     steps: Mutex<Arc<Vec<Step>>>,
+    /// What it was made from, as it was then: a launch that is captured becomes a node with it.
+    source: Arc<Graph>,
     /// What the program must not end while this may be launched.
     _owned: Vec<Arc<Owned>>,
 }
@@ -120,11 +122,23 @@ fn update(old: &[Step], new: &[Step]) -> core::result::Result<Vec<Step>, Differe
         .collect()
 }
 
+impl Drop for Exec {
+    fn drop(&mut self) {
+        self.source.end(driver());
+    }
+}
+
 impl Exec {
     pub(crate) fn instantiate(driver: &Driver, graph: &Graph, flags: u64) -> Result<Arc<Self>> {
         let steps = Mutex::new(Arc::new(plan(graph)?));
         let owned = lock(&graph.contents).owned.clone();
-        let exec = Arc::new(Self { handle: mint(kind::EXEC), flags, steps, _owned: owned });
+        let exec = Arc::new(Self {
+            handle: mint(kind::EXEC),
+            flags,
+            steps,
+            source: graph.duplicate(driver),
+            _owned: owned,
+        });
         driver.execs.insert(exec.handle, Arc::clone(&exec));
         Ok(exec)
     }
@@ -187,7 +201,10 @@ impl Exec {
 
     /// Launches.
     pub(crate) fn launch(self: &Arc<Self>, context: &Context, stream: &Arc<Stream>) -> Result<()> {
-        capture::refuse(stream)?;
+        let node = || Ok(Op::Child(self.source.duplicate(driver())));
+        if capture::add(driver(), stream, node)? {
+            return Ok(());
+        }
         let steps = Arc::clone(&lock(&self.steps));
         let mut after = Vec::new();
         awaited(&steps, &mut after);

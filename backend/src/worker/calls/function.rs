@@ -36,7 +36,7 @@ pub(super) fn get(call: &mut Invocation<'_>) -> Result<(), CUresult> {
             let mut function = CUfunction::default();
             // SAFETY: a live module, a NUL-terminated name, room for one handle.
             let get = || unsafe { get(&raw mut function, CUmodule::from_u64(raw), name.as_ptr()) };
-            ok(call.in_driver(get))?;
+            ok(call.relaxed(|| call.in_driver(get)))?;
             (Kind::Function, Found::Function(function))
         }
         Kind::Library => {
@@ -51,7 +51,7 @@ pub(super) fn get(call: &mut Invocation<'_>) -> Result<(), CUresult> {
             let mut kernel = CUkernel::default();
             // SAFETY: a live library, a NUL-terminated name, room for one handle.
             let get = || unsafe { get(&raw mut kernel, CUlibrary::from_u64(raw), name.as_ptr()) };
-            ok(call.in_driver(get))?;
+            ok(call.relaxed(|| call.in_driver(get)))?;
             (Kind::Kernel, Found::Kernel(kernel))
         }
         Kind::Kernel => {
@@ -64,7 +64,8 @@ pub(super) fn get(call: &mut Invocation<'_>) -> Result<(), CUresult> {
             call.set_current()?;
             let mut function = CUfunction::default();
             // SAFETY: a live kernel, room for one handle.
-            ok(call.in_driver(|| unsafe { get(&raw mut function, CUkernel::from_u64(raw)) }))?;
+            let get = || unsafe { get(&raw mut function, CUkernel::from_u64(raw)) };
+            ok(call.relaxed(|| call.in_driver(get)))?;
             (Kind::Function, Found::Function(function))
         }
         _ => return Err(CUresult::ERROR_INVALID_HANDLE),

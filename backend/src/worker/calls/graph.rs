@@ -220,8 +220,9 @@ pub(super) fn list(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     call.end_of_parameters()?;
     let (graph, (first, second, data)) = whole_list(call, &request)?;
     let edges = request.list == graph_list::EDGES;
-    let element = if edges { 24 } else { 16 };
-    let fits = call.room_left().saturating_sub(size_of::<GraphListed>()) / element;
+    let element = if edges { 24_usize } else { 16 };
+    let room = call.room_left().saturating_sub(size_of::<GraphListed>());
+    let fits = room.checked_div(element).unwrap_or(0);
     let wanted = fits.min(request.count as usize);
     let skip = request.skip as usize;
     let name = |nodes: &[CUgraphNode]| -> Result<Vec<u64>, CUresult> {

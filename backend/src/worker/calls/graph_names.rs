@@ -125,17 +125,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_has_one_name_until_it_is_gone_with_what_belongs_to_it() {
+    fn an_object_has_one_name_until_it_is_gone_with_what_belongs_to_it() -> Result<(), CUresult> {
         let (names, handles) = (Names::default(), Handles::new());
-        let graph = names.name(&handles, Kind::Graph, 0x10, 0).expect("a name");
-        let node = names.name(&handles, Kind::GraphNode, 0x20, graph).expect("a name");
-        let child = names.name(&handles, Kind::Graph, 0x30, node).expect("a name");
+        let graph = names.name(&handles, Kind::Graph, 0x10, 0)?;
+        let node = names.name(&handles, Kind::GraphNode, 0x20, graph)?;
+        let child = names.name(&handles, Kind::Graph, 0x30, node)?;
         assert_eq!(names.name(&handles, Kind::GraphNode, 0x20, graph), Ok(node));
         names.forget(&handles, graph);
         for (kind, handle) in [(Kind::Graph, graph), (Kind::GraphNode, node), (Kind::Graph, child)] {
             assert!(handles.get(kind, handle).is_err());
         }
-        let again = names.name(&handles, Kind::GraphNode, 0x20, 0).expect("a name");
+        let again = names.name(&handles, Kind::GraphNode, 0x20, 0)?;
         assert_ne!(again, node, "the driver's address may be the same, the node is not");
+        Ok(())
     }
 }

@@ -494,8 +494,10 @@ pub(crate) unsafe fn cuGraphKernelNodeGetParams(
     let result = unsafe { cuGraphKernelNodeGetParams_v2(node, found.as_mut_ptr()) };
     if result == CUresult::SUCCESS {
         // The older structure is the beginning of the younger one.
-        // SAFETY: it was written, and the application has room for the older one.
-        unsafe { params.write(found.as_ptr().cast::<CUDA_KERNEL_NODE_PARAMS_v1>().read()) };
+        // SAFETY: it was written.
+        let older = unsafe { found.as_ptr().cast::<CUDA_KERNEL_NODE_PARAMS_v1>().read() };
+        // SAFETY: the application's structure.
+        unsafe { params.write(older) };
     }
     result
 }

@@ -1,10 +1,10 @@
 //! Graphs that are built node by node, and what can be done with graphs.
 
 use std::ffi::{CString, c_void};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::driver::{Code, Handle, HostNode, KernelNode, MemsetNode, UpdateInfo};
 use crate::gpu::{Argument, Gpu, arguments, host, shape};
@@ -153,8 +153,10 @@ fn a_kernel_nodes_parameters_can_be_read_and_changed() -> CaseResult {
     let mut changed = Parameters::new(arguments![word, 5u32, 7u32]);
     gpu.cu.cuGraphKernelNodeSetParams_v2(node, &changed.node(step)).ok()?;
     gpu.cu.cuGraphKernelNodeGetParams_v2(node, &mut again).ok()?;
-    // SAFETY: the driver's pointers to three parameters, the third of four bytes.
-    let third = unsafe { again.parameters.add(2).read().cast::<u32>().read_unaligned() };
+    // SAFETY: the driver's pointers to three parameters.
+    let third = unsafe { again.parameters.wrapping_add(2).read() };
+    // SAFETY: the third has four bytes.
+    let third = unsafe { third.cast::<u32>().read_unaligned() };
     ensure!(third == 7, "after the change it is {third}");
     run(&gpu, instantiated(&gpu, graph)?)?;
     ensure!(gpu.read::<u32>(word, 1)? == [12], "{:?}", gpu.read::<u32>(word, 1)?);
@@ -414,35 +416,38 @@ fn a_disabled_node_does_nothing() -> CaseResult {
     pass()
 }
 
-unsafe extern "C" fn ended(data: *mut c_void) {
-    // SAFETY: the case's counter, which lives as long as the process.
-    let counter = unsafe { AtomicU32::from_ptr(data.cast()) };
-    counter.fetch_add(1, Ordering::SeqCst);
+/// Objects that have ended.
+static ENDED: (Mutex<u32>, Condvar) = (Mutex::new(0), Condvar::new());
+
+unsafe extern "C" fn ended(_: *mut c_void) {
+    if let Ok(mut count) = ENDED.0.lock() {
+        *count += 1;
+        ENDED.1.notify_all();
+    }
 }
 
 fn user_objects_end_with_their_last_graph() -> CaseResult {
-    static ENDED: AtomicU32 = AtomicU32::new(0);
     let gpu = Gpu::new()?;
     let graph = some!(graph(&gpu)?);
     let word = gpu.upload(&[0u32])?;
     add_memset(&gpu, graph, &[], word, 1)?;
     let mut object = 0;
-    gpu.cu.cuUserObjectCreate(&mut object, ENDED.as_ptr().cast(), ended, 1, 0).is(Code::INVALID_VALUE)?;
-    gpu.cu.cuUserObjectCreate(&mut object, ENDED.as_ptr().cast(), ended, 1, 1).ok()?;
+    gpu.cu.cuUserObjectCreate(&mut object, std::ptr::null_mut(), ended, 1, 0).is(Code::INVALID_VALUE)?;
+    gpu.cu.cuUserObjectCreate(&mut object, std::ptr::null_mut(), ended, 1, 1).ok()?;
     gpu.cu.cuGraphRetainUserObject(graph, object, 1, 1).ok()?;
     let exec = instantiated(&gpu, graph)?;
     gpu.cu.cuGraphDestroy(graph).ok()?;
     run(&gpu, exec)?;
-    ensure!(ENDED.load(Ordering::SeqCst) == 0, "the object ended before its graph");
+    let count = ENDED.0.lock().map(|count| *count);
+    ensure!(matches!(count, Ok(0)), "the object ended before its graph");
     gpu.cu.cuGraphExecDestroy(exec).ok()?;
     // The destructor runs some time later, in a thread of the driver's.
-    for _ in 0..2000 {
-        if ENDED.load(Ordering::SeqCst) == 1 {
-            return pass();
-        }
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    anyhow::bail!("the object did not end")
+    let count = ENDED.0.lock().map_err(|_| anyhow!("a destructor panicked"))?;
+    let waited = ENDED.1.wait_timeout_while(count, Duration::from_secs(10), |count| *count == 0);
+    let (count, _) = waited.map_err(|_| anyhow!("a destructor panicked"))?;
+    ensure!(*count == 1, "{} objects ended", *count);
+    drop(count);
+    pass()
 }
 
 fn a_description_is_written() -> CaseResult {

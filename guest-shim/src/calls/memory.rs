@@ -11,8 +11,8 @@ use crate::context;
 use crate::entry::{Flavour, status};
 use crate::exports::contexts::wire_cuCtxSynchronize;
 use crate::exports::memory::{
-    wire_cuMemAlloc_v2, wire_cuMemAllocAsync, wire_cuMemAllocPitch_v2, wire_cuMemFree_v2, wire_cuMemFreeAsync,
-    wire_cuMemGetAddressRange_v2,
+    wire_cuMemAlloc_v2, wire_cuMemAllocAsync, wire_cuMemAllocPitch_v2, wire_cuMemFree_v2,
+    wire_cuMemFreeAsync, wire_cuMemGetAddressRange_v2,
 };
 use crate::memory::attributes::{self, Value};
 use crate::memory::{self, Kind, copy, managed, pinned, pools, registered};

@@ -195,11 +195,7 @@ fn ask(
         name,
         parameters,
         parameter_bytes: info.parameter_bytes,
-        attributes: Mutex::new(Attributes {
-            known: info.attributes_known,
-            set: 0,
-            values: info.attributes,
-        }),
+        attributes: Mutex::new(Attributes { known: info.attributes_known, set: 0, values: info.attributes }),
         launched: Mutex::new(Vec::new()),
     })
 }

@@ -32,9 +32,9 @@ mod link;
 mod names;
 mod pools;
 mod printed;
+mod processors;
 mod sharing;
 mod tensor_maps;
-mod processors;
 mod virtual_memory;
 
 use std::{

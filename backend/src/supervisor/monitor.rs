@@ -322,3 +322,37 @@ fn process_of(pidfd: BorrowedFd<'_>) -> Option<u32> {
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
     text.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(devices: u32, uses: &[ProcessUse]) -> Vec<u8> {
+        let process_count = u32::try_from(uses.len()).unwrap();
+        let head = StatusReply { generation: 3, device_count: devices, process_count, reserved: 0 };
+        [head.as_bytes(), Quantities::default().as_bytes(), uses.as_bytes()].concat()
+    }
+
+    #[test]
+    fn processes_that_are_no_workers_are_not_told() {
+        let one = ProcessUse { device: 0, process: 100, memory: 1, utilization: 2, reserved: 0 };
+        let bytes = answer(1, &[one, ProcessUse { process: 101, ..one }]);
+        let numbers = parse(&bytes, Instant::now(), &BTreeMap::from([(101, 7)])).unwrap();
+        assert_eq!((numbers.generation, numbers.devices.len()), (3, 1));
+        assert_eq!(numbers.uses, [ProcessUse { process: 7, ..one }], "a session instead of a process");
+    }
+
+    #[test]
+    fn what_the_process_says_is_not_believed() {
+        for bytes in [Vec::new(), answer(2, &[]), answer(u32::MAX, &[]), [answer(1, &[]), vec![0]].concat()] {
+            assert!(parse(&bytes, Instant::now(), &BTreeMap::new()).is_none());
+        }
+    }
+
+    #[test]
+    fn a_pidfd_stands_for_a_process() {
+        let own = rustix::process::getpid();
+        let pidfd = rustix::process::pidfd_open(own, rustix::process::PidfdFlags::empty()).unwrap();
+        assert_eq!(process_of(pidfd.as_fd()), Some(own.as_raw_nonzero().get().unsigned_abs()));
+    }
+}

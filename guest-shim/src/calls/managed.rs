@@ -200,14 +200,12 @@ pub(crate) unsafe fn cuMemRangeGetAttributes(
         return CUresult::ERROR_INVALID_VALUE;
     }
     for index in 0..num_attributes {
-        // SAFETY: elements of the application's arrays.
-        let (place, size, attribute) = unsafe {
-            (
-                data.wrapping_add(index).read(),
-                data_sizes.wrapping_add(index).read(),
-                attributes.wrapping_add(index).read(),
-            )
-        };
+        // SAFETY: an element of the application's array.
+        let place = unsafe { data.wrapping_add(index).read() };
+        // SAFETY: an element of the application's array.
+        let size = unsafe { data_sizes.wrapping_add(index).read() };
+        // SAFETY: an element of the application's array.
+        let attribute = unsafe { attributes.wrapping_add(index).read() };
         // SAFETY: the application's place for the attribute.
         if let Err(error) = unsafe { give_range_attribute(place, size, attribute, dev_ptr, count) } {
             return error;

@@ -26,6 +26,7 @@ pub(crate) mod memsets;
 pub(crate) mod modules;
 pub(crate) mod pools;
 pub(crate) mod sharing;
+mod stream_values;
 pub(crate) mod streams;
 mod tensor_maps;
 pub(crate) mod tools;

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use virtio_spec::cuda::{
-    CUdevice, CUdevice_P2PAttribute, CUdeviceptr, CUevent, CUipcEventHandle, CUipcMemHandle, CUresult,
+    CUcontext, CUdevice, CUdevice_P2PAttribute, CUdeviceptr, CUevent, CUipcEventHandle, CUipcMemHandle,
+    CUresult,
 };
 use virtio_spec::handle::Kind;
 use virtio_spec::requests::{Share, ShareOpen, ShareOpened, SharedObject, TOKEN_BYTES, Token, opcode};
@@ -34,6 +35,31 @@ pub(crate) unsafe fn cuDeviceCanAccessPeer(
 ) -> CUresult {
     // SAFETY: the application's place for a number.
     status(check(device, peer_dev).and_then(|()| unsafe { give(can_access_peer, 0) }))
+}
+
+/// The other context, which must exist and not be the thread's own.
+fn check_peer(peer: CUcontext) -> Result<(), CUresult> {
+    let own = context::required()?;
+    if peer.0 == own || context::find(peer.0).is_none() {
+        return Err(CUresult::ERROR_INVALID_CONTEXT);
+    }
+    Ok(())
+}
+
+pub(crate) unsafe fn cuCtxEnablePeerAccess(peer_context: CUcontext, flags: u32) -> CUresult {
+    match check_peer(peer_context) {
+        Ok(()) if flags != 0 => CUresult::ERROR_INVALID_VALUE,
+        // As `cuDeviceCanAccessPeer` says.
+        Ok(()) => CUresult::ERROR_PEER_ACCESS_UNSUPPORTED,
+        Err(error) => error,
+    }
+}
+
+pub(crate) unsafe fn cuCtxDisablePeerAccess(peer_context: CUcontext) -> CUresult {
+    match check_peer(peer_context) {
+        Ok(()) => CUresult::ERROR_PEER_ACCESS_NOT_ENABLED,
+        Err(error) => error,
+    }
 }
 
 pub(crate) unsafe fn cuDeviceGetP2PAttribute(

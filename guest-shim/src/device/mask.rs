@@ -9,8 +9,6 @@ pub(super) const fn of_guest(attribute: u32) -> Option<i32> {
         88 | 89 | 100 | 101 => Some(0),
         // A registered range may have another address on the GPU.
         91 => Some(0),
-        // Memory operations on streams (first and second form): not there yet.
-        92..=94 | 122 | 123 => Some(0),
         // Exports to other processes and devices: descriptors, RDMA, fabric, dma-buf. (Those of the old kind, memory and
         // events, are there: tokens.)
         103 | 110 | 116 | 119 | 124 | 128 => Some(0),

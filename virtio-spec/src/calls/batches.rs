@@ -31,26 +31,36 @@ pub trait Batches {
     fn cuMulticastGetGranularity();
     #[call(op = 0x0b, since = 12010, unsupported)]
     fn cuMulticastUnbind();
-    #[call(op = 0x0c, since = 8000, unsupported, ptsz)]
-    fn cuStreamBatchMemOp();
-    #[call(op = 0x0d, since = 11070, unsupported, ptsz)]
-    fn cuStreamBatchMemOp_v2();
-    #[call(op = 0x0e, since = 8000, unsupported, ptsz)]
-    fn cuStreamWaitValue32();
-    #[call(op = 0x0f, since = 11070, unsupported, ptsz)]
-    fn cuStreamWaitValue32_v2();
-    #[call(op = 0x10, since = 9000, unsupported, ptsz)]
-    fn cuStreamWaitValue64();
-    #[call(op = 0x11, since = 11070, unsupported, ptsz)]
-    fn cuStreamWaitValue64_v2();
-    #[call(op = 0x12, since = 8000, unsupported, ptsz)]
-    fn cuStreamWriteValue32();
-    #[call(op = 0x13, since = 11070, unsupported, ptsz)]
-    fn cuStreamWriteValue32_v2();
-    #[call(op = 0x14, since = 9000, unsupported, ptsz)]
-    fn cuStreamWriteValue64();
-    #[call(op = 0x15, since = 11070, unsupported, ptsz)]
-    fn cuStreamWriteValue64_v2();
+    #[call(op = 0x0c, since = 8000, wire, custom, ptsz)]
+    fn cuStreamBatchMemOp(
+        stream: CUstream,
+        count: u32,
+        #[input(count = count)] param_array: *const CUstreamBatchMemOpParams,
+        flags: u32,
+    );
+    #[call(op = 0x0d, since = 11070, wire, custom, ptsz)]
+    fn cuStreamBatchMemOp_v2(
+        stream: CUstream,
+        count: u32,
+        #[input(count = count)] param_array: *const CUstreamBatchMemOpParams,
+        flags: u32,
+    );
+    #[call(op = 0x0e, since = 8000, wire, custom, ptsz)]
+    fn cuStreamWaitValue32(stream: CUstream, addr: CUdeviceptr, value: u32, flags: u32);
+    #[call(op = 0x0f, since = 11070, wire, custom, ptsz)]
+    fn cuStreamWaitValue32_v2(stream: CUstream, addr: CUdeviceptr, value: u32, flags: u32);
+    #[call(op = 0x10, since = 9000, wire, custom, ptsz)]
+    fn cuStreamWaitValue64(stream: CUstream, addr: CUdeviceptr, value: u64, flags: u32);
+    #[call(op = 0x11, since = 11070, wire, custom, ptsz)]
+    fn cuStreamWaitValue64_v2(stream: CUstream, addr: CUdeviceptr, value: u64, flags: u32);
+    #[call(op = 0x12, since = 8000, wire, custom, ptsz)]
+    fn cuStreamWriteValue32(stream: CUstream, addr: CUdeviceptr, value: u32, flags: u32);
+    #[call(op = 0x13, since = 11070, wire, custom, ptsz)]
+    fn cuStreamWriteValue32_v2(stream: CUstream, addr: CUdeviceptr, value: u32, flags: u32);
+    #[call(op = 0x14, since = 9000, wire, custom, ptsz)]
+    fn cuStreamWriteValue64(stream: CUstream, addr: CUdeviceptr, value: u64, flags: u32);
+    #[call(op = 0x15, since = 11070, wire, custom, ptsz)]
+    fn cuStreamWriteValue64_v2(stream: CUstream, addr: CUdeviceptr, value: u64, flags: u32);
     #[call(op = 0x16, since = 12000, custom)]
     fn cuTensorMapEncodeIm2col(
         tensor_map: *mut CUtensorMap,

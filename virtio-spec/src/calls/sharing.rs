@@ -18,10 +18,10 @@ pub trait Sharing {
         src_device: CUdevice,
         dst_device: CUdevice,
     );
-    #[call(op = 0x03, since = 4000, unsupported)]
-    fn cuCtxDisablePeerAccess();
-    #[call(op = 0x04, since = 4000, unsupported)]
-    fn cuCtxEnablePeerAccess();
+    #[call(op = 0x03, since = 4000, guest)]
+    fn cuCtxDisablePeerAccess(peer_context: CUcontext);
+    #[call(op = 0x04, since = 4000, guest)]
+    fn cuCtxEnablePeerAccess(peer_context: CUcontext, flags: u32);
     #[call(op = 0x05, since = 13000, unsupported)]
     fn cuDeviceGetP2PAtomicCapabilities();
     #[call(op = 0x06, since = 4010, wire, custom, blocks_gpu)]

@@ -192,5 +192,28 @@ pub struct CUmemLocation {
 }
 assert_layout!(CUmemLocation, 8, id: 4);
 
+/// One operation of `cuStreamBatchMemOp`: its number, then what that operation takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct CUstreamBatchMemOpParams {
+    /// `CUstreamBatchMemOpType`: 1 and 4 wait for a value, 2 and 5 write one, 3 flushes, 6 is a barrier.
+    pub operation: u32,
+    /// Flags of a flush or a barrier.
+    pub flags: u32,
+    /// Address of the value.
+    pub address: u64,
+    /// The value, of 32 or 64 bits.
+    pub value: u64,
+    /// `CUstreamWaitValue_flags` or `CUstreamWriteValue_flags`.
+    pub value_flags: u32,
+    /// Unused.
+    pub padding: u32,
+    /// For the driver's own use.
+    pub alias: u64,
+    /// Unused.
+    pub rest: u64,
+}
+assert_layout!(CUstreamBatchMemOpParams, 48, flags: 4, address: 8, value: 16, value_flags: 24, alias: 32);
+
 /// Callback that gives the dynamic shared memory of a block size (`cuOccupancyMaxPotentialBlockSize`).
 pub type CUoccupancyB2DSize = Option<unsafe extern "C" fn(block_size: i32) -> usize>;

@@ -47,6 +47,7 @@ pub(in crate::api) fn entries() -> impl Iterator<Item = &'static Entry> {
         super::graphs::ENTRIES,
         super::launches::ENTRIES,
         super::managed::ENTRIES,
+        super::stream_values::ENTRIES,
         super::memory::ENTRIES,
         super::modules::ENTRIES,
         super::pools::ENTRIES,

@@ -20,6 +20,7 @@ mod memory;
 mod modules;
 mod pools;
 mod sharing;
+mod stream_values;
 mod streams;
 mod tensor_maps;
 mod unsupported;

@@ -111,6 +111,8 @@ pub(crate) fn attribute(attribute: Attribute) -> Option<i32> {
         | Attribute::MEMORY_POOLS_SUPPORTED
         | Attribute::VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED
         | Attribute::MANAGED_MEMORY
+        | Attribute::CAN_USE_64_BIT_STREAM_MEM_OPS
+        | Attribute::CAN_USE_STREAM_WAIT_VALUE_NOR
         | Attribute::UNIFIED_FUNCTION_POINTERS => integrated_is_discrete(attribute),
         _ => texture_limit(attribute),
     })

@@ -24,6 +24,7 @@ pub(super) fn dispatch(opcode: u32, call: &mut Invocation<'_>) -> Option<Result<
         0x14 => sharing::dispatch(opcode, call),
         0x12 => virtual_memory::dispatch(opcode, call),
         0x13 => graphs::dispatch(opcode, call),
+        0x19 => batches::dispatch(opcode, call),
         _ => None,
     }
 }

@@ -33,6 +33,7 @@ mod pointers;
 mod pools;
 mod processes;
 mod sharing;
+mod stream_values;
 mod streams;
 mod tensor_maps;
 mod threads;
@@ -70,6 +71,7 @@ pub(crate) const AREAS: &[&[Case]] = &[
     integers::CASES,
     floats::CASES,
     streams::CASES,
+    stream_values::CASES,
     host_functions::CASES,
     captures::CASES,
     graphs::CASES,

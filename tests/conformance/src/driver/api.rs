@@ -390,6 +390,11 @@ api! {
     cuUserObjectCreate(object: *mut Handle, data: *mut c_void, destroy: HostFunction, count: u32, flags: u32);
     cuGraphRetainUserObject(graph: Handle, object: Handle, count: u32, flags: u32);
     cuStreamIsCapturing(stream: Handle, status: *mut i32);
+    cuStreamWaitValue32_v2(stream: Handle, pointer: Ptr, value: u32, flags: u32);
+    cuStreamWaitValue64_v2(stream: Handle, pointer: Ptr, value: u64, flags: u32);
+    cuStreamWriteValue32_v2(stream: Handle, pointer: Ptr, value: u32, flags: u32);
+    cuStreamWriteValue64_v2(stream: Handle, pointer: Ptr, value: u64, flags: u32);
+    cuStreamBatchMemOp_v2(stream: Handle, count: u32, operations: *const c_void, flags: u32);
     // Events
     cuEventCreate(event: *mut Handle, flags: u32);
     cuEventDestroy_v2(event: Handle);

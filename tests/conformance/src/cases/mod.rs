@@ -28,6 +28,7 @@ mod managed;
 mod memory;
 mod modules;
 mod output;
+mod peers;
 mod pinned;
 mod pointers;
 mod pools;
@@ -59,6 +60,7 @@ pub(crate) const AREAS: &[&[Case]] = &[
     tensor_maps::CASES,
     pointers::CASES,
     copies::CASES,
+    peers::CASES,
     fills::CASES,
     boxes::CASES,
     modules::CASES,

@@ -109,6 +109,8 @@ api! {
     cuDeviceGetPCIBusId(text: *mut c_char, length: i32, device: Device);
     cuDeviceGetByPCIBusId(device: *mut Device, text: *const c_char);
     cuDeviceCanAccessPeer(can: *mut i32, device: Device, peer: Device);
+    cuCtxEnablePeerAccess(context: Handle, flags: u32);
+    cuCtxDisablePeerAccess(context: Handle);
     // Contexts
     cuDevicePrimaryCtxRetain(context: *mut Handle, device: Device);
     cuDevicePrimaryCtxRelease_v2(device: Device);

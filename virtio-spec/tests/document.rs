@@ -38,13 +38,14 @@ fn states() {
 
 #[test]
 fn requests() {
-    let kinds = ["HELLO", "DEVICE_INFO", "SESSION_CREATE", "SESSION_DESTROY", "MAP", "UNMAP", "KICK"];
+    let kinds =
+        ["HELLO", "DEVICE_INFO", "SESSION_CREATE", "SESSION_DESTROY", "MAP", "UNMAP", "KICK", "STATUS"];
     for (number, name) in (1..).zip(kinds) {
         says(&format!("| {number} {name} |"));
         let kind = control::Type::from_u32(number).expect("the crate knows the kind");
         assert_eq!(format!("{kind:?}").to_uppercase(), name.replace('_', ""));
     }
-    assert_eq!(control::Type::from_u32(8), None, "a request was added that the document does not name");
+    assert_eq!(control::Type::from_u32(9), None, "a request was added that the document does not name");
 }
 
 #[test]

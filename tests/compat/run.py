@@ -3,7 +3,8 @@
 
 Usage: run.py --bin DIR [--out DIR] [--only NAME,...] [--timeout SECONDS] [--native-only]
 
-DIR has vhost-user-compute and libcuda.so.1 (`cargo xtask compat` puts them there). Each file in cases/ is one case: a
+DIR has vhost-user-compute and libcuda.so.1, as `cargo build --release -p guest-shim -p vhost-user-compute` makes them
+(libcuda.so, with that name). Each file in cases/ is one case: a
 Python program, or a CUDA program that nvcc compiles. What a case writes to standard output is compared:
 
     name value              must be the same

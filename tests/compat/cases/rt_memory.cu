@@ -3,16 +3,12 @@
 #include "check.h"
 #include <sys/mman.h>
 
-__managed__ int shared_value = 5;
-
 __global__ void twice(int *values, int count)
 {
     int index = blockIdx.x * blockDim.x + threadIdx.x;
     if (index < count)
         values[index] *= 2;
 }
-
-__global__ void change() { shared_value += 37; }
 
 static long long sum(const int *values, int count)
 {
@@ -67,8 +63,5 @@ int main()
     CHECK(cudaPointerGetAttributes(&attributes, values));
     printf("managed type: %d\n", attributes.type);
     CHECK(cudaFree(values));
-    change<<<1, 1>>>();
-    CHECK(cudaDeviceSynchronize());
-    printf("managed variable: %d\n", shared_value);
     return 0;
 }

@@ -82,9 +82,18 @@ fn remove_stale(path: &Path, address: &SocketAddrUnix, kind: SocketType) -> Resu
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::{
+        os::unix::fs::PermissionsExt as _,
+        sync::{Mutex, MutexGuard, PoisonError},
+    };
 
     use super::*;
+
+    /// The mask of new files is the process's, and these tests share one.
+    fn alone() -> MutexGuard<'static, ()> {
+        static ALONE: Mutex<()> = Mutex::new(());
+        ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     fn config(folder: &Path) -> Config {
         Config {
@@ -99,6 +108,7 @@ mod tests {
 
     #[test]
     fn sockets_are_for_owner_and_group_and_replace_only_stale_ones() {
+        let _alone = alone();
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path());
         let listeners = Listeners::bind(&config).unwrap();
@@ -113,6 +123,7 @@ mod tests {
 
     #[test]
     fn a_file_is_never_replaced() {
+        let _alone = alone();
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path());
         std::fs::write(config.socket_path.as_ref().unwrap(), b"precious").unwrap();

@@ -8,10 +8,9 @@ use virtio_spec::calls;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=layout.ld");
     // Programs ask for this name; a library that was closed must stay, because exit handlers still call it. Its own
     // calls mean its own functions, whatever else a process has loaded, and need not be looked up when it is loaded.
-    for argument in ["-soname,libcuda.so.1", "-z,nodelete", "-z,now", "-z,relro", "-Bsymbolic-functions"] {
+    for argument in ["-soname,libvcompute.so", "-z,nodelete", "-z,now", "-z,relro", "-Bsymbolic-functions"] {
         println!("cargo::rustc-cdylib-link-arg=-Wl,{argument}");
     }
 
@@ -21,8 +20,6 @@ fn main() {
     for argument in ["-nostartfiles", "-fuse-ld=bfd", "-Wl,-z,noseparate-code"] {
         println!("cargo::rustc-cdylib-link-arg={argument}");
     }
-    let sources = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
-    println!("cargo::rustc-cdylib-link-arg=-Wl,-T,{}", sources.join("layout.ld").display());
 
     let directory = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     // The unwinder becomes a part of the library: another library to load would cost every process of a guest more than

@@ -1,10 +1,10 @@
-//! The guest's `libcuda.so.1`.
+//! `libvcompute.so`: what answers CUDA's calls in a guest.
 //!
-//! A program's call enters at a C export (`exports`, generated from the call table), passes the checks of `entry`, and
+//! Programs find `libcuda.so.1` (`shim-preload`), whose jumps lead here from the first call on. A program's call enters at a C export (`exports`, generated from the call table), passes the checks of `entry`, and
 //! is then answered from what the shim knows, or becomes a request in the calling thread's lane.
 //!
 //! Read in this order:
-//! 1. `preload`: what happens in every process of a guest, before and without any call;
+//! 1. `early`: what was learnt at the process's start;
 //! 2. `entry` and `process`: what holds for every call; initialised, forked, ending;
 //! 3. `transport`: the guest's driver or the backend's socket;
 //! 4. `session`: shared memory, lanes, sleeping and waking;
@@ -15,7 +15,7 @@
 //! 9. `code`: images, modules, functions, launches;
 //! 10. `calls`: the hand-written halves of calls, one module for each group;
 //! 11. `trace`: what a program calls, for developers;
-//! 12. `proc_address`: `cuGetProcAddress`; `export_tables`: what NVIDIA's runtime asks for besides; `debugger`: symbols for debuggers.
+//! 12. `proc_address`: `cuGetProcAddress`; `export_tables`: what NVIDIA's runtime asks for besides.
 //!
 //! Lock order: a lane's lock is taken last, and nothing else is locked while it is held.
 #![cfg(not(loom))]
@@ -23,9 +23,8 @@
 mod calls;
 mod code;
 mod context;
-#[allow(non_snake_case, reason = "the driver's own names")]
-mod debugger;
 mod device;
+mod early;
 mod entry;
 #[cfg(feature = "export-tables")]
 mod export_tables;
@@ -35,7 +34,6 @@ mod graph;
 mod handles;
 mod memory;
 mod output;
-mod preload;
 mod proc_address;
 mod process;
 mod session;

@@ -13,7 +13,7 @@ use virtio_spec::codec::Scalar;
 use virtio_spec::cuda::{CUdevice, CUresult};
 use virtio_spec::info::{DeviceRecord, InfoHeader};
 
-use crate::preload;
+
 use crate::session;
 use crate::transport::{self, TransportError};
 
@@ -107,12 +107,12 @@ pub(crate) fn devices() -> Result<&'static Devices, CUresult> {
     loop {
         match transport::device_info().and_then(|bytes| Devices::parse(&bytes)) {
             Ok(devices) => {
-                preload::first_call(Ok(()));
+                shim_settings::first_call(Ok(()));
                 return Ok(DEVICES.get_or_init(|| devices));
             }
             Err(TransportError::Starting) if Instant::now() < deadline => std::thread::sleep(PAUSE),
             Err(error) => {
-                preload::first_call(Err(error.about()));
+                shim_settings::first_call(Err(error.about()));
                 return Err(session::error_of(error));
             }
         }

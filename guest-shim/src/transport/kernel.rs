@@ -11,7 +11,7 @@ use virtio_spec::control::{SessionOptions, map_flags};
 use virtio_spec::uapi;
 
 use super::{Transport, TransportError, Woken, errno, map_shared};
-use crate::preload;
+
 use crate::session::region::Region;
 
 /// An open device node.
@@ -37,7 +37,7 @@ impl Kernel {
     pub(super) fn open() -> Result<Self, TransportError> {
         // SAFETY: a path of this library.
         let number = unsafe {
-            libc::open(preload::device_path().as_ptr(), libc::O_RDWR | libc::O_CLOEXEC | libc::O_NONBLOCK)
+            libc::open(shim_settings::device().as_ptr(), libc::O_RDWR | libc::O_CLOEXEC | libc::O_NONBLOCK)
         };
         if number < 0 {
             return Err(match errno() {

@@ -20,7 +20,8 @@ use virtio_spec::control::SessionOptions;
 use virtio_spec::info;
 use virtio_spec::uapi::Info;
 
-use crate::preload;
+
+use crate::early;
 use crate::session::region::Region;
 
 /// How a wait ended.
@@ -90,11 +91,11 @@ pub(crate) fn device_info() -> Result<Vec<u8>, TransportError> {
 
 /// The device information, as of the process's start if that is a moment ago, or as of now.
 fn current() -> Result<Vec<u8>, TransportError> {
-    if let Some(bytes) = preload::snapshot::fresh() {
+    if let Some(bytes) = early::fresh() {
         return information::devices(bytes).map(<[u8]>::to_vec);
     }
     let mut bytes = vec![0; size_of::<Info>() + info::MAX_BYTES as usize];
-    let length = information::read_node(preload::device_path(), &mut bytes, || false)?;
+    let length = information::read_node(shim_settings::device(), &mut bytes, || false)?;
     information::devices(bytes.get(..length).unwrap_or_default()).map(<[u8]>::to_vec)
 }
 

@@ -1,41 +1,48 @@
 //! What is said for the system, and for this process where that says otherwise.
-//!
-//! Unsafe code: the system call that reads a link.
 
-use std::ffi::CStr;
+use core::ffi::CStr;
 
 use shim_policy::{MAX_BYTES, Mode, Policy};
 
-use super::environment::Environment;
-use super::paths;
+use crate::environment::Environment;
+use crate::{paths, system};
 
 /// Room for the policy's text and one byte more, by which a longer one is known.
-pub(super) struct Text([u8; MAX_BYTES + 1]);
+pub struct Text([u8; MAX_BYTES + 1]);
+
+impl Default for Text {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Text {
-    pub(super) const fn new() -> Self {
+    /// Room that is empty.
+    #[must_use]
+    pub const fn new() -> Self {
         Self([0; MAX_BYTES + 1])
     }
 
     /// Reads the link; nothing if there is none.
     fn read(&mut self, link: &CStr) -> Option<&[u8]> {
-        // SAFETY: a path, and room for as many bytes as given.
-        let length = unsafe { libc::readlink(link.as_ptr(), self.0.as_mut_ptr().cast(), self.0.len()) };
+        let length = system::read_link(link, &mut self.0);
         self.0.get(..usize::try_from(length).ok()?)
     }
 }
 
 /// The policy for this process.
 #[derive(Debug)]
-pub(super) struct Settings<'a> {
-    pub(super) policy: Policy<'a>,
+pub struct Settings<'a> {
+    /// The policy, where the environment says nothing else.
+    pub policy: Policy<'a>,
     environment: Environment,
     is_malformed: bool,
 }
 
 impl<'a> Settings<'a> {
     /// One system call: the link.
-    pub(super) fn read(text: &'a mut Text, environment: &Environment) -> Self {
+    #[must_use]
+    pub fn read(text: &'a mut Text, environment: &Environment) -> Self {
         Self::of(text.read(paths::policy()), environment)
     }
 
@@ -50,13 +57,15 @@ impl<'a> Settings<'a> {
     }
 
     /// Whether this process looks for the GPU early.
-    pub(super) fn wants(&self, name: &[u8]) -> bool {
+    #[must_use]
+    pub fn wants(&self, name: &[u8]) -> bool {
         let is_named = self.environment.always.contain(name);
         self.policy.wants(name) || self.policy.mode != Mode::Off && is_named
     }
 
     /// What an administrator should repair.
-    pub(super) const fn problem(&self) -> Option<&'static str> {
+    #[must_use]
+    pub const fn problem(&self) -> Option<&'static str> {
         if self.is_malformed {
             Some(
                 "/etc/virtio-compute/shim.policy is no policy; as by default (vcompute-guest apply writes it)",

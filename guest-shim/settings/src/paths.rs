@@ -2,25 +2,26 @@
 //!
 //! Unsafe code: a variable of the tests.
 
-use std::ffi::CStr;
+use core::ffi::CStr;
 
 const POLICY: &CStr = c"/etc/virtio-compute/shim.policy";
 const DEVICE: &CStr = c"/dev/vcompute0";
 
 /// The policy's link.
-pub(super) fn policy() -> &'static CStr {
+pub(crate) fn policy() -> &'static CStr {
     test_variable(c"VCOMPUTE_TEST_POLICY").unwrap_or(POLICY)
 }
 
 /// The device node.
-pub(crate) fn device() -> &'static CStr {
+#[must_use]
+pub fn device() -> &'static CStr {
     test_variable(c"VCOMPUTE_TEST_DEVICE").unwrap_or(DEVICE)
 }
 
 /// What the tests say, in a development build; a program with more rights than who started it listens to nobody.
 #[cfg(debug_assertions)]
-pub(super) fn test_variable(name: &CStr) -> Option<&'static CStr> {
-    if super::is_privileged() {
+fn test_variable(name: &CStr) -> Option<&'static CStr> {
+    if crate::is_privileged() {
         return None;
     }
     // SAFETY: a constant name.
@@ -30,7 +31,7 @@ pub(super) fn test_variable(name: &CStr) -> Option<&'static CStr> {
 }
 
 #[cfg(not(debug_assertions))]
-pub(super) const fn test_variable(_: &CStr) -> Option<&'static CStr> {
+const fn test_variable(_: &CStr) -> Option<&'static CStr> {
     None
 }
 

@@ -6,18 +6,18 @@
 
 /// A moment from which on time counts.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Deadline {
+pub(crate) struct Deadline {
     start_ms: Option<i64>,
 }
 
 impl Deadline {
     /// Now.
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self { start_ms: now_ms() }
     }
 
     /// Whether `limit_ms` have gone by; also if there is no clock.
-    pub(super) fn is_over(self, limit_ms: u16) -> bool {
+    pub(crate) fn is_over(self, limit_ms: u16) -> bool {
         match (self.start_ms, now_ms()) {
             (Some(start), Some(now)) => now.saturating_sub(start) >= i64::from(limit_ms),
             _ => true,
@@ -26,7 +26,7 @@ impl Deadline {
 }
 
 /// Milliseconds since the machine's start.
-pub(super) fn now_ms() -> Option<i64> {
+pub(crate) fn now_ms() -> Option<i64> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: room for a time.
     let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };

@@ -25,12 +25,12 @@ use virtio_spec::info::{DeviceRecord, InfoHeader, MAGIC};
 use virtio_spec::uapi::Info;
 use zerocopy::{FromZeros, IntoBytes};
 
-/// The library that this package makes, built as this test was.
+/// The library that this package makes, with the one that answers calls beside it, built as this test was.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--package", "guest-shim", "--manifest-path"]);
+        cargo.args(["build", "--quiet", "--package", "shim-preload", "--package", "guest-shim", "--manifest-path"]);
         cargo.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
         let profile = if cfg!(debug_assertions) {
             "debug"

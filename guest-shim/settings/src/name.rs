@@ -5,12 +5,13 @@
 //!
 //! Unsafe code: the kernel's note.
 
-use std::ffi::CStr;
+use core::ffi::CStr;
 
 use shim_policy::NAME_BYTES;
 
 /// The program's name; nothing for a program that was executed by descriptor, whose path names the descriptor.
-pub(super) fn executed() -> Option<&'static [u8]> {
+#[must_use]
+pub fn executed() -> Option<&'static [u8]> {
     let place = usize::try_from(
         // SAFETY: reads what the kernel gave the process.
         unsafe { libc::getauxval(libc::AT_EXECFN) },
@@ -20,7 +21,7 @@ pub(super) fn executed() -> Option<&'static [u8]> {
         return None;
     }
     // SAFETY: the kernel's own string, which stays above the stack as long as the process lives.
-    let path = unsafe { CStr::from_ptr(std::ptr::with_exposed_provenance(place)) };
+    let path = unsafe { CStr::from_ptr(core::ptr::with_exposed_provenance(place)) };
     of_path(path.to_bytes())
 }
 

@@ -3,10 +3,9 @@
 //!
 //! Unsafe code: the environment as C hands it over.
 
-use std::ffi::{CStr, c_char};
+use core::ffi::{CStr, c_char};
 
 use shim_policy::{Level, Malformed, Mode, Names, Target, deadline};
-use virtio_spec::local::SOCKET_VARIABLE;
 
 unsafe extern "C" {
     static environ: *const *const c_char;
@@ -14,17 +13,17 @@ unsafe extern "C" {
 
 /// What the environment says. The texts are the environment's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Environment {
-    pub(super) mode: Option<Mode>,
-    pub(super) deadline_ms: Option<u16>,
-    pub(super) level: Option<Level>,
-    pub(super) target: Option<Target<'static>>,
-    pub(super) never: Names<'static>,
-    pub(super) always: Names<'static>,
+pub struct Environment {
+    pub(crate) mode: Option<Mode>,
+    pub(crate) deadline_ms: Option<u16>,
+    pub(crate) level: Option<Level>,
+    pub(crate) target: Option<Target<'static>>,
+    pub(crate) never: Names<'static>,
+    pub(crate) always: Names<'static>,
     /// A local socket, to which a connection could have to wait.
-    pub(super) has_socket: bool,
+    pub(crate) has_socket: bool,
     /// A value that was passed over because it is none.
-    pub(super) is_malformed: bool,
+    pub(crate) is_malformed: bool,
 }
 
 impl Environment {
@@ -32,7 +31,8 @@ impl Environment {
     ///
     /// # Safety
     /// `variables` is null or an environment as C has it, which does not change while the result is used.
-    pub(super) unsafe fn of(variables: *const *const c_char) -> Self {
+    #[must_use]
+    pub unsafe fn of(variables: *const *const c_char) -> Self {
         let mut environment = Self::default();
         if variables.is_null() {
             return environment;
@@ -52,7 +52,8 @@ impl Environment {
     }
 
     /// Reads the process's environment, as `getenv` would.
-    pub(super) fn now() -> Self {
+    #[must_use]
+    pub fn now() -> Self {
         // SAFETY: the C library's variable, which is there from the start.
         let variables = unsafe { environ };
         // SAFETY: the process's environment. A program that changes it while another thread makes its first CUDA call is
@@ -68,7 +69,7 @@ impl Environment {
         if value.is_empty() {
             return;
         }
-        if SOCKET_VARIABLE.as_bytes().strip_prefix(b"VCOMPUTE_") == Some(key) {
+        if key == b"SOCKET" {
             self.has_socket = true;
             return;
         }
@@ -85,7 +86,8 @@ impl Environment {
     }
 
     /// Whether early init goes on, as far as the environment is concerned.
-    pub(super) fn allows(&self, name: &[u8]) -> bool {
+    #[must_use]
+    pub fn allows(&self, name: &[u8]) -> bool {
         let is_named = self.never.contain(name) && !self.always.contain(name);
         self.mode != Some(Mode::Off) && !self.has_socket && !is_named
     }
@@ -93,6 +95,8 @@ impl Environment {
 
 #[cfg(test)]
 mod tests {
+    use virtio_spec::local::SOCKET_VARIABLE;
+
     use super::*;
 
     fn of(variables: &[&'static str]) -> Environment {

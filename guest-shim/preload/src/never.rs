@@ -2,16 +2,86 @@
 //!
 //! A program is here if a mistake in it locks people out of the system or keeps it from starting, or if it lives in a
 //! sandbox that kills for an unexpected system call. CUDA still works in each of them, from its first call on. Names
-//! are compared as the kernel keeps them, by their first 15 bytes. Each group is one text: a list of texts would be a list
-//! of addresses, which the dynamic linker would have to write in every process.
+//! are compared as the kernel keeps them, by their first 15 bytes.
 
 use shim_policy::matches;
 
 /// Whether this program is left alone.
 pub(super) fn touched(name: &[u8]) -> bool {
-    // Every process of the system comes by here, and most leave as applications: one comparison for most words.
-    let words = |group: &'static str| group.as_bytes().split(|byte| matches!(byte, b' ' | b'\n'));
-    GROUPS.into_iter().flat_map(words).any(|listed| listed.first() == name.first() && matches(listed, name))
+    // Every process of the system comes by here, so only a few words are looked at.
+    let Some(&first) = name.first() else { return false };
+    SORTED.words_with(first).split(|&byte| byte == b' ').any(|listed| matches(listed, name))
+}
+
+/// The words of all groups by their first byte, each with a space behind it. They are one text: a list of texts would be
+/// a list of addresses, which the dynamic linker would have to write in every process.
+struct Sorted {
+    words: [u8; SORTED_BYTES],
+    /// Where the words with each first byte begin, and at the end how long all are.
+    starts: [u16; FIRST_BYTES + 1],
+}
+
+static SORTED: Sorted = Sorted::new();
+const SORTED_BYTES: usize = sizes()[FIRST_BYTES] as usize;
+/// Words begin with an ASCII character.
+const FIRST_BYTES: usize = 128;
+
+impl Sorted {
+    const fn new() -> Self {
+        let starts = sizes();
+        let (mut words, mut ends) = ([b' '; SORTED_BYTES], starts);
+        let mut group = 0;
+        while group < GROUPS.len() {
+            let (text, mut place) = (GROUPS[group].as_bytes(), 0);
+            while place < text.len() {
+                if !text[place].is_ascii_whitespace() {
+                    let first = text[place] as usize;
+                    while !text[place].is_ascii_whitespace() {
+                        words[ends[first] as usize] = text[place];
+                        ends[first] += 1;
+                        place += 1;
+                    }
+                    ends[first] += 1;
+                }
+                place += 1;
+            }
+            group += 1;
+        }
+        Self { words, starts }
+    }
+
+    fn words_with(&self, first: u8) -> &[u8] {
+        let start = |first: usize| self.starts.get(first).map_or(SORTED_BYTES, |&start| usize::from(start));
+        let first = usize::from(first);
+        self.words.get(start(first)..start(first + 1)).unwrap_or_default()
+    }
+}
+
+/// Where the words with each first byte begin.
+const fn sizes() -> [u16; FIRST_BYTES + 1] {
+    let mut starts = [0; FIRST_BYTES + 1];
+    let mut group = 0;
+    while group < GROUPS.len() {
+        let (text, mut place) = (GROUPS[group].as_bytes(), 0);
+        while place < text.len() {
+            if !text[place].is_ascii_whitespace() {
+                let first = text[place] as usize;
+                while !text[place].is_ascii_whitespace() {
+                    starts[first + 1] += 1;
+                    place += 1;
+                }
+                starts[first + 1] += 1;
+            }
+            place += 1;
+        }
+        group += 1;
+    }
+    let mut first = 0;
+    while first < FIRST_BYTES {
+        starts[first + 1] += starts[first];
+        first += 1;
+    }
+    starts
 }
 
 const GROUPS: [&str; 6] = [START, MACHINE, LOGIN, SERVICES, PACKAGES, CONTAINERS];
@@ -143,6 +213,18 @@ mod tests {
         ] {
             assert!(!touched(name.as_bytes()), "{name}");
         }
+    }
+
+    #[test]
+    fn every_word_is_found_by_its_first_byte() {
+        let words = || GROUPS.iter().flat_map(|group| group.split_ascii_whitespace());
+        assert!(words().all(|word| touched(word.trim_end_matches('*').as_bytes())));
+        let mut sorted: Vec<&str> = str::from_utf8(&SORTED.words).expect("text").split_ascii_whitespace().collect();
+        let mut listed: Vec<&str> = words().collect();
+        sorted.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(sorted, listed);
+        assert!(!touched(b"") && !touched(&[0xff]) && !touched(b"~") && !touched(b" "));
     }
 
     #[test]

@@ -25,16 +25,6 @@ fn without_a_gpu() {
 }
 
 #[test]
-fn after_a_panic() {
-    let place = Place::new("panic");
-    let mut command = place.command("python3", "state");
-    let output = expect_success(command.env("VCOMPUTE_TEST_PANIC", "1").env("VCOMPUTE_LOG", "trace"));
-    if has_stand_ins("panic") {
-        assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-}
-
-#[test]
 fn when_it_is_logged() {
     let says = |prepare: &dyn Fn(&Place), name: &str, words: &str| {
         let place = Place::new("logged");

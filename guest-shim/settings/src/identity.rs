@@ -6,8 +6,10 @@
 //!
 //! Unsafe code: a mutex of the C library.
 
-use std::cell::UnsafeCell;
-use std::mem::{offset_of, size_of};
+use core::cell::UnsafeCell;
+use core::mem::{offset_of, size_of};
+
+use crate::system;
 
 /// The beginning of `pthread_mutex_t`.
 #[repr(C)]
@@ -19,17 +21,19 @@ struct Mutex {
 const _: () = assert!(offset_of!(Mutex, owner) + size_of::<i32>() <= size_of::<libc::pthread_mutex_t>());
 
 /// Whether this is the first process of the system or of a container, by the number of its first thread.
-pub(super) fn is_first_process() -> bool {
+#[must_use]
+pub fn is_first_process() -> bool {
     process() == 1
 }
 
 /// The process's number in its first thread; in another one, the thread's.
-pub(super) fn process() -> i32 {
+#[must_use]
+pub fn process() -> i32 {
     match thread() {
         // A C library that cannot tell: glibc before 2.34 in a process without its library for threads.
         0 => {
             // SAFETY: no arguments.
-            unsafe { libc::getpid() }
+            i32::try_from(unsafe { system::call(libc::SYS_getpid, [0; 6]) }).unwrap_or(0)
         }
         number => number,
     }

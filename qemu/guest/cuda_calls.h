@@ -27,6 +27,7 @@ extern CUresult cuCtxSynchronize(void);
 extern CUresult cuModuleLoadData(CUmodule *module, const void *image);
 extern CUresult cuModuleUnload(CUmodule module);
 extern CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name);
+extern CUresult cuModuleGetGlobal_v2(CUdeviceptr *address, size_t *bytes, CUmodule module, const char *name);
 extern CUresult cuMemGetInfo_v2(size_t *free, size_t *total);
 extern CUresult cuMemAlloc_v2(CUdeviceptr *pointer, size_t bytes);
 extern CUresult cuMemFree_v2(CUdeviceptr pointer);

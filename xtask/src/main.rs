@@ -20,6 +20,7 @@ mod process;
 mod steps;
 mod suite;
 mod test;
+mod wheels;
 mod workspace;
 
 use std::process::ExitCode;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use qemu::Places;
 
+use super::compilers;
 use crate::artifacts::{self, Artifacts};
 use crate::backend::Backend;
 use crate::counts::Counts;
@@ -41,7 +42,7 @@ pub(super) fn sources(places: &Places, steps: &mut Steps) {
     steps.step("loom models", || cargo_tests(places, "loom", &tests, &environment));
 }
 
-/// The conformance suite on the software driver, directly and through the backend.
+/// The conformance suite on the software driver, directly and through the backend; programs of other people's compilers.
 pub(super) fn programs(places: &Places, artifacts: &Artifacts, steps: &mut Steps) {
     let logs = places.guest().join("logs");
     steps.step("the guest's library: what it needs", || library::check(&artifacts.shim()));
@@ -64,6 +65,7 @@ pub(super) fn programs(places: &Places, artifacts: &Artifacts, steps: &mut Steps
         })?;
         Ok(Counts::one(true))
     });
+    compilers::run(places, artifacts, steps);
 }
 
 fn check(places: &Places, name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Counts> {

@@ -3,6 +3,7 @@
 //! Read [`host`] (what needs no VM), then [`guest`] (the same suite in guests), [`strike`] (the machine is paused and
 //! reset while a kernel runs) and [`faulty`] (the device misbehaves).
 
+mod compilers;
 mod faulty;
 mod guest;
 mod host;
@@ -28,6 +29,8 @@ pub(crate) struct Arguments {
 enum Part {
     /// Formatting, lints, documentation, unit and protocol tests, models, and the suite without a VM
     Host,
+    /// Of these: kernels by clang, numba and nvcc, and CUDA's runtimes, through the local transport
+    Compilers,
     /// The suite in guests of every kernel
     Guest(GuestArguments),
     /// A whole Debian with the library preloaded everywhere, in every state of the device, the host and the driver
@@ -77,6 +80,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             host::sources(&places, &mut steps);
             if let Some(artifacts) = build(&places, &mut steps) {
                 host::programs(&places, &artifacts, &mut steps);
+            }
+        }
+        Some(Part::Compilers) => {
+            if let Some(artifacts) = build(&places, &mut steps) {
+                compilers::run(&places, &artifacts, &mut steps);
             }
         }
         Some(Part::Guest(arguments)) => {

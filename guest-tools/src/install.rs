@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::driver::{self, Plan};
-use crate::layout::{self, Libraries};
+use crate::layout::{self, Libraries, Library};
 use crate::output::{agrees, say, warn};
 use crate::record::{self, Changes};
 use crate::rescue;
@@ -18,7 +18,7 @@ use crate::{config, elf, library, preload, uninstall};
 /// What `install` is told.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The CUDA library [default: libcuda.so.1 beside this program]
+    /// The CUDA library, and beside it what it loads [default: libcuda.so.1 beside this program]
     #[arg(long, value_name = "FILE")]
     library: Option<PathBuf>,
     /// The driver's sources [default: driver/ beside this program]
@@ -43,7 +43,7 @@ pub(crate) struct Arguments {
 
 /// What is installed from where.
 struct Sources {
-    library: Vec<u8>,
+    libraries: Vec<library::Given>,
     probe: Option<Vec<u8>>,
     driver: Plan,
 }
@@ -77,7 +77,12 @@ pub(crate) fn run(system: &System, arguments: &Arguments) -> Result<()> {
     changes.record.version = layout::VERSION.to_owned();
     changes.save()?;
 
-    if let Err(error) = try_library(&mut changes, &libraries, &sources.library, arguments.no_preload) {
+    if let Some(flaw) = rescue::flaw(system)? {
+        // Programs complain of it, or do not start; the line comes back as the last step.
+        rescue::strike(system)?;
+        say(format_args!("  damaged         {flaw}"));
+    }
+    if let Err(error) = try_libraries(&mut changes, &libraries, &sources.libraries, arguments.no_preload) {
         if is_first {
             uninstall::undo(&mut changes, false)?;
         }
@@ -88,9 +93,11 @@ pub(crate) fn run(system: &System, arguments: &Arguments) -> Result<()> {
         changes.keep(other)?;
         say(format_args!("  moved aside     /{other}"));
     }
-    let new = library::place(&mut changes, &libraries, &sources.library)?;
+    let new = library::place(&mut changes, &libraries, &sources.libraries)?;
     library::update_cache(&mut changes, new)?;
-    told(&format!("/{}/{}", libraries.directory, layout::library_file()), new);
+    for (library, _) in &sources.libraries {
+        told(&format!("/{}", libraries.file(library)), new);
+    }
     if listed(system)? {
         still_starts(&mut changes)?;
     }
@@ -98,7 +105,7 @@ pub(crate) fn run(system: &System, arguments: &Arguments) -> Result<()> {
     let new = driver::install(&mut changes, &sources.driver).context(
         "the library is in place, but the driver is not; programs find no GPU. Run `install` again when this is mended",
     )?;
-    drop_outdated(&mut changes)?;
+    drop_outdated(&mut changes, &libraries, &sources.libraries)?;
     if !matches!(sources.driver, Plan::None) {
         told("the driver", new);
         driver::start(system);
@@ -120,23 +127,12 @@ pub(crate) fn run(system: &System, arguments: &Arguments) -> Result<()> {
 fn find_sources(system: &System, libraries: &Libraries, arguments: &Arguments) -> Result<Sources> {
     let this = env::current_exe().context("find this program")?;
     let here = this.parent().unwrap_or(Path::new("/"));
-    let file = match &arguments.library {
-        Some(named) => named.clone(),
-        None => [
-            here.join(layout::SONAME),
-            here.join(layout::LINK_NAME),
-            system.path(&format!("{}/{}", libraries.directory, layout::library_file())),
-        ]
-        .into_iter()
-        .find(|file| file.is_file())
-        .with_context(|| {
-            format!("there is no {} beside this program; name it with --library", layout::SONAME)
-        })?,
-    };
-    let library = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
-    elf::check(&library, layout::SONAME)
-        .with_context(|| format!("{} cannot be installed", file.display()))?;
-    ensure!(elf::is_ours(&library), "{} is another vendor's CUDA library", file.display());
+    let named = arguments.library.as_deref();
+    let beside = named.map_or(here, |file| file.parent().unwrap_or(Path::new("/")));
+    let mut given = vec![find_library(system, libraries, &layout::CUDA, named, beside)?];
+    if given.iter().any(|(_, contents)| library::needs_engine(contents)) {
+        given.insert(0, find_library(system, libraries, &layout::ENGINE, None, beside)?);
+    }
 
     let probe = here.join("vcompute-probe");
     let probe = probe.is_file().then(|| fs::read(&probe)).transpose().context("read vcompute-probe")?;
@@ -148,17 +144,42 @@ fn find_sources(system: &System, libraries: &Libraries, arguments: &Arguments) -
         let source = arguments.driver.clone().or(found);
         Plan::of(system, source.as_deref(), arguments.module.as_deref())?
     };
-    Ok(Sources { library, probe, driver })
+    Ok(Sources { libraries: given, probe, driver })
+}
+
+/// Finds a library, by name or beside the others or as it was installed, and looks whether it is whole and ours.
+fn find_library(
+    system: &System,
+    libraries: &Libraries,
+    library: &'static Library,
+    named: Option<&Path>,
+    beside: &Path,
+) -> Result<library::Given> {
+    let file = match named {
+        Some(named) => named.to_owned(),
+        None => [beside.join(library.soname), system.path(&libraries.file(library))]
+            .into_iter()
+            .find(|file| file.is_file())
+            .with_context(|| {
+                format!(
+                    "there is no {} in {}; --library names libcuda.so.1, and the others lie beside it",
+                    library.soname,
+                    beside.display()
+                )
+            })?,
+    };
+    let contents = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
+    elf::check(&contents, library.soname)
+        .with_context(|| format!("{} cannot be installed", file.display()))?;
+    ensure!(elf::is_ours(&contents), "{} is another vendor's CUDA library", file.display());
+    Ok((library, contents))
 }
 
 fn announce(libraries: &Libraries, sources: &Sources, others: &[String], arguments: &Arguments) {
     say(format_args!("virtio-compute {}:", layout::VERSION));
-    say(format_args!(
-        "  library         /{}/{}, found as {}",
-        libraries.directory,
-        layout::library_file(),
-        layout::SONAME
-    ));
+    for (library, _) in sources.libraries.iter().rev() {
+        say(format_args!("  library         /{}", libraries.file(library)));
+    }
     say(format_args!("  driver          {}", sources.driver.describe()));
     if arguments.no_preload {
         say(format_args!("  preload         no"));
@@ -174,18 +195,23 @@ fn told(what: &str, new: bool) {
     say(format_args!("  {}  {what}", if new { "installed     " } else { "as it was     " }));
 }
 
-/// Puts the library beside its place and starts programs with it, before anything uses it.
-fn try_library(
+/// Puts the libraries beside their places and starts programs with all of them, before anything uses them.
+fn try_libraries(
     changes: &mut Changes<'_>,
     libraries: &Libraries,
-    library: &[u8],
+    given: &[library::Given],
     optional: bool,
 ) -> Result<()> {
-    let candidate = format!("{}/virtio-compute/candidate.so", libraries.directory);
-    changes.write(&candidate, library, 0o644)?;
+    let mut candidates = Vec::new();
+    for (library, contents) in given {
+        let candidate = format!("{}/virtio-compute/candidate-{}", libraries.directory, library.soname);
+        changes.write(&candidate, contents, 0o644)?;
+        candidates.push(candidate);
+    }
+    let all: Vec<_> = candidates.iter().map(|candidate| format!("/{candidate}")).collect();
     let outcome = match Trial::of(changes.system) {
         Ok(trial) => trial
-            .run(Some(&format!("/{candidate}")))
+            .run(Some(&all.join(":")))
             .map(|()| {
                 say(format_args!("  tried           {} programs, with the library preloaded", trial.count()))
             })
@@ -196,8 +222,10 @@ fn try_library(
         }
         Err(error) => Err(error),
     };
-    record::remove_if_there(&changes.system.path_to_write(&candidate)?)?;
-    changes.record.files.remove(&candidate);
+    for candidate in &candidates {
+        record::remove_if_there(&changes.system.path_to_write(candidate)?)?;
+        changes.record.files.remove(candidate);
+    }
     changes.save()?;
     outcome
 }
@@ -220,6 +248,7 @@ fn configure(changes: &mut Changes<'_>) -> Result<()> {
     changes.link(layout::POLICY, &policy)?;
     if changes.system.path("etc/initramfs-tools").is_dir() {
         changes.write(layout::INITRAMFS_HOOK, include_bytes!("initramfs-hook.sh"), 0o755)?;
+        changes.write(layout::INITRAMFS_CHECK, include_bytes!("initramfs-check.sh"), 0o755)?;
     }
     Ok(())
 }
@@ -235,12 +264,15 @@ pub(crate) fn apply(system: &System) -> Result<()> {
 }
 
 /// Removes what an older version had and this one has not.
-fn drop_outdated(changes: &mut Changes<'_>) -> Result<()> {
-    for file in changes.record.files.clone() {
-        if is_outdated(&file) {
-            record::remove_if_there(&changes.system.path_to_write(&file)?)?;
-            changes.record.files.remove(&file);
-        }
+fn drop_outdated(changes: &mut Changes<'_>, libraries: &Libraries, given: &[library::Given]) -> Result<()> {
+    let installed: Vec<_> = given.iter().map(|(library, _)| libraries.file(library)).collect();
+    let is_gone = |file: &String| changes.record.libraries.contains_key(file) && !installed.contains(file);
+    let outdated: Vec<_> =
+        changes.record.files.iter().filter(|file| is_outdated(file) || is_gone(file)).cloned().collect();
+    for file in outdated {
+        record::remove_if_there(&changes.system.path_to_write(&file)?)?;
+        changes.record.files.remove(&file);
+        changes.record.libraries.remove(&file);
     }
     changes.save()
 }
@@ -310,7 +342,8 @@ mod tests {
             assert!(is_outdated(file), "{file}");
         }
         let current = [
-            format!("usr/lib/x86_64-linux-gnu/{}", layout::library_file()),
+            format!("usr/lib/x86_64-linux-gnu/{}", layout::CUDA.file),
+            format!("usr/lib/x86_64-linux-gnu/{}", layout::ENGINE.file),
             format!("{}-{}/main.c", layout::DRIVER_SOURCE, layout::VERSION),
             "usr/lib/x86_64-linux-gnu/libcuda.so.1".to_owned(),
             "usr/lib/x86_64-linux-gnu/libcuda.so".to_owned(),

@@ -28,10 +28,35 @@ pub(crate) const UDEV_RULE: &str = "etc/udev/rules.d/70-virtio-compute.rules";
 pub(crate) const MODULES_LOAD: &str = "etc/modules-load.d/virtio-compute.conf";
 /// Keeps the preloaded library out of initial RAM disks.
 pub(crate) const INITRAMFS_HOOK: &str = "etc/initramfs-tools/hooks/zz-virtio-compute";
+/// Looks at the preloaded library before the system starts.
+pub(crate) const INITRAMFS_CHECK: &str = "etc/initramfs-tools/scripts/local-bottom/virtio-compute";
 /// The driver's sources, as DKMS names their directory.
 pub(crate) const DRIVER_SOURCE: &str = "usr/src/virtio-compute";
 /// The module's name.
 pub(crate) const MODULE: &str = "vcompute";
+
+/// A library that is installed, and what it is called beside this program.
+#[derive(Debug)]
+pub(crate) struct Library {
+    /// Its own name, by which the dynamic linker knows it.
+    pub soname: &'static str,
+    /// Its file, below the directory of libraries.
+    pub file: &'static str,
+    /// Links to it, beside that file.
+    pub links: &'static [&'static str],
+}
+
+/// The library that answers CUDA's functions, which the first call loads. Where no program looks by itself, and where both
+/// the preloaded file and `libcuda.so.1` find it by their own place.
+pub(crate) const ENGINE: Library =
+    Library { soname: "libvcompute.so", file: "virtio-compute/libvcompute.so", links: &[] };
+
+/// The library that programs ask for, and that is preloaded.
+pub(crate) const CUDA: Library = Library {
+    soname: SONAME,
+    file: concat!("libcuda.so.", env!("CARGO_PKG_VERSION")),
+    links: &[SONAME, LINK_NAME],
+};
 
 /// The name that programs ask for.
 pub(crate) const SONAME: &str = "libcuda.so.1";
@@ -40,11 +65,6 @@ pub(crate) const LINK_NAME: &str = "libcuda.so";
 /// The preloaded file, below the directory of libraries. Not `libcuda.so.1` itself: where another architecture's
 /// processes look for theirs there must be a file as well, and that must not pass for a CUDA library.
 pub(crate) const PRELOADED: &str = "virtio-compute/preload.so";
-
-/// The library's file.
-pub(crate) fn library_file() -> String {
-    format!("libcuda.so.{VERSION}")
-}
 
 /// Where the dynamic linker of x86-64 programs finds libraries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,20 +79,37 @@ pub(crate) struct Libraries {
 const DIRECTORIES: &[&str] = &["usr/lib/x86_64-linux-gnu", "usr/lib64", "usr/lib"];
 
 impl Libraries {
+    /// Where a library's file is.
+    pub(crate) fn file(&self, library: &Library) -> String {
+        format!("{}/{}", self.directory, library.file)
+    }
+
     /// Of a system, if it is one of glibc and x86-64.
     pub(crate) fn of(system: &System) -> Option<Self> {
+        let mut libraries = Self::in_place(system)?;
+        libraries.token = token_of(system).is_some_and(|token| format!("usr/{token}") == libraries.directory);
+        Some(libraries)
+    }
+
+    /// The same without asking the system's dynamic linker, which may not work.
+    pub(crate) fn in_place(system: &System) -> Option<Self> {
         let directory = DIRECTORIES
             .iter()
             .find(|directory| system.path(&format!("{directory}/libc.so.6")).exists())?
             .to_string();
-        let token = token_of(system).is_some_and(|token| format!("usr/{token}") == directory);
-        Some(Self { directory, token })
+        Some(Self { directory, token: false })
     }
 
     /// What stands in the list of preloaded files. With `$LIB`, each architecture's dynamic linker looks in its own
     /// directory, and prints nothing if it finds a file there.
     pub(crate) fn preload_entry(&self) -> String {
         if self.token { format!("/usr/$LIB/{PRELOADED}") } else { format!("/{}/{PRELOADED}", self.directory) }
+    }
+
+    /// Which file an entry of the list of preloaded files means for x86-64 programs.
+    pub(crate) fn entrys_file(&self, entry: &str) -> String {
+        let library = self.directory.trim_start_matches("usr/");
+        entry.replace("$LIB", library).replace("${LIB}", library)
     }
 
     /// What other architectures' processes preload: files that hold nothing.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::elf;
-use crate::layout::{self, Libraries};
+use crate::layout::{self, Libraries, Library};
 use crate::record::{self, Changes, Record};
 use crate::system::{self, System};
 
@@ -130,18 +130,35 @@ pub(crate) fn is_cache(inside: &str) -> bool {
     CACHES.contains(&inside)
 }
 
-/// Puts the library in place: its file, its names, and what is preloaded. Says whether anything had to be done.
-pub(crate) fn place(changes: &mut Changes<'_>, libraries: &Libraries, library: &[u8]) -> Result<bool> {
-    let directory = &libraries.directory;
-    let file = layout::library_file();
-    let mut new = changes.write(&format!("{directory}/{file}"), library, 0o644)?;
-    for name in [layout::SONAME, layout::LINK_NAME] {
-        new |= changes.link(&format!("{directory}/{name}"), &file)?;
+/// A library to be installed, and its file's contents.
+pub(crate) type Given = (&'static Library, Vec<u8>);
+
+/// Whether a `libcuda.so.1` loads another file at the first call, and is nothing without it.
+pub(crate) fn needs_engine(cuda: &[u8]) -> bool {
+    let name = layout::ENGINE.soname.as_bytes();
+    cuda.windows(name.len()).any(|window| window == name)
+}
+
+/// Puts the libraries in place: files, names, and what is preloaded. Says whether anything had to be done.
+///
+/// Each file is there before the one that loads it: a process that runs already may look for it at any moment.
+pub(crate) fn place(changes: &mut Changes<'_>, libraries: &Libraries, given: &[Given]) -> Result<bool> {
+    let mut new = false;
+    for (library, contents) in given {
+        let file = libraries.file(library);
+        changes.record.libraries.insert(file.clone(), record::digest(contents));
+        new |= changes.write(&file, contents, 0o644)?;
+        let (directory, name) = file.rsplit_once('/').context("a library lies in a directory")?;
+        for link in library.links {
+            new |= changes.link(&format!("{directory}/{link}"), name)?;
+        }
     }
-    new |= changes.link(&format!("{directory}/{}", layout::PRELOADED), &format!("../{file}"))?;
+    let preloaded = format!("{}/{}", libraries.directory, layout::PRELOADED);
+    new |= changes.link(&preloaded, &format!("../{}", layout::CUDA.file))?;
     for (inside, machine) in libraries.stubs() {
         new |= changes.write(&inside, &elf::empty_library(machine), 0o644)?;
     }
+    changes.save()?;
     Ok(new)
 }
 

@@ -56,7 +56,7 @@ enum Chore {
     /// Make the policy follow /etc/virtio-compute/shim.toml
     Apply,
     /// Take the library out of /etc/ld.so.preload and nothing else
-    Rescue,
+    Rescue(rescue::Arguments),
     /// Become a program inside of a tree
     #[command(name = system::INSIDE, hide = true)]
     Inside {
@@ -107,7 +107,7 @@ fn run(arguments: Arguments) -> Result<bool> {
         Chore::Status(arguments) => doctor::status(&system, arguments).map(|()| true),
         Chore::Doctor(arguments) => doctor::doctor(&system, arguments),
         Chore::Apply => install::apply(&system).map(|()| true),
-        Chore::Rescue => rescue::run(&system).map(|()| true),
+        Chore::Rescue(arguments) => rescue::run(&system, arguments).map(|()| true),
         Chore::Inside { .. } => Ok(false),
     }
 }

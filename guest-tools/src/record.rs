@@ -1,6 +1,6 @@
 //! What was changed in a system, written down before it is changed, so that it can always be undone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -20,6 +20,8 @@ pub(crate) struct Record {
     pub version: String,
     /// Files and links that were made.
     pub files: BTreeSet<String>,
+    /// Libraries among them, and what each holds ([`digest`]).
+    pub libraries: BTreeMap<String, String>,
     /// Directories that were made.
     pub directories: BTreeSet<String>,
     /// Other vendors' files, now in [`layout::KEPT`].
@@ -167,6 +169,14 @@ pub(crate) fn remove_if_there(path: &Path) -> Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error).with_context(|| format!("remove {}", path.display())),
     }
+}
+
+/// Tells contents apart; not against anyone who wants two files to look alike. FNV-1a.
+pub(crate) fn digest(contents: &[u8]) -> String {
+    let hash = contents.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{} bytes, {hash:016x}", contents.len())
 }
 
 /// A rename, also from one file system to another.

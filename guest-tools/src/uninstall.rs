@@ -57,7 +57,10 @@ pub(crate) fn undo(changes: &mut Changes<'_>, keep_config: bool) -> Result<Vec<S
     driver::uninstall(changes)?;
     let mut left = Vec::new();
     let mut caches = Vec::new();
-    for inside in &changes.record.files {
+    // A process that runs finds each library as long as it finds one that loads it.
+    let engine = |file: &&String| file.ends_with(layout::ENGINE.file);
+    let files = &changes.record.files;
+    for inside in files.iter().filter(|file| !engine(file)).chain(files.iter().filter(engine)) {
         let is_others =
             inside.contains("/libcuda.so") && system.read(inside).is_ok_and(|file| !elf::is_ours(&file));
         if is_others || (keep_config && inside == layout::CONFIG) {

@@ -1,12 +1,13 @@
 //! `vcompute-guest` on a small system in a directory.
 
-mod debian;
 mod tree;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use tree::{Behaviour, LIBRARIES, LINE, Tree, differences, words};
+
+const ENGINE: &str = "usr/lib/x86_64-linux-gnu/virtio-compute/libvcompute.so";
 
 /// After `uninstall` everything is as it was.
 fn expect_no_trace(tree: &Tree, before: &std::collections::BTreeMap<String, String>) {
@@ -30,6 +31,7 @@ fn everything_is_installed_twice_and_leaves_no_trace() {
             fs::canonicalize(tree.path(LIBRARIES).join("libcuda.so.0.1.0")).expect("the library")
         );
     }
+    assert!(tree.path(ENGINE).is_file());
     assert!(tree.path("usr/lib/i386-linux-gnu/virtio-compute/preload.so").is_file());
     let policy = fs::read_link(tree.path("etc/virtio-compute/shim.policy")).expect("a link");
     assert!(policy.to_string_lossy().starts_with("vcompute-shim-1"), "{}", policy.display());
@@ -85,6 +87,97 @@ fn a_library_that_harms_programs_is_refused() {
         assert!(complaint.contains("nothing was installed"), "{behaviour:?}: {complaint}");
         assert_eq!(differences(&before, &tree.snapshot()), Vec::<String>::new(), "{behaviour:?}");
     }
+}
+
+#[test]
+fn a_library_that_is_loaded_later_is_tried_as_well() {
+    for behaviour in [Behaviour::Exits, Behaviour::Crashes, Behaviour::Complains] {
+        let tree = Tree::new();
+        tree.offer_both(Behaviour::Harmless, behaviour);
+        let before = tree.snapshot();
+
+        let complaint = tree.fail(&["install", "--yes", "--no-driver"]);
+
+        assert!(complaint.contains("nothing was installed"), "{behaviour:?}: {complaint}");
+        assert_eq!(differences(&before, &tree.snapshot()), Vec::<String>::new(), "{behaviour:?}");
+    }
+}
+
+#[test]
+fn a_library_that_loads_another_is_not_installed_without_it() {
+    let tree = Tree::new();
+    let engine = tree.payload.join("libvcompute.so");
+    let whole = fs::read(&engine).expect("the library");
+    let before = tree.snapshot();
+
+    fs::write(&engine, whole.get(..whole.len() / 2).expect("a half")).expect("it can be written");
+    assert!(tree.fail(&["install", "--yes", "--no-driver"]).contains("cut off"));
+    fs::remove_file(&engine).expect("it was there");
+    assert!(tree.fail(&["install", "--yes", "--no-driver"]).contains("there is no libvcompute.so"));
+
+    assert_eq!(differences(&before, &tree.snapshot()), Vec::<String>::new());
+}
+
+#[test]
+fn one_library_becomes_two_and_two_become_one() {
+    let tree = Tree::new();
+    let before = tree.snapshot();
+    tree.offer(Behaviour::Harmless);
+    tree.install();
+    assert!(!tree.path(ENGINE).exists());
+
+    tree.offer_both(Behaviour::Harmless, Behaviour::Harmless);
+    tree.install();
+    tree.succeed(&["doctor"]);
+    assert!(tree.path(ENGINE).exists());
+
+    tree.offer(Behaviour::Harmless);
+    tree.install();
+    assert!(!tree.path(ENGINE).exists());
+    expect_no_trace(&tree, &before);
+}
+
+#[test]
+fn each_half_of_the_library_is_looked_at() {
+    let tree = Tree::new();
+    tree.install();
+    let library = format!("{LIBRARIES}/libcuda.so.0.1.0");
+    let judged = || {
+        let output = tree.run(&["doctor"]);
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    for (file, about) in [(library.as_str(), "library"), (ENGINE, "engine")] {
+        let whole = fs::read(tree.path(file)).expect("it was installed");
+        let found = |part: &str, is_good: bool| {
+            let (good, said) = judged();
+            let line = said.lines().find(|line| line.contains(about) && line.contains(part));
+            assert!(line.is_some() && good == is_good, "{file}, {part}: {said}");
+        };
+
+        fs::write(tree.path(file), [&whole[..], b"x"].concat()).expect("it can be written");
+        found("another version, or damaged", true);
+        fs::write(tree.path(file), whole.get(..whole.len() / 2).expect("a half")).expect("it can be written");
+        found("cut off", false);
+        fs::write(tree.path(file), &whole).expect("it can be written");
+        fs::set_permissions(tree.path(file), fs::Permissions::from_mode(0o600)).expect("a mode");
+        found("mode 0600", false);
+        fs::remove_file(tree.path(file)).expect("it was there");
+        found("No such file", false);
+        tree.install();
+        tree.succeed(&["doctor"]);
+    }
+}
+
+#[test]
+fn a_line_of_others_that_leads_nowhere_is_told() {
+    let tree = Tree::new();
+    tree.install();
+    let text = tree.text("etc/ld.so.preload");
+    tree.write("etc/ld.so.preload", &format!("/usr/lib/nothing.so\n{text}"), 0o644);
+
+    let said = tree.succeed(&["doctor"]);
+
+    assert!(said.contains("doubtful") && said.contains("/usr/lib/nothing.so"), "{said}");
 }
 
 #[test]
@@ -218,12 +311,33 @@ fn a_system_whose_library_is_gone_or_damaged_is_told_and_mended() {
         let judged = tree.run(&["doctor"]);
         let said = String::from_utf8_lossy(&judged.stdout).into_owned();
         assert!(!judged.status.success() && said.contains("BROKEN"), "{said}");
-        tree.succeed(&["rescue"]);
-
-        assert!(!tree.path("etc/ld.so.preload").exists());
         tree.install();
         tree.succeed(&["doctor"]);
     }
+}
+
+#[test]
+fn the_line_of_a_damaged_library_goes_when_asked_and_that_of_a_sound_one_stays() {
+    let library = format!("{LIBRARIES}/libcuda.so.0.1.0");
+    let tree = Tree::new();
+    tree.install();
+    tree.succeed(&["rescue", "--if-broken"]);
+    assert!(tree.text("etc/ld.so.preload").contains(LINE));
+    let whole = fs::read(tree.path(&library)).expect("it was installed");
+
+    for damage in [None, Some(whole.len() / 2), Some(0)] {
+        match damage {
+            None => fs::remove_file(tree.path(&library)).expect("it was there"),
+            Some(end) => fs::write(tree.path(&library), whole.get(..end).expect("a part")).expect("a file"),
+        }
+        tree.succeed(&["rescue", "--if-broken"]);
+        assert!(!tree.path("etc/ld.so.preload").exists(), "cut at {damage:?}");
+        tree.install();
+    }
+    // A whole file with which no program starts.
+    tree.compile(&tree.path(&library), Behaviour::Crashes, "/dev/vcompute0");
+    tree.succeed(&["rescue", "--if-broken"]);
+    assert!(!tree.path("etc/ld.so.preload").exists());
 }
 
 #[test]

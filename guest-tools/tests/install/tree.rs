@@ -1,7 +1,6 @@
 //! A small system in a directory: this machine's shell, what it needs, and nothing else.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
@@ -40,7 +39,7 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// A new one, with a harmless library to install.
+    /// A new one, with harmless libraries to install.
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let (top, payload) = (directory.path().join("system"), directory.path().join("payload"));
@@ -69,7 +68,7 @@ impl Tree {
         fs::create_dir_all(tree.payload.join("driver")).expect("a directory");
         fs::write(tree.payload.join("driver/dkms.conf"), "PACKAGE_NAME=virtio-compute\n").expect("a file");
         fs::write(tree.payload.join("driver/main.c"), "int vcompute;\n").expect("a file");
-        tree.offer(Behaviour::Harmless);
+        tree.offer_both(Behaviour::Harmless, Behaviour::Harmless);
         tree
     }
 
@@ -110,33 +109,20 @@ impl Tree {
         }
     }
 
-    /// Makes a library that is to be installed, or another one.
+    /// Makes a CUDA library that is to be installed, or another one.
     pub(crate) fn compile(&self, to: &Path, behaviour: Behaviour, mark: &str) {
-        let body = match behaviour {
-            Behaviour::Harmless => "",
-            Behaviour::Exits => "_exit(3);",
-            Behaviour::Crashes => "abort();",
-            Behaviour::Complains => "if (write(2, \"hello\\n\", 6)) {}",
-            Behaviour::CrashesLater => "if (!getenv(\"LD_PRELOAD\")) abort();",
-        };
-        let source = to.with_extension("c");
-        let text = format!(
-            "#include <stdlib.h>\n#include <unistd.h>\nconst char mark[] = \"{mark}\";\nint cuInit(unsigned f) {{ return (int)f; }}\n\
-             __attribute__((constructor)) static void start(void) {{ {body} }}\n"
-        );
-        fs::write(&source, text).expect("a source");
-        let output = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-Wl,-soname,libcuda.so.1", "-o"])
-            .args([to, &source])
-            .output()
-            .expect("these tests need a C compiler named cc (Debian: apt install gcc libc6-dev)");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        fs::remove_file(source).expect("the source was there");
+        compile(to, behaviour, mark, "libcuda.so.1");
     }
 
-    /// Makes the library that is to be installed.
+    /// Makes the library that is to be installed, which loads nothing.
     pub(crate) fn offer(&self, behaviour: Behaviour) {
         self.compile(&self.payload.join("libcuda.so.1"), behaviour, "/dev/vcompute0");
+    }
+
+    /// Makes the two libraries that are to be installed, of which one loads the other.
+    pub(crate) fn offer_both(&self, cuda: Behaviour, engine: Behaviour) {
+        self.compile(&self.payload.join("libcuda.so.1"), cuda, "/dev/vcompute0 $ORIGIN/libvcompute.so");
+        compile(&self.payload.join("libvcompute.so"), engine, "/dev/vcompute0", "libvcompute.so");
     }
 
     /// Runs the program on the tree.
@@ -191,6 +177,29 @@ impl Tree {
         collect(&self.top, &self.top, &mut all);
         all
     }
+}
+
+fn compile(to: &Path, behaviour: Behaviour, mark: &str, soname: &str) {
+    let body = match behaviour {
+        Behaviour::Harmless => "",
+        Behaviour::Exits => "_exit(3);",
+        Behaviour::Crashes => "abort();",
+        Behaviour::Complains => "if (write(2, \"hello\\n\", 6)) {}",
+        Behaviour::CrashesLater => "if (!getenv(\"LD_PRELOAD\")) abort();",
+    };
+    let source = to.with_extension("c");
+    let text = format!(
+        "#include <stdlib.h>\n#include <unistd.h>\nconst char mark[] = \"{mark}\";\nint cuInit(unsigned f) {{ return (int)f; }}\n\
+             __attribute__((constructor)) static void start(void) {{ {body} }}\n"
+    );
+    fs::write(&source, text).expect("a source");
+    let output = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", &format!("-Wl,-soname,{soname}"), "-o"])
+        .args([to, &source])
+        .output()
+        .expect("these tests need a C compiler named cc (Debian: apt install gcc libc6-dev)");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    fs::remove_file(source).expect("the source was there");
 }
 
 /// Runs the program on a tree, as root; an ordinary user is root in a name space of his own.
@@ -263,15 +272,4 @@ pub(crate) fn differences(
 /// Arguments, as a list that is easy to write.
 pub(crate) fn words(line: &str) -> Vec<&str> {
     line.split_whitespace().collect()
-}
-
-/// Whether a program is installed here.
-pub(crate) fn has_program(name: impl AsRef<OsStr>) -> bool {
-    Command::new("sh")
-        .arg("-c")
-        .arg("command -v \"$0\"")
-        .arg(name)
-        .stdout(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
 }

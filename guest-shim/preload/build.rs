@@ -23,7 +23,13 @@ fn main() {
     // As it is shipped, and not as tests are built, with the standard library and its panics. Cargo tells a build script the
     // profile by this folder only: PROFILE/build/PACKAGE/out.
     if directory.ancestors().nth(3).is_some_and(|profile| profile.ends_with("preload")) {
-        arguments.extend(["-nostartfiles", "-Wl,-z,noseparate-code", "-Wl,-z,norelro", "-Wl,-z,defs", "-Wl,--no-eh-frame-hdr"]);
+        arguments.extend([
+            "-nostartfiles",
+            "-Wl,-z,noseparate-code",
+            "-Wl,-z,norelro",
+            "-Wl,-z,defs",
+            "-Wl,--no-eh-frame-hdr",
+        ]);
         arguments.push(&layout);
     }
     for argument in arguments {
@@ -67,7 +73,11 @@ fn contract() -> String {
         ("STATE_AT", "Where the device's state is.", offset_of!(Info, state)),
         ("LENGTH_AT", "Where the number of bytes of device information is.", offset_of!(Info, info_bytes)),
         ("FLAGS_AT", "Where the flags are.", offset_of!(Info, flags)),
-        ("KEPT_BYTES", "Most bytes of device information that are kept.", (info::RECORD_BYTES * (1 + KEPT_GPUS)) as usize),
+        (
+            "KEPT_BYTES",
+            "Most bytes of device information that are kept.",
+            (info::RECORD_BYTES * (1 + KEPT_GPUS)) as usize,
+        ),
     ] {
         writeln!(text, "/// {about}\npub(crate) const {name}: usize = {value};").expect("a string grows");
     }

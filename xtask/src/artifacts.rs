@@ -15,8 +15,12 @@ use crate::process;
 /// Packages whose programs and libraries are staged.
 const PACKAGES: &[&str] = &["vhost-user-compute", "soft-gpu", "conformance", "faulty-device"];
 
-/// The profile of the guest's library, and the name of its directory.
-const LIBRARY: &str = "library";
+/// The guest's CUDA library, in two halves that lie side by side: profile (and directory), package, file as built, file
+/// as installed. Programs find the first, which loads the second.
+pub(crate) const GUEST_LIBRARIES: [(&str, &str, &str, &str); 2] = [
+    ("preload", "shim-preload", "libcuda.so", "libcuda.so.1"),
+    ("library", "guest-shim", "libvcompute.so", "libvcompute.so"),
+];
 
 /// CUDA programs in C that guests run: the demonstration, a test of processes that share a GPU, and one that holds a
 /// kernel on the GPU while the machine is paused or reset, and one that calls CUDA when it is told to.
@@ -55,9 +59,14 @@ impl Artifacts {
         self.directory.join("bin").join(name)
     }
 
-    /// The guest's CUDA library.
+    /// The guest's CUDA library, as programs find it.
     pub(crate) fn shim(&self) -> PathBuf {
         self.directory.join("lib/libcuda.so.1")
+    }
+
+    /// The files of the guest's CUDA library and their names, which lie side by side in a guest.
+    pub(crate) fn guest_libraries(&self) -> [(PathBuf, &'static str); 2] {
+        GUEST_LIBRARIES.map(|(_, _, _, name)| (self.directory.join("lib").join(name), name))
     }
 
     /// The CUDA driver in software, where the backend looks for it.
@@ -68,7 +77,8 @@ impl Artifacts {
     /// Builds everything (release) and stages it.
     pub(crate) fn build(places: &Places) -> Result<Self> {
         let shown = |line: &str| line.contains("Finished") || line.starts_with("error");
-        for (profile, packages) in [("release", PACKAGES), (LIBRARY, &["guest-shim"])] {
+        let libraries = GUEST_LIBRARIES.map(|(profile, package, ..)| (profile, vec![package]));
+        for (profile, packages) in [("release", PACKAGES.to_vec())].into_iter().chain(libraries) {
             let mut command = cargo(places);
             command.args(["build", "--locked", "--profile", profile]);
             for package in packages {
@@ -87,8 +97,10 @@ impl Artifacts {
         stage(&built.join("vhost-user-compute"), &staged.backend())?;
         stage(&built.join("conformance"), &staged.conformance())?;
         stage(&built.join("faulty-device"), &staged.faulty_device())?;
-        let library = target_directory(places).join(LIBRARY).join("libcuda.so");
-        stage(&library, &staged.shim())?;
+        for (profile, _, file, name) in GUEST_LIBRARIES {
+            let library = target_directory(places).join(profile).join(file);
+            stage(&library, &staged.directory.join("lib").join(name))?;
+        }
         stage(&built.join("libsoft_gpu.so"), &staged.soft_gpu())?;
         for program in PROGRAMS {
             let source = places.workspace().join("qemu/guest").join(format!("{program}.c"));

@@ -36,14 +36,17 @@ pub(crate) fn make() -> Result<()> {
         &places,
         &["build", "--profile", "release", "--package", "guest-tools", "--bin", "vcompute-probe"],
     )?;
-    cargo(&places, &["build", "--profile", "library", "--package", "guest-shim"])?;
+    for (profile, package, ..) in artifacts::GUEST_LIBRARIES {
+        cargo(&places, &["build", "--profile", profile, "--package", package])?;
+    }
     let built = artifacts::target_directory(&places);
-    for (from, to) in [
-        ("release/vcompute-guest", "vcompute-guest"),
-        ("release/vcompute-probe", "vcompute-probe"),
-        ("library/libcuda.so", "libcuda.so.1"),
-    ] {
+    for (from, to) in
+        [("release/vcompute-guest", "vcompute-guest"), ("release/vcompute-probe", "vcompute-probe")]
+    {
         artifacts::stage(&built.join(from), &directory.join(to))?;
+    }
+    for (profile, _, file, name) in artifacts::GUEST_LIBRARIES {
+        artifacts::stage(&built.join(profile).join(file), &directory.join(name))?;
     }
     copy_sources(&places.workspace().join("guest-driver"), &directory.join("driver"))?;
     for text in ["LICENSE-APACHE", "LICENSE-BSD-3-Clause", "docs/install.md"] {

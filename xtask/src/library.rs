@@ -1,14 +1,16 @@
-//! What the guest's library may ask of a guest, checked on the file that is shipped.
+//! What the guest's libraries may ask of a guest, checked on the files that are shipped.
 //!
-//! It is loaded into every process, so whatever it needs, every process of every supported guest must have, and whatever
-//! it exports, every process may stumble over.
+//! One of them is loaded into every process, so whatever it needs, every process of every supported guest must have, and
+//! whatever it exports, every process may stumble over.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::artifacts::Artifacts;
 use crate::counts::Counts;
 use crate::process;
 
@@ -16,41 +18,91 @@ use crate::process;
 const GLIBC: (u32, u32) = (2, 28);
 /// Libraries that every process has loaded anyway.
 const LIBRARIES: [&str; 2] = ["libc.so.6", "ld-linux-x86-64.so.2"];
-/// Most symbols that are looked up, and most places that the loader writes, in each process that starts
+/// Most symbols that are looked up, places that the loader writes, and mappings, in each process that starts
 /// (docs/benchmarks/preload.md).
-const MOST_IMPORTS: usize = 80;
-const MOST_RELOCATIONS: usize = 600;
+const MOST_IMPORTS: usize = 10;
+const MOST_RELOCATIONS: usize = 20;
+const MOST_MAPPINGS: usize = 2;
 
-/// Checks the library.
-pub(crate) fn check(library: &Path) -> Result<Counts> {
-    let dynamic = read(library, &["--dynamic"])?;
-    let bracketed = |tag: &str| -> Vec<String> {
-        let rows = dynamic.iter().filter(|line| line.contains(tag));
-        rows.filter_map(|line| Some(line.split_once('[')?.1.trim_end_matches(']').to_owned())).collect()
-    };
-    ensure!(bracketed("(SONAME)") == ["libcuda.so.1"], "its name is {:?}", bracketed("(SONAME)"));
-    let needed = bracketed("(NEEDED)");
-    let foreign: Vec<_> = needed.iter().filter(|name| !LIBRARIES.contains(&name.as_str())).collect();
-    ensure!(foreign.is_empty(), "it needs {foreign:?}");
-    ensure!(!dynamic.iter().any(|line| line.contains("TEXTREL")), "its code is written when it is loaded");
-
-    let symbols = read(library, &["--dyn-syms"])?;
-    let symbols: Vec<Symbol<'_>> = symbols.iter().filter_map(|line| Symbol::of(line)).collect();
-    let (imports, exports): (Vec<_>, Vec<_>) = symbols.iter().partition(|symbol| symbol.is_import);
-    let stray: Vec<_> =
-        exports.iter().map(|symbol| symbol.name).filter(|name| !name.starts_with("cu")).collect();
-    ensure!(stray.is_empty(), "it exports {stray:?}");
-    ensure!(exports.len() > 700, "it exports {} functions only", exports.len());
-    let newer: Vec<_> = imports.iter().filter(|symbol| !symbol.is_old_enough()).collect();
-    ensure!(newer.is_empty(), "glibc {}.{} does not have {newer:?}", GLIBC.0, GLIBC.1);
-    ensure!(imports.len() <= MOST_IMPORTS, "{} symbols are looked up in every process", imports.len());
-
-    let relocations = read(library, &["--relocs"])?.iter().filter(|line| line.contains(" R_X86_64_")).count();
+/// Checks both halves of the guest's CUDA library.
+pub(crate) fn check(artifacts: &Artifacts) -> Result<Counts> {
+    let [(preload, preload_name), (engine, engine_name)] = artifacts.guest_libraries();
+    let preload = File::read(&preload, preload_name)?;
+    ensure!(preload.imports <= MOST_IMPORTS, "{} symbols are looked up in every process", preload.imports);
+    let relocations = preload.relocations;
     ensure!(relocations <= MOST_RELOCATIONS, "{relocations} places are written in every process");
-    let sections = read(library, &["--section-headers"])?;
-    ensure!(!sections.iter().any(|line| line.contains(" .debug")), "it carries debugging information");
-    log::info!("  {} imports, {} exports, {relocations} relocations", imports.len(), exports.len());
-    Ok(Counts::one(true))
+    ensure!(preload.mappings <= MOST_MAPPINGS, "{} parts are mapped in every process", preload.mappings);
+    ensure!(!preload.ends, "something of it runs at the end of every process");
+    let foreign: Vec<_> = preload.exports.iter().filter(|name| !name.starts_with("cu")).collect();
+    ensure!(foreign.is_empty(), "it exports {foreign:?}");
+
+    let engine = File::read(&engine, engine_name)?;
+    let expected: BTreeSet<_> = preload.exports.iter().filter(|name| !name.starts_with("cudbg")).collect();
+    ensure!(expected.len() > 600, "there are {} functions only", expected.len());
+    let answered: BTreeSet<_> = engine.exports.iter().filter(|name| *name != "vcompute_start").collect();
+    let odd: Vec<_> = expected.symmetric_difference(&answered).collect();
+    ensure!(odd.is_empty(), "these are in one half only: {odd:?}");
+    ensure!(engine.exports.len() == answered.len() + 1, "vcompute_start is missing");
+    let mut counts = Counts::one(true);
+    counts += Counts::one(true);
+    Ok(counts)
+}
+
+/// What a library's file says of itself.
+struct File {
+    imports: usize,
+    exports: Vec<String>,
+    relocations: usize,
+    mappings: usize,
+    /// Whether it has functions that run when a process ends.
+    ends: bool,
+}
+
+impl File {
+    /// Reads a library, and checks what holds for all that are shipped.
+    fn read(library: &Path, name: &str) -> Result<Self> {
+        let dynamic = read(library, &["--dynamic"])?;
+        let bracketed = |tag: &str| -> Vec<String> {
+            let rows = dynamic.iter().filter(|line| line.contains(tag));
+            rows.filter_map(|line| Some(line.split_once('[')?.1.trim_end_matches(']').to_owned())).collect()
+        };
+        ensure!(bracketed("(SONAME)") == [name], "its name is {:?}", bracketed("(SONAME)"));
+        let needed = bracketed("(NEEDED)");
+        let foreign: Vec<_> = needed.iter().filter(|name| !LIBRARIES.contains(&name.as_str())).collect();
+        ensure!(foreign.is_empty(), "{name} needs {foreign:?}");
+        ensure!(
+            !dynamic.iter().any(|line| line.contains("TEXTREL")),
+            "its code is written when it is loaded"
+        );
+
+        let symbols = read(library, &["--dyn-syms"])?;
+        let symbols: Vec<Symbol<'_>> = symbols.iter().filter_map(|line| Symbol::of(line)).collect();
+        let (imports, exports): (Vec<_>, Vec<_>) = symbols.iter().partition(|symbol| symbol.is_import);
+        let newer: Vec<_> = imports.iter().filter(|symbol| !symbol.is_old_enough()).collect();
+        ensure!(newer.is_empty(), "glibc {}.{} does not have {newer:?}", GLIBC.0, GLIBC.1);
+        let sections = read(library, &["--section-headers"])?;
+        ensure!(
+            !sections.iter().any(|line| line.contains(" .debug")),
+            "{name} carries debugging information"
+        );
+        let relocations = read(library, &["--relocs"])?;
+        let programs = read(library, &["--program-headers"])?;
+        let file = Self {
+            imports: imports.len(),
+            exports: exports.iter().map(|symbol| symbol.name.to_owned()).collect(),
+            relocations: relocations.iter().filter(|line| line.contains(" R_X86_64_")).count(),
+            mappings: programs.iter().filter(|line| line.trim_start().starts_with("LOAD ")).count(),
+            ends: dynamic.iter().any(|line| line.contains("(FINI")),
+        };
+        log::info!(
+            "  {name}: {} imports, {} exports, {} relocations, {} mappings",
+            file.imports,
+            file.exports.len(),
+            file.relocations,
+            file.mappings
+        );
+        Ok(file)
+    }
 }
 
 /// A line of `readelf --dyn-syms`.

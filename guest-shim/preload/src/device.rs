@@ -56,7 +56,8 @@ pub(crate) fn look(path: &CStr, is_late: impl Fn() -> bool) -> Answer {
     let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY;
     let node = system::open(path, flags, 0);
     let Ok(node) = usize::try_from(node) else {
-        let soon = [libc::EAGAIN, libc::EBUSY, libc::EINTR].iter().any(|&error| system::is_error(node, error));
+        let soon =
+            [libc::EAGAIN, libc::EBUSY, libc::EINTR].iter().any(|&error| system::is_error(node, error));
         return if soon { Answer::Starting } else { Answer::Absent };
     };
     // SAFETY: see `Sync`: the one writer, and nobody reads yet.
@@ -65,14 +66,17 @@ pub(crate) fn look(path: &CStr, is_late: impl Fn() -> bool) -> Answer {
     system::close(node);
     let Ok(length) = usize::try_from(length) else {
         return match length {
-            _ if system::is_error(length, libc::EAGAIN) || system::is_error(length, libc::EINTR) => Answer::Starting,
+            _ if system::is_error(length, libc::EAGAIN) || system::is_error(length, libc::EINTR) => {
+                Answer::Starting
+            }
             _ if system::is_error(length, libc::ENODEV) => Answer::Gone,
             _ => Answer::Foreign,
         };
     };
     let bytes = buffer.get(..length).unwrap_or_default();
     let answer = meaning(bytes);
-    let is_whole = word(bytes, LENGTH_AT).is_some_and(|rest| rest as usize == length.saturating_sub(HEAD_BYTES));
+    let is_whole =
+        word(bytes, LENGTH_AT).is_some_and(|rest| rest as usize == length.saturating_sub(HEAD_BYTES));
     if let Some(now) = now_ms().filter(|_| answer == Answer::Found && is_whole) {
         TAKEN_MS.store(now, Ordering::Relaxed);
         LENGTH.store(length, Ordering::Release);

@@ -17,7 +17,8 @@ use crate::{device, exports};
 
 /// Where the engine is looked for: beside this library, in the folder of what comes with it, and where the dynamic linker
 /// looks for any library.
-const PLACES: [&CStr; 3] = [c"$ORIGIN/libvcompute.so", c"$ORIGIN/virtio-compute/libvcompute.so", c"libvcompute.so"];
+const PLACES: [&CStr; 3] =
+    [c"$ORIGIN/libvcompute.so", c"$ORIGIN/virtio-compute/libvcompute.so", c"libvcompute.so"];
 
 /// Takes the driver's answer: its bytes, how many, and when it came.
 const START: &CStr = c"vcompute_start";
@@ -33,12 +34,15 @@ pub(super) static ENTRIES: AtomicPtr<*const c_void> = AtomicPtr::new(ptr::null_m
 
 /// Loads the engine. Another thread may do so at the same time; one of the tables is used.
 pub(super) extern "C" fn load() -> *mut *const c_void {
-    let entries = open().map_or(Err("libvcompute.so cannot be loaded; `vcompute-guest doctor` says why"), entries);
+    let entries =
+        open().map_or(Err("libvcompute.so cannot be loaded; `vcompute-guest doctor` says why"), entries);
     match entries {
-        Ok(new) => match ENTRIES.compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => new,
-            Err(others) => others,
-        },
+        Ok(new) => {
+            match ENTRIES.compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => new,
+                Err(others) => others,
+            }
+        }
         Err(problem) => {
             shim_settings::first_call(Err(problem));
             ptr::null_mut()
@@ -78,7 +82,8 @@ fn entries(engine: Engine) -> Result<*mut *const c_void, &'static str> {
         unsafe { table.wrapping_add(number).write(symbol) };
     }
     // SAFETY: the pages of above; what nobody can write, nobody can bend.
-    let _ = unsafe { system::call(libc::SYS_mprotect, [place, BYTES, system::word(libc::PROT_READ), 0, 0, 0]) };
+    let _ =
+        unsafe { system::call(libc::SYS_mprotect, [place, BYTES, system::word(libc::PROT_READ), 0, 0, 0]) };
     if let Some((bytes, taken_ms)) = device::kept() {
         let start = engine.symbol(START);
         if !start.is_null() {
@@ -121,7 +126,10 @@ impl Engine {
     }
 }
 
-core::arch::global_asm!(".symver vcompute_dlopen, dlopen@GLIBC_2.2.5", ".symver vcompute_dlsym, dlsym@GLIBC_2.2.5");
+core::arch::global_asm!(
+    ".symver vcompute_dlopen, dlopen@GLIBC_2.2.5",
+    ".symver vcompute_dlsym, dlsym@GLIBC_2.2.5"
+);
 
 /// Functions of the C library that may be missing.
 macro_rules! places {

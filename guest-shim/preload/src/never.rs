@@ -219,7 +219,8 @@ mod tests {
     fn every_word_is_found_by_its_first_byte() {
         let words = || GROUPS.iter().flat_map(|group| group.split_ascii_whitespace());
         assert!(words().all(|word| touched(word.trim_end_matches('*').as_bytes())));
-        let mut sorted: Vec<&str> = str::from_utf8(&SORTED.words).expect("text").split_ascii_whitespace().collect();
+        let mut sorted: Vec<&str> =
+            str::from_utf8(&SORTED.words).expect("text").split_ascii_whitespace().collect();
         let mut listed: Vec<&str> = words().collect();
         sorted.sort_unstable();
         listed.sort_unstable();

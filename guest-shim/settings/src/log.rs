@@ -163,7 +163,9 @@ fn to_stderr(line: &[u8], may_wait: bool) {
 fn is_terminal() -> bool {
     let mut status = MaybeUninit::<libc::stat>::zeroed();
     // SAFETY: room for a status; the kernel's structure is the C library's.
-    let _ = unsafe { system::call(libc::SYS_fstat, [STDERR, status.as_mut_ptr().expose_provenance(), 0, 0, 0, 0]) };
+    let _ = unsafe {
+        system::call(libc::SYS_fstat, [STDERR, status.as_mut_ptr().expose_provenance(), 0, 0, 0, 0])
+    };
     // SAFETY: zeros, or filled by the kernel.
     let status = unsafe { status.assume_init() };
     status.st_mode & libc::S_IFMT == libc::S_IFCHR
@@ -189,12 +191,19 @@ fn to_syslog(level: Level, line: &[u8]) {
     let bytes = datagram.bytes.get(..datagram.length).unwrap_or_default();
     let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: makes a socket.
-    let socket =
-        unsafe { system::call(libc::SYS_socket, [system::word(libc::AF_UNIX), system::word(kind), 0, 0, 0, 0]) };
+    let socket = unsafe {
+        system::call(libc::SYS_socket, [system::word(libc::AF_UNIX), system::word(kind), 0, 0, 0, 0])
+    };
     let Ok(socket) = usize::try_from(socket) else { return };
     let to = (&raw const address).expose_provenance();
-    let arguments =
-        [socket, bytes.as_ptr().expose_provenance(), bytes.len(), TO_SOCKET, to, size_of::<libc::sockaddr_un>()];
+    let arguments = [
+        socket,
+        bytes.as_ptr().expose_provenance(),
+        bytes.len(),
+        TO_SOCKET,
+        to,
+        size_of::<libc::sockaddr_un>(),
+    ];
     // SAFETY: readable bytes, and a complete address.
     let _ = unsafe { system::call(libc::SYS_sendto, arguments) };
     system::close(socket);

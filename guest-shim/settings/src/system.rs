@@ -56,7 +56,9 @@ pub fn open(path: &CStr, flags: c_int, mode: usize) -> isize {
 #[must_use]
 pub fn read(descriptor: usize, bytes: &mut [u8]) -> isize {
     // SAFETY: room for as many bytes as given.
-    unsafe { call(libc::SYS_read, [descriptor, bytes.as_mut_ptr().expose_provenance(), bytes.len(), 0, 0, 0]) }
+    unsafe {
+        call(libc::SYS_read, [descriptor, bytes.as_mut_ptr().expose_provenance(), bytes.len(), 0, 0, 0])
+    }
 }
 
 /// Writes to a descriptor.
@@ -76,7 +78,12 @@ pub fn close(descriptor: usize) {
 #[must_use]
 pub fn read_link(path: &CStr, bytes: &mut [u8]) -> isize {
     // SAFETY: a path, and room for as many bytes as given.
-    unsafe { call(libc::SYS_readlink, [path.as_ptr().expose_provenance(), bytes.as_mut_ptr().expose_provenance(), bytes.len(), 0, 0, 0]) }
+    unsafe {
+        call(
+            libc::SYS_readlink,
+            [path.as_ptr().expose_provenance(), bytes.as_mut_ptr().expose_provenance(), bytes.len(), 0, 0, 0],
+        )
+    }
 }
 
 #[cfg(test)]

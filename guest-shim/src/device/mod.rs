@@ -13,7 +13,6 @@ use virtio_spec::codec::Scalar;
 use virtio_spec::cuda::{CUdevice, CUresult};
 use virtio_spec::info::{DeviceRecord, InfoHeader};
 
-
 use crate::session;
 use crate::transport::{self, TransportError};
 

@@ -20,7 +20,6 @@ use virtio_spec::control::SessionOptions;
 use virtio_spec::info;
 use virtio_spec::uapi::Info;
 
-
 use crate::early;
 use crate::session::region::Region;
 

@@ -49,10 +49,12 @@ pub(crate) fn make(arguments: &Arguments) -> Result<()> {
     for (from, to) in [
         (artifacts.backend(), bundled.backend()),
         (artifacts.conformance(), bundled.conformance()),
-        (artifacts.shim(), bundled.shim()),
         (artifacts.soft_gpu(), bundled.soft_gpu()),
     ] {
         copy(&from, &to)?;
+    }
+    for ((from, _), (to, _)) in artifacts.guest_libraries().iter().zip(bundled.guest_libraries()) {
+        copy(from, &to)?;
     }
     for program in PROGRAMS {
         copy(&artifacts.program(program), &bundled.program(program))?;

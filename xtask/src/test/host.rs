@@ -45,7 +45,7 @@ pub(super) fn sources(places: &Places, steps: &mut Steps) {
 /// The conformance suite on the software driver, directly and through the backend; programs of other people's compilers.
 pub(super) fn programs(places: &Places, artifacts: &Artifacts, steps: &mut Steps) {
     let logs = places.guest().join("logs");
-    steps.step("the guest's library: what it needs", || library::check(&artifacts.shim()));
+    steps.step("the guest's libraries: what they need", || library::check(artifacts));
     steps.step("conformance: software driver", || {
         let log = logs.join("conformance-soft.log");
         Ok(suite::on_library(artifacts, &artifacts.soft_gpu(), &[], &log)?.counts)

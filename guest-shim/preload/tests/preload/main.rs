@@ -30,7 +30,15 @@ fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--package", "shim-preload", "--package", "guest-shim", "--manifest-path"]);
+        cargo.args([
+            "build",
+            "--quiet",
+            "--package",
+            "shim-preload",
+            "--package",
+            "guest-shim",
+            "--manifest-path",
+        ]);
         cargo.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
         let profile = if cfg!(debug_assertions) {
             "debug"

@@ -8,6 +8,7 @@ mod client;
 mod contexts;
 mod copies;
 mod devices;
+mod discovery;
 mod entry_points;
 mod events;
 mod faults;
@@ -50,6 +51,7 @@ pub(crate) const AREAS: &[&[Case]] = &[
     init::CASES,
     devices::CASES,
     visible::CASES,
+    discovery::CASES,
     entry_points::CASES,
     contexts::CASES,
     memory::CASES,
@@ -90,6 +92,7 @@ pub(crate) const AREAS: &[&[Case]] = &[
 /// Every area's helper programs.
 pub(crate) const PROBES: &[&[Probe]] = &[
     visible::PROBES,
+    discovery::PROBES,
     streams::PROBES,
     events::PROBES,
     output::PROBES,

@@ -33,31 +33,25 @@ fn main() {
     fs::write(directory.join("entries.rs"), entries()).expect("the output directory is writable");
 }
 
-/// The table of entry points, without a pointer in it: the loader would have to write each into every process.
+/// The table of entry points.
 fn entries() -> String {
-    let (mut names, mut rows, mut places, mut symbols) =
-        (String::new(), String::new(), String::new(), String::new());
-    let mut count = 0;
+    let (mut rows, mut functions) = (String::new(), String::new());
     for call in calls::all() {
-        let base = call.base_name();
-        let start = names.len();
-        names.push_str(base);
-        writeln!(rows, "    Row {{ name: {start}, length: {}, since: {} }},", base.len(), call.since)
-            .expect("a string grows");
-        writeln!(symbols, "    {:?},", call.name).expect("a string grows");
-        let second =
-            call.per_thread.map_or("entry_points".to_owned(), |kind| call.name.to_owned() + kind.suffix());
-        writeln!(places, "    \".long {} - entry_points, {second} - entry_points\",", call.name)
-            .expect("a string grows");
-        count += 1;
+        let mut form = |symbol: &str| {
+            writeln!(functions, "    fn {symbol}();").expect("a string grows");
+            format!("Form {{ symbol: {symbol:?}, function: {symbol} }}")
+        };
+        let legacy = form(call.name);
+        let per_thread = call.per_thread.map(|kind| form(&(call.name.to_owned() + kind.suffix())));
+        let per_thread = per_thread.map_or("None".to_owned(), |form| format!("Some({form})"));
+        let (name, since) = (call.base_name(), call.since);
+        writeln!(
+            rows,
+            "    Entry {{ name: {name:?}, since: {since}, legacy: {legacy}, per_thread: {per_thread} }},"
+        )
+        .expect("a string grows");
     }
     format!(
-        "/// Names of all rows, one after the other.\nstatic NAMES: &str = {names:?};\n\n\
-         /// Every row of the call table.\nstatic ROWS: [Row; {count}] = [\n{rows}];\n\n\
-         /// The exported symbols.\n#[cfg(test)]\nstatic SYMBOLS: [&str; {count}] = [\n{symbols}];\n\n\
-         // Each row's two entries, as distances from the table's start; one without has the distance 0.\n\
-         std::arch::global_asm!(\n    \".pushsection .rodata.entry_points,\\\"a\\\",@progbits\",\n    \".balign 4\",\n    \
-         \".hidden entry_points\",\n    \".globl entry_points\",\n    \"entry_points:\",\n{places}    \".popsection\",\n);\n\n\
-         unsafe extern \"C\" {{\n    #[link_name = \"entry_points\"]\n    safe static PLACES: [[i32; 2]; {count}];\n}}\n"
+        "unsafe extern \"C\" {{\n{functions}}}\n\n/// Every row of the call table.\nstatic ENTRIES: &[Entry] = &[\n{rows}];\n"
     )
 }

@@ -17,7 +17,13 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=layout.ld");
     // Programs ask for this name; a library that was closed must stay, because exit handlers still call it.
-    let mut arguments = vec!["-fuse-ld=bfd", "-Wl,-soname,libcuda.so.1", "-Wl,-z,nodelete", "-Wl,-z,now"];
+    let mut arguments = vec![
+        "-fuse-ld=bfd",
+        "-Wl,-soname,libcuda.so.1",
+        "-Wl,-z,nodelete",
+        "-Wl,-z,now",
+        "-Wl,-Bsymbolic-functions",
+    ];
     let layout = layout();
     let directory = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     // As it is shipped, and not as tests are built, with the standard library and its panics. Cargo tells a build script the
@@ -44,23 +50,30 @@ fn layout() -> String {
     format!("-Wl,-T,{}", sources.join("layout.ld").display())
 }
 
-/// A jump for each symbol of the table, and their names in the same order.
+/// A jump for each symbol of the table, their names in the same order, and where the jumps are.
 fn exports() -> String {
     let mut symbols = Vec::new();
     for call in calls::all() {
         symbols.push(call.name.to_owned());
         symbols.extend(call.per_thread.map(|kind| call.name.to_owned() + kind.suffix()));
     }
-    let mut jumps = String::new();
+    let (mut jumps, mut places) = (String::new(), String::new());
     for (number, symbol) in symbols.iter().enumerate() {
         writeln!(jumps, "    {number} {symbol};").expect("a string grows");
+        writeln!(places, "    \".long {symbol} - vcompute_places\",").expect("a string grows");
     }
+    let count = symbols.len();
+    let bytes: usize = symbols.iter().map(|symbol| symbol.len() + 1).sum();
     let names = symbols.join("\\0");
     format!(
-        "/// Exported functions.\npub(super) const COUNT: usize = {};\n\n\
-         /// Their names in order, each with its end.\n#[cfg_attr(panic = \"abort\", unsafe(link_section = \".rodata.late\"))]\nstatic NAMES: [u8; {}] = *b\"{names}\\0\";\n\njumps! {{\n{jumps}}}\n",
-        symbols.len(),
-        names.len() - symbols.len() + 2,
+        "/// Exported functions.\npub(super) const COUNT: usize = {count};\n\n\
+         /// Their names in order, each with its end.\n\
+         #[cfg_attr(panic = \"abort\", unsafe(link_section = \".rodata.late\"))]\n\
+         pub(super) static NAMES: [u8; {bytes}] = *b\"{names}\\0\";\n\n\
+         jumps! {{\n{jumps}}}\n\n\
+         core::arch::global_asm!(\n    \".pushsection .rodata.late,\\\"a\\\",@progbits\",\n    \".balign 4\",\n    \
+         \".hidden vcompute_places\",\n    \".globl vcompute_places\",\n    \"vcompute_places:\",\n{places}    \
+         \".popsection\",\n);\n"
     )
 }
 

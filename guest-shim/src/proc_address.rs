@@ -1,67 +1,54 @@
 //! `cuGetProcAddress`: which entry point a name means for a CUDA version.
 //!
-//! The table has no pointers, which the loader would have to write into every process that loads the library, whether it
-//! uses CUDA or not.
-//!
-//! Unsafe code: the C exports as plain functions, at the distances that the linker has written.
+//! Unsafe code: the C exports as plain functions.
 
-include!(concat!(env!("OUT_DIR"), "/entries.rs"));
+use crate::early;
 
-/// One row of the call table, without pointers.
-struct Row {
-    /// Where in [`NAMES`] its name without the version begins.
-    name: u16,
-    /// Bytes of the name.
-    length: u8,
-    /// CUDA version from which the name means this symbol; 0 = never.
-    since: u16,
+#[allow(clashing_extern_declarations, reason = "all functions by one type, which nobody calls")]
+mod table {
+    use super::{Entry, Form};
+
+    include!(concat!(env!("OUT_DIR"), "/entries.rs"));
+
+    /// Every row of the call table.
+    pub(super) fn entries() -> &'static [Entry] {
+        ENTRIES
+    }
 }
 
 /// One row of the call table and its entry points.
-#[derive(Clone, Copy)]
 struct Entry {
-    /// The exported symbol.
-    #[cfg(test)]
-    symbol: &'static str,
-    /// CUDA version from which the name means this symbol.
+    /// The name without a version.
+    name: &'static str,
+    /// CUDA version from which the name means this symbol; 0 = never.
     since: u32,
     /// The plain entry.
-    legacy: Function,
+    legacy: Form,
     /// The entry whose null stream is the thread's own.
-    per_thread: Option<Function>,
+    per_thread: Option<Form>,
 }
 
-type Function = unsafe extern "C" fn();
+/// An entry point.
+#[derive(Clone, Copy)]
+struct Form {
+    /// The exported symbol.
+    symbol: &'static str,
+    /// What answers.
+    function: Function,
+}
 
-/// The function at a distance from the table of places; none at 0.
-fn function(distance: i32) -> Option<Function> {
-    if distance == 0 {
-        return None;
+impl Form {
+    /// The entry point that a program finds by the symbol; without `libcuda.so.1`, what answers.
+    fn found(self) -> Function {
+        early::jump(self.symbol).unwrap_or(self.function)
     }
-    let place = (&raw const PLACES).cast::<()>().wrapping_byte_offset(isize::try_from(distance).ok()?);
-    // SAFETY: the linker has written the distance of one of the library's exports.
-    Some(unsafe { std::mem::transmute::<*const (), Function>(place) })
 }
 
-/// The rows of a name, or of all names.
-fn rows(name: Option<&str>) -> impl Iterator<Item = Entry> {
-    let number = 0..;
-    number.zip(&ROWS).zip(&PLACES).filter_map(
-        move |((_number, row), [legacy, per_thread]): ((usize, _), _)| {
-            let start = usize::from(row.name);
-            let own = NAMES.get(start..start + usize::from(row.length))?;
-            if name.is_some_and(|name| name != own || row.since == 0) {
-                return None;
-            }
-            Some(Entry {
-                #[cfg(test)]
-                symbol: SYMBOLS[_number],
-                since: u32::from(row.since),
-                legacy: function(*legacy)?,
-                per_thread: function(*per_thread),
-            })
-        },
-    )
+pub(crate) type Function = unsafe extern "C" fn();
+
+/// The rows of a name.
+fn rows(name: &str) -> impl Iterator<Item = &'static Entry> {
+    table::entries().iter().filter(move |entry| entry.name == name && entry.since != 0)
 }
 
 /// What was found for a name.
@@ -85,19 +72,19 @@ pub(crate) const FLAGS: u64 = 1 | PER_THREAD;
 /// Finds what `name` means for `version`: the newest symbol of the name that is not newer. A symbol's own version or suffix
 /// is no part of a name, as the real driver has it.
 pub(crate) fn find(name: &str, version: u32, flags: u64) -> Found {
-    let named = || rows(Some(name));
+    let named = || rows(name);
     if named().next().is_none() {
         return Found::Nothing;
     }
     // A name that has per-thread forms has no other meaning with the flag.
     let per_thread = flags & PER_THREAD != 0 && named().any(|entry| entry.per_thread.is_some());
     let forms = named().filter_map(|entry| match entry.per_thread {
-        Some(function) if per_thread => Some((entry.since.max(PER_THREAD_SINCE), function)),
+        Some(form) if per_thread => Some((entry.since.max(PER_THREAD_SINCE), form)),
         None if per_thread => None,
         _ => Some((entry.since, entry.legacy)),
     });
     match forms.filter(|(since, _)| *since <= version).max_by_key(|(since, _)| *since) {
-        Some((_, function)) => Found::Function(function),
+        Some((_, form)) => Found::Function(form.found()),
         None => Found::Later,
     }
 }
@@ -109,11 +96,11 @@ mod tests {
     fn symbol(name: &str, version: u32, flags: u64) -> Option<String> {
         let Found::Function(function) = find(name, version, flags) else { return None };
         let same = |other: Function| std::ptr::fn_addr_eq(other, function);
-        rows(None).find_map(|entry| {
-            if entry.per_thread.is_some_and(same) {
-                Some(format!("{} (thread)", entry.symbol))
+        table::entries().iter().find_map(|entry| {
+            if entry.per_thread.is_some_and(|form| same(form.function)) {
+                Some(format!("{} (thread)", entry.legacy.symbol))
             } else {
-                same(entry.legacy).then(|| entry.symbol.to_owned())
+                same(entry.legacy.function).then(|| entry.legacy.symbol.to_owned())
             }
         })
     }

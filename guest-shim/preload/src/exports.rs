@@ -21,6 +21,12 @@ macro_rules! jumps {
 
 include!(concat!(env!("OUT_DIR"), "/exports.rs"));
 
+unsafe extern "C" {
+    /// Each jump, in order, as a distance from this table's start: addresses would have to be written in every process.
+    #[link_name = "vcompute_places"]
+    pub(super) safe static PLACES: [i32; COUNT];
+}
+
 /// The names of all functions, in their order.
 pub(super) fn names() -> impl Iterator<Item = &'static [u8]> {
     NAMES.split_inclusive(|&byte| byte == 0)

@@ -7,6 +7,7 @@
 //! Unsafe code: what the kernel hands to a process.
 #![cfg_attr(not(test), no_std)]
 
+mod decimal;
 mod environment;
 mod identity;
 mod log;
@@ -15,6 +16,7 @@ mod paths;
 mod settings;
 pub mod system;
 
+pub use decimal::Decimal;
 pub use environment::Environment;
 pub use identity::{is_first_process, process};
 pub use log::{early, first_call};

@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use shim_policy::{Level, Target};
 
+use crate::decimal::Decimal;
 use crate::environment::Environment;
 use crate::settings::{Settings, Text};
 use crate::{identity, is_privileged, name, system};
@@ -41,7 +42,7 @@ impl Line {
             line.push(if byte.is_ascii_graphic() { core::slice::from_ref(byte) } else { b"?" });
         }
         line.push(b"[");
-        line.push_number(identity::process().cast_unsigned());
+        line.push(Decimal::of(identity::process().cast_unsigned()).bytes());
         line.push(b"]: ");
         line.push(words.as_bytes());
         line
@@ -55,18 +56,6 @@ impl Line {
             *to = *from;
         }
         self.length += fits;
-    }
-
-    fn push_number(&mut self, number: u32) {
-        let mut power = 1_000_000_000;
-        while power > 1 && number < power {
-            power /= 10;
-        }
-        while power > 0 {
-            let digit = u8::try_from(number / power % 10).unwrap_or(0);
-            self.push(&[b'0' + digit]);
-            power /= 10;
-        }
     }
 
     /// The line with its end.
@@ -225,14 +214,5 @@ mod tests {
         let line = Line::of(Level::Info, b"name", &"x".repeat(1000));
         assert_eq!(line.bytes().len(), LINE_BYTES);
         assert_eq!(line.bytes().last(), Some(&b'\n'));
-    }
-
-    #[test]
-    fn numbers_are_decimal() {
-        for number in [0, 7, 10, 4711, u32::MAX] {
-            let mut line = Line::new();
-            line.push_number(number);
-            assert_eq!(line.bytes(), format!("{number}\n").as_bytes());
-        }
     }
 }

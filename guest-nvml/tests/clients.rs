@@ -38,7 +38,7 @@ fn text(output: &Output) -> String {
 
 #[test]
 fn clients_run() {
-    let needed = ["vhost-user-compute", "libsoft_gpu.so", "libcuda.so", "libnvidia_ml.so"];
+    let needed = ["vhost-user-compute", "libsoft_gpu.so", "libcuda.so", "libvcompute.so", "libnvidia_ml.so"];
     if let Some(path) = missing(&needed) {
         return eprintln!("skipped: {path} is not built");
     }

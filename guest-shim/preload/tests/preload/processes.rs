@@ -38,6 +38,7 @@ pub(crate) fn is_loaded() -> bool {
 
 const SUCCESS: i32 = 0;
 const NOT_INITIALIZED: i32 = 3;
+const STUB_LIBRARY: i32 = 34;
 
 fn init() -> i32 {
     call(c"cuInit", 0)
@@ -83,6 +84,10 @@ pub(crate) fn role(role: &str) -> Option<&'static str> {
             &[("what was known at the start", || take_device() && init() == SUCCESS && count() == 1)]
         }
         "no snapshot" => &[("nothing was kept", || take_device() && init() != SUCCESS)],
+        "no engine" => &[
+            ("every call says so", || init() == STUB_LIBRARY && count() == -STUB_LIBRARY),
+            ("the engine that came", || bring_engine() && init() == SUCCESS && count() == 1),
+        ],
         "fork" => &[
             ("a child that calls CUDA first", || in_child(|| init() == SUCCESS && count() == 1)),
             ("a daemon", || in_child(|| in_child(|| init() == SUCCESS && count() == 1))),
@@ -123,6 +128,12 @@ fn bring_device() -> bool {
     let hidden = CString::new([path.as_bytes(), b".hidden"].concat()).expect("a path");
     // SAFETY: two paths.
     unsafe { libc::rename(hidden.as_ptr(), path.as_ptr()) == 0 }
+}
+
+fn bring_engine() -> bool {
+    let library = std::env::var_os("LD_PRELOAD").expect("the test has preloaded it");
+    let engine = Path::new(&library).with_file_name("libvcompute.so");
+    std::fs::rename(engine.with_extension("so.hidden"), engine).is_ok()
 }
 
 fn take_device() -> bool {
@@ -239,6 +250,33 @@ fn a_program_that_is_left_alone_can_call_cuda() {
         }
         place.without_device();
         expect_success(&mut place.command("python3", "no cuda"));
+    }
+}
+
+#[test]
+fn without_the_other_half_every_call_says_so() {
+    let place = Place::new("half");
+    if has_stand_ins("half") {
+        let folder = place.folder("alone");
+        let alone = folder.join("libcuda.so.1");
+        std::fs::copy(library(), &alone).expect("the folder is writable");
+        let engine = library().with_file_name("libvcompute.so");
+        std::fs::copy(engine, folder.join("libvcompute.so.hidden")).expect("the folder is writable");
+        let mut command = place.command("python3", "no engine");
+        let output = expect_success(command.env("LD_PRELOAD", alone).env("VCOMPUTE_LOG", "error"));
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.contains("libvcompute.so cannot be loaded"), "{text}");
+    }
+}
+
+#[test]
+fn a_link_leads_to_both_halves() {
+    let place = Place::new("link");
+    if has_stand_ins("link") {
+        let link = place.folder("elsewhere").join("libcuda.so.1");
+        std::os::unix::fs::symlink(library(), &link).expect("the folder is writable");
+        expect_success(place.command("python3", "cuda").env("LD_PRELOAD", link));
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use qemu::Places;
 
 /// A program, and the Debian package that has it.
 const NEEDED: &[(&str, &str)] = &[
@@ -42,6 +43,35 @@ pub(crate) fn ensure() -> Result<()> {
         if !output.status.success() {
             bail!("apt-get could not install {list}:\n{}", String::from_utf8_lossy(&output.stderr));
         }
+    }
+    Ok(())
+}
+
+/// Gibibytes that a whole test fills, from a clean clone; and where the downloads are there already.
+const WHOLE_TEST_GIB: u64 = 10;
+const NEXT_TEST_GIB: u64 = 4;
+
+/// Makes sure that the disk takes what a test makes: a full one fails in the middle, and not by saying so.
+pub(crate) fn ensure_space(places: &Places) -> Result<()> {
+    const GIB: u64 = 1 << 30;
+    let workspace = places.workspace();
+    let output = Command::new("df")
+        .args(["--block-size=1", "--output=avail"])
+        .arg(workspace)
+        .output()
+        .context("run df")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let Some(free) = text.lines().nth(1).and_then(|line| line.trim().parse::<u64>().ok()) else {
+        log::warn!("df does not say how much space there is");
+        return Ok(());
+    };
+    let needed = if places.debian().join("roots").exists() { NEXT_TEST_GIB } else { WHOLE_TEST_GIB };
+    if free < needed * GIB {
+        bail!(
+            "a test needs {needed} GiB of disk space below {}, and {:.1} GiB are free",
+            workspace.join("target").display(),
+            free as f64 / GIB as f64
+        );
     }
     Ok(())
 }

@@ -65,6 +65,7 @@ impl GuestArguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let places = workspace::places()?;
     prerequisites::ensure()?;
+    prerequisites::ensure_space(&places)?;
     let mut steps = Steps::default();
     match &arguments.part {
         None => {

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """Runs real CUDA programs natively and through the device's local socket, and compares what they say.
 
-Usage: run.py --bin DIR [--out DIR] [--only NAME,...] [--timeout SECONDS] [--native-only]
+Usage: run.py --bin DIR [--out DIR] [--only NAME,...] [--timeout SECONDS] [--native-only] [--driver WHICH]
 
-DIR has vhost-user-compute and libcuda.so.1, as `cargo build --release -p guest-shim -p vhost-user-compute` makes them
-(libcuda.so, with that name). Each file in cases/ is one case: a
-Python program, or a CUDA program that nvcc compiles. What a case writes to standard output is compared:
+DIR has vhost-user-compute and the guest's libraries, as `cargo xtask compat` puts them side by side. Each file in cases/
+is one case: a Python program, or a CUDA program that nvcc compiles. What a case writes to standard output is compared:
 
     name value              must be the same
     ~TOLERANCE name value   numbers that may differ by TOLERANCE of the larger one
     # anything              is not compared
+    # note anything         is not compared and shown in the table, of both runs
 
 A case that cannot run on this machine even natively is skipped, with its reason. Prints a Markdown table, writes it to
 OUT/compatibility.md and everything that the cases said to OUT. Exits with 1 if a row is not equal.
@@ -63,7 +63,7 @@ def run(case, command, environment, log, timeout):
         except subprocess.TimeoutExpired as expired:
             status, output = "timeout", (expired.stdout or b"").decode()
     seconds = time.monotonic() - start
-    log.with_suffix(".out").write_text(output)
+    pathlib.Path(f"{log}.out").write_text(output)
     return status, output, seconds
 
 
@@ -90,6 +90,12 @@ def differences(native, remoted):
                 continue
         found.append(f"`{left[:60]}` / `{right[:60]}`")
     return found
+
+
+def notes(*outputs):
+    """What the runs want to have shown, side by side."""
+    found = [" ".join(re.findall(r"^# note (.*)$", text, re.MULTILINE)) for text in outputs]
+    return f" ({' / '.join(found)})" if any(found) else ""
 
 
 def counts(path):
@@ -138,10 +144,10 @@ def device():
 class Backend:
     """The backend, serving its local socket."""
 
-    def __init__(self, programs, work):
+    def __init__(self, programs, work, driver):
         self.socket = work / "compute.sock"
         self.log = open(work / "backend.log", "w")
-        command = [programs / "vhost-user-compute", "--local-socket", self.socket, "--driver", "auto"]
+        command = [programs / "vhost-user-compute", "--local-socket", self.socket, "--driver", driver]
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + 10
         while not self.socket.exists():
@@ -172,6 +178,7 @@ def main():
     parser.add_argument("--only", default="")
     parser.add_argument("--timeout", type=float, default=120)
     parser.add_argument("--native-only", action="store_true")
+    parser.add_argument("--driver", default="auto", help="the backend's: auto, soft or a path")
     arguments = parser.parse_args()
     programs, work = arguments.bin.resolve(), arguments.out.resolve()
     work.mkdir(parents=True, exist_ok=True)
@@ -182,7 +189,7 @@ def main():
     head = "| case | what | result | native s | remoted s | driver calls | requests | private calls (crossed) |"
     rows = [head, "|---" * 8 + "|"]
     print("\n".join(rows), flush=True)
-    backend = None if arguments.native_only else Backend(programs, work)
+    backend = None if arguments.native_only else Backend(programs, work, arguments.driver)
     native, remoted = environments(programs, work, backend.socket if backend else "")
     passed = failed = skipped = 0
     for case in cases:
@@ -209,6 +216,7 @@ def main():
             if status != 0:
                 found.insert(0, f"exit status {status}")
             result = "equal" if not found else "**differs**: " + "; ".join(found[:3])
+            result += notes(first, second)
             passed += not found
             failed += bool(found)
         rows.append(

@@ -110,7 +110,8 @@ pub(super) fn preloaded(system: &System, libraries: &Libraries) -> Result<Vec<Fi
 
 fn our_entry(system: &System, libraries: &Libraries, entry: &str) -> Finding {
     const ABOUT: &str = "preload";
-    const AFRESH: &str = "run `vcompute-guest rescue`, then `vcompute-guest install`";
+    const AFRESH: &str =
+        "run `vcompute-guest install` again; where programs do not start, `vcompute-guest rescue` first";
     let file = libraries.entrys_file(entry);
     match system.read(&file).map(|file| elf::check(&file, layout::SONAME)) {
         Ok(Ok(())) if entry == libraries.preload_entry() => {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use qemu::image::{self, Contents, Job};
-use qemu::{Kernel, Places, Qemu, Report};
+use qemu::{Accelerator, Kernel, Places, Qemu, Report};
 
 use super::samples::{Median, Sample, Samples};
 use crate::artifacts::Artifacts;
@@ -47,6 +47,10 @@ const PROGRAM: &str = "/bin/true";
 const SYSTEM_NAME: &str = "systemd-true";
 const LIMIT: Duration = Duration::from_secs(600);
 
+/// What figures of a guest without a processor's help are worth.
+const TRANSLATED: &str = "Every instruction of this guest was translated (TCG): these times and ratios are not those of \
+                          hardware. Only page faults, and which variant is dearer, can be compared.";
+
 const WITHOUT: usize = 0;
 const NAMES: [&str; 4] = ["without", "an empty library", "an application", "a system process"];
 
@@ -74,6 +78,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     };
     let text = if arguments.json { json(&samples) } else { table(&samples) };
     say(format_args!("{}", text.context("no samples")?.trim_end()));
+    if arguments.guest && Accelerator::of_this_machine() == Accelerator::Tcg {
+        if arguments.json {
+            log::warn!("{TRANSLATED}");
+        } else {
+            say(format_args!("\n{TRANSLATED}"));
+        }
+    }
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use qemu::debian::system::{self, Recipe};
 use qemu::{Kernel, Places, disk};
 
@@ -21,6 +21,7 @@ const PACKAGES: &[&str] = &[
     "busybox-static",
     "cron",
     "dbus",
+    "initramfs-tools",
     "kmod",
     "libc6-i386",
     "libpam-systemd",
@@ -47,6 +48,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("static32.S", include_str!("guest/static32.S")),
     ("dynamic32.S", include_str!("guest/dynamic32.S")),
     ("musl.S", include_str!("guest/musl.S")),
+    ("other.c", include_str!("guest/other.c")),
 ];
 
 /// Where the test's own files are in the guest.
@@ -59,6 +61,10 @@ pub(super) struct Images {
     pub reference: PathBuf,
     /// With CUDA installed.
     pub installed: PathBuf,
+    /// The same with a preloaded file that was cut short.
+    pub damaged: PathBuf,
+    /// The RAM disk that the system has made for itself, with the library preloaded.
+    pub own_initrd: PathBuf,
     /// The kernel.
     pub vmlinuz: PathBuf,
     /// What goes over to the disk's system.
@@ -82,6 +88,8 @@ impl Images {
         let images = Self {
             reference: directory.join("reference.ext4"),
             installed: directory.join("installed.ext4"),
+            damaged: directory.join("damaged.ext4"),
+            own_initrd: directory.join("own-initrd"),
             vmlinuz: image.vmlinuz.clone(),
             initrd: disk::initrd(places, &image)?,
             key: directory.join("key"),
@@ -95,7 +103,8 @@ impl Images {
         let base = base.open_or_make(&places.debian())?;
         let module = guest_module::driver(places, kernel)?;
         let programs = [artifacts.program("demo"), artifacts.program("late")];
-        let ours = [artifacts.shim(), tools.installer.clone(), tools.probe.clone(), module.clone()];
+        let mut ours = vec![tools.installer.clone(), tools.probe.clone(), module.clone()];
+        ours.extend(artifacts.guest_libraries().map(|(file, _)| file));
 
         let mut fingerprint = DefaultHasher::new();
         (SETUP, CHECK, SOCKETS, SOURCES, PACKAGES, &image.release).hash(&mut fingerprint);
@@ -119,11 +128,40 @@ impl Images {
         disk::make(&tree, &images.reference, DISK_MIB)?;
         fs::write(&stamp, plain)?;
         install(&tree, artifacts, &tools, &module)?;
+        images.make_own_initrd(&tree, &image.release)?;
         disk::make(&tree, &images.installed, DISK_MIB)?;
+        cut_short(&tree.join("usr/lib/x86_64-linux-gnu/virtio-compute/preload.so"))?;
+        disk::make(&tree, &images.damaged, DISK_MIB)?;
         fs::write(&installed_stamp, full)?;
         fs::remove_dir_all(&tree)?;
         log::info!("disks made in {:.1} s", begin.elapsed().as_secs_f32());
         Ok(images)
+    }
+
+    /// By the system's own tools, with the library preloaded into each of them. Nothing of it may be in there.
+    fn make_own_initrd(&self, tree: &Path, release: &str) -> Result<()> {
+        let said = system::run_in(
+            tree,
+            &format!(
+                "grep -q virtio-compute /etc/ld.so.preload
+                echo COMPRESS=gzip >/etc/initramfs-tools/conf.d/test
+                update-initramfs -c -k {release} 2>&1
+                lsinitramfs /boot/initrd.img-{release}
+                rm /etc/initramfs-tools/conf.d/test"
+            ),
+        )?;
+        ensure!(
+            said.lines().any(|line| line == "scripts/local-bottom/virtio-compute"),
+            "the RAM disk does not look at the library:\n{said}"
+        );
+        let stray: Vec<_> = said
+            .lines()
+            .filter(|line| ["libcuda", "ld.so", "preload"].iter().any(|part| line.contains(part)))
+            .filter(|line| !line.contains("ld.so.cache") && !line.contains("ld.so.conf"))
+            .collect();
+        ensure!(stray.is_empty(), "the RAM disk has, or its making said: {}", stray.join(", "));
+        fs::rename(tree.join(format!("boot/initrd.img-{release}")), &self.own_initrd)
+            .context("take the RAM disk out of the tree")
     }
 
     fn make_key(&self) -> Result<()> {
@@ -214,9 +252,21 @@ fn compile(source: &Path, tree: &Path) -> Result<()> {
                 .arg(tree.join("usr/lib/x86_64-linux-musl"))
                 .arg("-l:libc.so");
         }
+        "other" => {
+            command.args(["-shared", "-fPIC", "-Wl,-soname,libcuda.so.1"]);
+        }
         _ => {}
     }
     run(&mut command, &tree.with_extension("cc.log")).with_context(|| format!("compile {name}"))
+}
+
+/// A new file, so that the library itself, which this may be a link to, stays as it is.
+fn cut_short(file: &Path) -> Result<()> {
+    let mut contents = fs::read(file).with_context(|| format!("read {}", file.display()))?;
+    contents.truncate(8192);
+    fs::remove_file(file)?;
+    fs::write(file, contents)?;
+    Ok(())
 }
 
 /// As a user would, but into a tree.

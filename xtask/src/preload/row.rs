@@ -10,10 +10,11 @@ use qemu::{Accelerator, Config, Qemu, Report, Vm, disk};
 use tempfile::TempDir;
 
 use super::boot::Boot;
+use super::doctor;
 use super::harass::{Harassment, Signal};
 use super::image::Images;
 use super::login::{self, Login};
-use super::states::{Cuda, Device, Gate, Repair, State, Trouble};
+use super::states::{Cuda, Device, Gate, HEALTHY, Repair, Start, State, Trouble};
 use crate::artifacts::Artifacts;
 use crate::backend::{Backend, Running, Socket};
 
@@ -133,9 +134,20 @@ impl Bench<'_> {
             _ => None,
         };
         let initrd = directory.path().join("initrd");
-        fs::write(&initrd, [self.images.initrd.as_slice(), &disk::setup(state.setup)].concat())?;
+        let mut append = state.append.to_owned();
+        if state.start == Start::Test {
+            fs::write(&initrd, [self.images.initrd.as_slice(), &disk::setup(state.setup)].concat())?;
+        } else {
+            ensure!(state.setup.is_empty(), "the system's own RAM disk does not know the test");
+            fs::copy(&self.images.own_initrd, &initrd)?;
+            append.push_str(" root=/dev/vda rootfstype=ext4 ro");
+        }
         let port = login::free_port()?;
-        let installed = state.cuda != Cuda::NotInstalled;
+        let disk = match (state.cuda, state.start) {
+            (Cuda::NotInstalled, _) => &self.images.reference,
+            (_, Start::OwnAndCut) => &self.images.damaged,
+            _ => &self.images.installed,
+        };
         let config = Config {
             accelerator: Accelerator::of_this_machine(),
             memory_mib: MEMORY_MIB,
@@ -145,9 +157,9 @@ impl Bench<'_> {
             console: logs.join("console.log"),
             monitor: directory.path().join("monitor"),
             device: backend.is_some().then_some(device),
-            disk: Some(if installed { self.images.installed.clone() } else { self.images.reference.clone() }),
+            disk: Some(disk.clone()),
             ssh: Some(port),
-            append: state.append.to_owned(),
+            append,
             restart_on_reset: false,
         };
         Ok(Guest {
@@ -190,6 +202,9 @@ impl Guest<'_> {
         self.settle_service(state)?;
         self.strike(state)?;
         self.ask(state)?;
+        if state.cuda != Cuda::NotInstalled && state.trouble != Trouble::Uninstalled {
+            doctor::ask(&self.login, &self.logs, state.doctor, &mut self.figures)?;
+        }
         self.cuda(state)?;
         self.busy_program(state)?;
         self.shut_down()?;
@@ -288,11 +303,34 @@ impl Guest<'_> {
                 let backend = self.backend.as_ref().context("there is a backend")?;
                 self.harassment = Some(Harassment::begin(backend.process_id(), Signal::Stop)?);
             }
+            Trouble::Ailing => doctor::ail(&self.login, &self.logs, &mut self.figures)?,
+            Trouble::Upgraded => self.upgrade()?,
+            Trouble::Uninstalled => {
+                let lines = self.ssh("sudo vcompute-guest uninstall --yes 2>&1")?;
+                let done = lines.iter().any(|line| line.starts_with("Done."));
+                self.figures.check(done, || format!("uninstall: {}", lines.join(" | ")));
+            }
             Trouble::None
             | Trouble::KilledFromTheStart
             | Trouble::KilledDuringBoot
             | Trouble::StoppedFromTheStart => {}
         }
+        Ok(())
+    }
+
+    /// Another build of the libraries takes the place of those that all processes have loaded.
+    fn upgrade(&mut self) -> Result<()> {
+        let lines = self.ssh(
+            "mkdir new; cd new
+            L=/usr/lib/x86_64-linux-gnu
+            for file in $L/libcuda.so.1 $L/virtio-compute/libvcompute.so; do
+                [ ! -e $file ] || { cp $file . && printf x >>${file##*/}; }
+            done
+            sudo vcompute-guest install --yes --no-driver --library libcuda.so.1 2>&1
+            cmp libcuda.so.1 $L/libcuda.so.1 && echo replaced",
+        )?;
+        let done = lines.iter().any(|line| line == "replaced");
+        self.figures.check(done, || format!("upgrade: {}", lines.join(" | ")));
         Ok(())
     }
 
@@ -370,6 +408,11 @@ impl Guest<'_> {
         let running = self.figures.state == "running" || (service_failed && self.figures.state == "degraded");
         let said = self.figures.state.clone();
         self.figures.check(running, || format!("the system is {said}"));
+        let contained = figure("container");
+        let is_healthy = state.doctor == HEALTHY && !matches!(state.cuda, Cuda::NotInstalled);
+        self.figures.check(!is_healthy || contained.contains("devices"), || {
+            format!("a container that has the device and the library: {contained}")
+        });
         let longest = Duration::from_micros(self.figures.exec[1]);
         self.figures.check(longest < LONGEST_EXEC, || format!("a program took {longest:?}"));
         let complained = self.figures.complaints;
@@ -382,7 +425,7 @@ impl Guest<'_> {
     fn cuda(&mut self, state: &State) -> Result<()> {
         let (repair, works) = match state.cuda {
             Cuda::NotInstalled => return Ok(()),
-            _ if state.trouble == Trouble::SupervisorKilled => (None, false),
+            _ if matches!(state.trouble, Trouble::SupervisorKilled | Trouble::Uninstalled) => (None, false),
             Cuda::Works => (None, true),
             Cuda::Fails => (None, false),
             Cuda::WorksAfter(repair) | Cuda::Open(repair) => (Some(repair), true),
@@ -408,7 +451,7 @@ impl Guest<'_> {
                 sleep 1
             done
             echo \"late $state\"
-            sudo journalctl -b -q -o cat --no-pager -u late.service | grep -E 'first|error|right'";
+            sudo journalctl -b -q -o cat --no-pager -u late.service | grep -E 'first|error|right|libvcompute'";
         let lines = self.ssh(script)?;
         let right =
             lines.iter().any(|line| line == "right") && lines.iter().any(|line| line == "late exited");
@@ -416,6 +459,12 @@ impl Guest<'_> {
         let error = lines.iter().find(|line| line.contains("error")).cloned().unwrap_or_default();
         let ended = lines.iter().find(|line| line.starts_with("late ")).cloned().unwrap_or_default();
         self.figures.check(right == works, || format!("the waiting program: {ended} {first} {error}"));
+        if state.trouble == Trouble::Uninstalled {
+            let said = lines.iter().filter(|line| line.contains("libvcompute.so cannot be loaded")).count();
+            self.figures
+                .check(said == 1, || format!("a library without its engine said: {}", lines.join(" | ")));
+            self.figures.cuda.push_str(&format!("; without the library: {error}"));
+        }
         if repair.is_some() {
             self.figures.cuda.push_str(if right {
                 "; works after the repair"

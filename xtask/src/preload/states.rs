@@ -39,6 +39,30 @@ pub(super) enum Trouble {
     StoppedDuringCall,
     /// The supervisor itself is killed when the guest is up.
     SupervisorKilled,
+    /// Another build of the library is installed when the guest is up.
+    Upgraded,
+    /// Everything is uninstalled when the guest is up.
+    Uninstalled,
+    /// What `vcompute-guest doctor` can find is broken and mended, one after the other.
+    Ailing,
+}
+
+/// What goes over to the system on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Start {
+    /// The test's RAM disk, which can change the system before it starts.
+    Test,
+    /// The RAM disk that the system has made for itself, with the library preloaded.
+    Own,
+    /// The same; on the disk, the preloaded file has been cut short.
+    OwnAndCut,
+}
+
+impl Start {
+    /// How the guest starts that such a start is compared with.
+    pub(super) fn of_reference(self) -> Self {
+        if self == Self::Test { Self::Test } else { Self::Own }
+    }
 }
 
 /// What can be expected of CUDA.
@@ -76,6 +100,8 @@ pub(super) struct State {
     pub device: Device,
     /// What is done to the backend.
     pub trouble: Trouble,
+    /// What starts its system.
+    pub start: Start,
     /// Changes the installed system (at `/system`) before it starts.
     pub setup: &'static str,
     /// What is added to the kernel's command line.
@@ -84,17 +110,29 @@ pub(super) struct State {
     pub cuda: Cuda,
     /// Whether the dynamic linker has a reason to complain.
     pub complaints: bool,
+    /// What `vcompute-guest doctor` says, among other things, when everything else has been asked.
+    pub doctor: &'static [&'static str],
 }
+
+/// Of a guest in which everything works.
+pub(super) const HEALTHY: &[&str] = &[
+    "ok        driver        vcompute is loaded",
+    "ok        device state  ready",
+    "ok        a program     cuInit works; CUDA devices: 1",
+    "Nothing is broken.",
+];
 
 const GOOD: State = State {
     name: "GPU working",
     quick: true,
     device: Device::Backend(Gate::Open),
     trouble: Trouble::None,
+    start: Start::Test,
     setup: "",
     append: "",
     cuda: Cuda::Works,
     complaints: false,
+    doctor: HEALTHY,
 };
 
 /// The guest that all others are compared with: the same device, and nothing of ours in the system.
@@ -103,18 +141,30 @@ pub(super) const REFERENCE: State = State { name: "no shim (reference)", cuda: C
 /// All others.
 pub(super) const STATES: &[State] = &[
     GOOD,
-    State { name: "device absent", device: Device::Absent, cuda: Cuda::Fails, ..GOOD },
+    State {
+        name: "device absent",
+        device: Device::Absent,
+        cuda: Cuda::Fails,
+        doctor: &[
+            "BROKEN    device        none on the PCI bus",
+            "BROKEN    driver        loaded, but it has no device",
+            "BROKEN    a program     cuInit returned 100",
+        ],
+        ..GOOD
+    },
     State {
         name: "driver not loaded",
         quick: false,
         append: "modprobe.blacklist=vcompute systemd.mask=systemd-modules-load.service",
         cuda: Cuda::WorksAfter(Repair::Guest("sudo modprobe vcompute && udevadm settle")),
+        doctor: &["BROKEN    driver        not loaded", "BROKEN    device node "],
         ..GOOD
     },
     State {
         name: "device never answers its driver",
         device: Device::Faulty("hello-never"),
         cuda: Cuda::Fails,
+        doctor: &["BROKEN    device state  starting", "BROKEN    a program     cuInit returned"],
         ..GOOD
     },
     State {
@@ -122,12 +172,14 @@ pub(super) const STATES: &[State] = &[
         quick: false,
         device: Device::Faulty("info-never"),
         cuda: Cuda::Fails,
+        doctor: &["BROKEN    device state  starting", "BROKEN    a program     cuInit returned"],
         ..GOOD
     },
     State {
         name: "spawner and workers killed, again and again",
         quick: false,
         trouble: Trouble::KilledFromTheStart,
+        doctor: &[],
         cuda: Cuda::Open(Repair::Host),
         ..GOOD
     },
@@ -135,6 +187,7 @@ pub(super) const STATES: &[State] = &[
         name: "spawner and workers killed during boot",
         quick: false,
         trouble: Trouble::KilledDuringBoot,
+        doctor: &[],
         cuda: Cuda::Open(Repair::Host),
         ..GOOD
     },
@@ -142,6 +195,7 @@ pub(super) const STATES: &[State] = &[
         name: "spawner and workers stopped, resumed later",
         quick: false,
         trouble: Trouble::StoppedFromTheStart,
+        doctor: &[],
         cuda: Cuda::Open(Repair::Host),
         ..GOOD
     },
@@ -155,6 +209,7 @@ pub(super) const STATES: &[State] = &[
         name: "spawner and workers stopped during a call, resumed later",
         quick: false,
         trouble: Trouble::StoppedDuringCall,
+        doctor: &[],
         cuda: Cuda::Open(Repair::Host),
         ..GOOD
     },
@@ -163,12 +218,17 @@ pub(super) const STATES: &[State] = &[
         quick: false,
         device: Device::Faulty("calls-wild"),
         cuda: Cuda::Fails,
+        doctor: &["BROKEN    a program     cuInit returned"],
         ..GOOD
     },
     State {
         name: "host's GPU gone, comes back",
         quick: false,
         device: Device::Backend(Gate::Gone),
+        doctor: &[
+            "BROKEN    device state  without a GPU on the host",
+            "BROKEN    a program     cuInit returned 100",
+        ],
         cuda: Cuda::WorksAfter(Repair::Host),
         ..GOOD
     },
@@ -176,6 +236,7 @@ pub(super) const STATES: &[State] = &[
         name: "host's driver hangs, then does not",
         quick: false,
         device: Device::Backend(Gate::Hangs),
+        doctor: &["BROKEN    device state  starting"],
         cuda: Cuda::WorksAfter(Repair::Host),
         ..GOOD
     },
@@ -184,6 +245,7 @@ pub(super) const STATES: &[State] = &[
         quick: false,
         setup: "echo /usr/lib/nothing.so >/system/etc/ld.so.preload",
         complaints: true,
+        doctor: &["doubtful  preload       /usr/lib/nothing.so: No such file", "Nothing is broken."],
         ..GOOD
     },
     State {
@@ -206,12 +268,48 @@ pub(super) const STATES: &[State] = &[
         cuda: Cuda::Open(Repair::Host),
         ..GOOD
     },
-    State { name: "vcompute.shim=off", quick: false, append: "vcompute.shim=off", ..GOOD },
+    State {
+        name: "preloaded file cut short, started by its own RAM disk",
+        quick: false,
+        start: Start::OwnAndCut,
+        doctor: &["ok        preload       no; programs find the library"],
+        ..GOOD
+    },
+    State {
+        name: "RAM disk made by update-initramfs with the library preloaded",
+        quick: false,
+        start: Start::Own,
+        ..GOOD
+    },
+    State {
+        name: "vcompute.shim=off",
+        quick: false,
+        append: "vcompute.shim=off",
+        doctor: &["doubtful  early start   switched off by the module's parameter", "Nothing is broken."],
+        ..GOOD
+    },
+    State { name: "upgraded under running programs", quick: false, trouble: Trouble::Upgraded, ..GOOD },
+    State {
+        name: "uninstalled under running programs",
+        quick: false,
+        trouble: Trouble::Uninstalled,
+        doctor: &[],
+        ..GOOD
+    },
+    State {
+        name: "broken and mended in all ways that doctor knows",
+        quick: false,
+        trouble: Trouble::Ailing,
+        // Programs that start while it is broken.
+        complaints: true,
+        ..GOOD
+    },
     State {
         name: "supervisor killed",
         quick: false,
         trouble: Trouble::SupervisorKilled,
         cuda: Cuda::Works,
+        doctor: &[],
         ..GOOD
     },
 ];

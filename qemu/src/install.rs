@@ -29,7 +29,7 @@ const OLDEST: (u32, u32) = (10, 2);
 #[derive(Debug, Clone)]
 pub struct Qemu {
     /// The program and the arguments that come before all others (a loader with its library path, where firmware is).
-    prefix: Vec<OsString>,
+    pub(crate) prefix: Vec<OsString>,
     /// As it names itself.
     pub version: String,
     /// The tree it was unpacked to, unless it is the system's.

@@ -35,7 +35,7 @@ impl Kernel {
         }
     }
 
-    fn suites(self) -> &'static [&'static str] {
+    pub(crate) fn suites(self) -> &'static [&'static str] {
         match self {
             Self::V6_1 => &["bookworm"],
             Self::V6_12 => &["trixie"],

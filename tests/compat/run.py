@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Runs real CUDA programs natively and through the device's local socket, and compares what they say.
+"""Runs real CUDA programs natively and through the device, and compares what they say.
 
-Usage: run.py --bin DIR [--out DIR] [--only NAME,...] [--timeout SECONDS] [--native-only] [--driver WHICH]
+Usage: run.py --kit DIR [--guest] [--only NAME,...] [--out DIR] [--timeout SECONDS] [--native-only] [--driver WHICH]
 
-DIR has vhost-user-compute and the guest's libraries, as `cargo xtask compat` puts them side by side. Each file in cases/
-is one case: a Python program, or a CUDA program that nvcc compiles. What a case writes to standard output is compared:
+DIR is what `cargo xtask compat` makes: the backend, the guest's libraries, a guest. Without --guest the programs reach
+the device through its local socket; with --guest a shorter list of them runs in a guest that sees this machine's files.
+Each file in cases/ is one case, in guest/ one for guests: a Python program, or a CUDA program that nvcc compiles. What
+a case writes to standard output is compared:
 
     name value              must be the same
     ~TOLERANCE name value   numbers that may differ by TOLERANCE of the larger one
@@ -17,9 +19,11 @@ OUT/compatibility.md and everything that the cases said to OUT. Exits with 1 if 
 
 import argparse
 import datetime
+import json
 import os
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -31,11 +35,11 @@ SETTINGS = re.compile(r"^(?:#|//) compat: *(\w+) *= *(.*)$", re.MULTILINE)
 class Case:
     """A program, and how it is started."""
 
-    def __init__(self, path, work):
+    def __init__(self, path):
         self.path = path
         self.name = path.stem
         self.settings = dict(SETTINGS.findall(path.read_text()))
-        self.work = work
+        self.work = None
 
     @property
     def about(self):
@@ -65,6 +69,16 @@ def run(case, command, environment, log, timeout):
     seconds = time.monotonic() - start
     pathlib.Path(f"{log}.out").write_text(output)
     return status, output, seconds
+
+
+def natively(case, work, timeout):
+    """A run with this machine's own driver."""
+    try:
+        command = case.command()
+    except (subprocess.CalledProcessError, FileNotFoundError) as error:
+        return {"status": f"not compiled: {error}", "output": "", "seconds": 0}
+    status, output, seconds = run(case, command, native_environment(), work / f"{case.name}.native", timeout)
+    return {"status": status, "output": output, "seconds": seconds}
 
 
 def numbers_close(tolerance, left, right):
@@ -136,7 +150,10 @@ def versions():
 
 def device():
     """The name of the device that natively is there."""
-    code = "import torch; print(torch.cuda.get_device_name())"
+    code = (
+        "import ctypes; cuda, name = ctypes.CDLL('libcuda.so.1'), ctypes.create_string_buffer(100); "
+        "print('' if cuda.cuInit(0) or cuda.cuDeviceGetName(name, 100, 0) else name.value.decode())"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     return done.stdout.strip() or "unknown device"
 
@@ -144,10 +161,11 @@ def device():
 class Backend:
     """The backend, serving its local socket."""
 
-    def __init__(self, programs, work, driver):
+    def __init__(self, kit, work, driver):
         self.socket = work / "compute.sock"
+        self.socket.unlink(missing_ok=True)
         self.log = open(work / "backend.log", "w")
-        command = [programs / "vhost-user-compute", "--local-socket", self.socket, "--driver", driver]
+        command = [kit / "bin" / "vhost-user-compute", "--local-socket", self.socket, "--driver", driver]
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + 10
         while not self.socket.exists():
@@ -161,69 +179,160 @@ class Backend:
         self.process.wait(10)
 
 
-def environments(programs, work, socket):
-    """The environment of a native run and of a remoted one."""
-    native = dict(os.environ, PYTHONWARNINGS="ignore", TF_CPP_MIN_LOG_LEVEL="2")
-    native.pop("VCOMPUTE_SOCKET", None)
-    remoted = dict(native, VCOMPUTE_SOCKET=str(socket), VCOMPUTE_LOG="warn")
-    remoted["LD_LIBRARY_PATH"] = f"{programs}:{native.get('LD_LIBRARY_PATH', '')}"
-    remoted["TRITON_LIBCUDA_PATH"] = str(programs)
-    return native, remoted
+def native_environment():
+    """Of this machine's own driver."""
+    found = dict(os.environ, PYTHONWARNINGS="ignore", TF_CPP_MIN_LOG_LEVEL="2", PYTHONUNBUFFERED="1")
+    found.pop("VCOMPUTE_SOCKET", None)
+    return found
+
+
+def remoted_environment(kit):
+    """Of a program whose CUDA library is ours."""
+    found = dict(native_environment(), VCOMPUTE_LOG="warn", TRITON_LIBCUDA_PATH=str(kit / "lib"))
+    found["LD_LIBRARY_PATH"] = f"{kit / 'lib'}:{found.get('LD_LIBRARY_PATH', '')}"
+    return found
+
+
+def remoted(case, environment, work, timeout, backend):
+    """A run through the device: status, output, seconds, and the record of its calls."""
+    trace = work / f"{case.name}.counts"
+    trace.unlink(missing_ok=True)
+    environment = dict(environment, VCOMPUTE_TRACE=f"counts:{trace}")
+    if backend:
+        environment["VCOMPUTE_SOCKET"] = str(backend.socket)
+    status, output, seconds = run(case, case.command(), environment, work / f"{case.name}.remoted", timeout)
+    return {"status": status, "output": output, "seconds": seconds, "counts": counts(trace)}
+
+
+#: What begins the line that tells a guest's result.
+MARK = "@compat "
+
+
+def here(cases, kit, work, timeout):
+    """In a guest: runs the cases, and tells each result in a line."""
+    for case in cases:
+        print(f"# {case.name} …", flush=True)
+        try:
+            result = remoted(case, remoted_environment(kit), work, timeout, None)
+        except FileNotFoundError as error:
+            result = {"status": f"not compiled: {error}", "output": "", "seconds": 0, "counts": (0, 0, 0, 0)}
+        if result["status"] != 0:
+            log = work / f"{case.name}.remoted"
+            result["log"] = log.read_text(errors="replace").splitlines()[-20:] if log.exists() else []
+        print(MARK + json.dumps(dict(result, case=case.name)), flush=True)
+
+
+def in_guest(cases, kit, work, arguments):
+    """The results of cases in a guest, by name; what the guest says goes to a log."""
+    inside = [sys.executable, kit / "compat" / "run.py", "--kit", kit, "--out", work, "--here"]
+    inside += ["--timeout", arguments.timeout, "--only", ",".join(case.name for case in cases)]
+    quiet = {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "HOME": "/tmp", "TMPDIR": "/tmp"}
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH") if name in os.environ}
+    variables = [f"{name}={value}" for name, value in {**kept, **quiet}.items()]
+    command = ["exec", "env", *variables, *inside]
+    guest = [kit / "bin" / "xtask", "compat-guest", "--kit", kit, "--logs", work / "guest", "--driver", arguments.driver]
+    guest += ["--memory", arguments.memory, shlex.join(map(str, command))]
+    results = {}
+    with open(work / "guest.log", "w") as log:
+        process = subprocess.Popen([str(word) for word in guest], stdout=subprocess.PIPE, text=True)
+        for line in process.stdout:
+            log.write(line)
+            log.flush()
+            if line.startswith(MARK):
+                result = json.loads(line[len(MARK) :])
+                results[result["case"]] = result
+            elif line.startswith("# "):
+                print("  in the guest:", line[2:].strip(), file=sys.stderr, flush=True)
+        if process.wait() != 0:
+            print(f"the guest ended with {process.returncode}: see {work / 'guest.log'}", file=sys.stderr)
+    return results
+
+
+def gather(only, short):
+    """The cases, of all or of those that guests run, that are asked for."""
+    paths = sorted((HERE / "cases").iterdir())
+    if short:
+        paths = sorted((HERE / "guest").iterdir()) + paths
+    wanted = [name for name in only.split(",") if name]
+    for path in paths:
+        if path.suffix not in (".py", ".cu") or (wanted and path.stem not in wanted):
+            continue
+        case = Case(path)
+        if not short or path.parent.name == "guest" or case.settings.get("guest") == "yes":
+            yield case
+
+
+def arguments_given():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kit", type=pathlib.Path, required=True, help="what `cargo xtask compat` made")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("compat-results"))
+    parser.add_argument("--only", default="", help="names of cases, with commas")
+    parser.add_argument("--timeout", type=float, help="seconds for one case (120; in a guest 600)")
+    parser.add_argument("--native-only", action="store_true")
+    parser.add_argument("--driver", default="auto", help="the backend's: auto, soft or a path")
+    parser.add_argument("--guest", action="store_true", help="in a guest instead of through the local socket")
+    parser.add_argument("--memory", type=int, default=12 << 10, help="the guest's, in MiB")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    found = parser.parse_args()
+    found.timeout = found.timeout or (600 if found.guest or found.here else 120)
+    return found
+
+
+def row(case, native, other):
+    """A row of the table, and whether the case passed (None: skipped)."""
+    seconds, record, passed = "", ("", "", "", ""), None
+    if native["status"] != 0:
+        result = f"skipped: natively {native['status']}"
+    elif other is None:
+        result = "native only"
+    else:
+        found = differences(native["output"], other["output"])
+        if other["status"] != 0:
+            found.insert(0, f"exit status {other['status']}")
+        passed, seconds, record = not found, f"{other['seconds']:.1f}", other["counts"]
+        result = "equal" if passed else "**differs**: " + "; ".join(found[:3])
+        result += notes(native["output"], other["output"])
+    calls, requests, private, crossed = record
+    text = f"| {case.name} | {case.about} | {result} | {native['seconds']:.1f} | {seconds} | {calls} | {requests} "
+    return text + f"| {private} ({crossed}) |", passed
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bin", type=pathlib.Path, required=True)
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("compat"))
-    parser.add_argument("--only", default="")
-    parser.add_argument("--timeout", type=float, default=120)
-    parser.add_argument("--native-only", action="store_true")
-    parser.add_argument("--driver", default="auto", help="the backend's: auto, soft or a path")
-    arguments = parser.parse_args()
-    programs, work = arguments.bin.resolve(), arguments.out.resolve()
+    arguments = arguments_given()
+    kit, work = arguments.kit.resolve(), arguments.out.resolve()
     work.mkdir(parents=True, exist_ok=True)
-    wanted = [name for name in arguments.only.split(",") if name]
-    cases = [Case(path, work) for path in sorted((HERE / "cases").iterdir()) if path.suffix in (".py", ".cu")]
-    cases = [case for case in cases if not wanted or case.name in wanted]
+    cases = list(gather(arguments.only, arguments.guest or arguments.here))
+    for case in cases:
+        case.work = work
+    if arguments.here:
+        return here(cases, kit, work, arguments.timeout)
 
-    head = "| case | what | result | native s | remoted s | driver calls | requests | private calls (crossed) |"
-    rows = [head, "|---" * 8 + "|"]
+    rows = ["| case | what | result | native s | remoted s | driver calls | requests | private calls (crossed) |"]
+    rows.append("|---" * 8 + "|")
+    backend = None
+    if not (arguments.native_only or arguments.guest):
+        backend = Backend(kit, work, arguments.driver)
+    native, others = {}, {}
+    if arguments.guest:
+        # All of them first: what runs in the guest is compiled here.
+        native = {case.name: natively(case, work, arguments.timeout) for case in cases}
+        runnable = [case for case in cases if native[case.name]["status"] == 0]
+        if runnable:
+            others = in_guest(runnable, kit, work, arguments)
     print("\n".join(rows), flush=True)
-    backend = None if arguments.native_only else Backend(programs, work, arguments.driver)
-    native, remoted = environments(programs, work, backend.socket if backend else "")
     passed = failed = skipped = 0
     for case in cases:
-        try:
-            command = case.command()
-        except (subprocess.CalledProcessError, FileNotFoundError) as error:
-            status, first, native_seconds = f"not compiled: {error}", "", 0
-        else:
-            status, first, native_seconds = run(case, command, native, work / f"{case.name}.native", arguments.timeout)
-        seconds, calls, requests, private, crossed = 0, "", "", "", ""
-        if status != 0:
-            result = f"skipped: natively {status}"
-            skipped += 1
-        elif arguments.native_only:
-            result = "native only"
-            skipped += 1
-        else:
-            trace = work / f"{case.name}.counts"
-            trace.unlink(missing_ok=True)
-            environment = dict(remoted, VCOMPUTE_TRACE=f"counts:{trace}")
-            status, second, seconds = run(case, command, environment, work / f"{case.name}.remoted", arguments.timeout)
-            calls, requests, private, crossed = counts(trace)
-            found = differences(first, second)
-            if status != 0:
-                found.insert(0, f"exit status {status}")
-            result = "equal" if not found else "**differs**: " + "; ".join(found[:3])
-            result += notes(first, second)
-            passed += not found
-            failed += bool(found)
-        rows.append(
-            f"| {case.name} | {case.about} | {result} | {native_seconds:.1f} | {seconds:.1f} | {calls} | {requests} "
-            f"| {private} ({crossed}) |"
-        )
-        print(rows[-1], flush=True)
+        first = native.get(case.name) or natively(case, work, arguments.timeout)
+        other = None
+        if first["status"] == 0 and arguments.guest:
+            lost = {"status": "no result", "output": "", "seconds": 0, "counts": ("", "", "", "")}
+            other = others.get(case.name, lost)
+        elif first["status"] == 0 and backend:
+            other = remoted(case, remoted_environment(kit), work, arguments.timeout, backend)
+        text, well = row(case, first, other)
+        passed, failed, skipped = passed + (well is True), failed + (well is False), skipped + (well is None)
+        rows.append(text)
+        print(text, flush=True)
     if backend:
         backend.stop()
     about = f"{datetime.date.today()}, {device()}, {versions()}"

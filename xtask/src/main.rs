@@ -7,6 +7,7 @@ mod backend;
 mod bench;
 mod boot;
 mod bundle;
+mod compat;
 mod counts;
 mod demo;
 mod guest_module;
@@ -49,6 +50,11 @@ enum Chore {
     /// Run the suite from an unpacked bundle
     #[command(hide = true)]
     BundleRun(bundle::run::Arguments),
+    /// Run real programs natively and through the device, side by side, or gather what that needs (tests/compat/)
+    Compat(compat::Arguments),
+    /// Run a command of this machine in a guest that sees its files
+    #[command(hide = true)]
+    CompatGuest(compat::guest::Arguments),
     /// Make the archive from which a guest is installed (docs/install.md)
     GuestPackage,
     /// Compile the guest's kernel module for Debian's kernels, and say where it is
@@ -66,6 +72,8 @@ fn main() -> ExitCode {
         Chore::Bench(arguments) => bench::run(&arguments),
         Chore::Bundle(arguments) => bundle::make(&arguments),
         Chore::BundleRun(arguments) => bundle::run::run(&arguments),
+        Chore::Compat(arguments) => compat::run(&arguments),
+        Chore::CompatGuest(arguments) => compat::guest::run(&arguments),
         Chore::GuestPackage => guest_package::make(),
         Chore::GuestModule(arguments) => guest_module::build(&arguments),
         Chore::CheckModule(arguments) => guest_module::check(&arguments),

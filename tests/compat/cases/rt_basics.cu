@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 // compat: about = runtime API, static runtime: printf, symbols, dynamic shared memory, streams, events
 // compat: flags = -cudart static
+// compat: guest = yes
 #include "check.h"
 
 __device__ int counter;

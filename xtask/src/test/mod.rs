@@ -7,6 +7,7 @@ mod compilers;
 mod faulty;
 mod guest;
 mod host;
+mod old_libc;
 pub(crate) mod strike;
 
 use anyhow::Result;

@@ -13,7 +13,7 @@ use virtio_spec::limits::MAX_HANDLES;
 use crate::context;
 
 /// Kinds, and an unused place for number 0.
-const KINDS: usize = 16;
+const KINDS: usize = 19;
 /// Freed indices that are kept back before one is used again, so that a stale handle is recognised for long.
 const RESERVE: usize = 64;
 
@@ -40,10 +40,18 @@ fn table(kind: Kind) -> MutexGuard<'static, Table> {
     TABLES[kind as usize % KINDS].lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether objects of the kind end with the context in which they were made.
-const fn belongs_to_context(kind: Kind) -> bool {
-    matches!(kind, Kind::Module | Kind::Function | Kind::Stream | Kind::Event | Kind::Link | Kind::Array)
-}
+/// Kinds of objects that end with the context in which they were made.
+const OF_CONTEXT: [Kind; 9] = [
+    Kind::Module,
+    Kind::Function,
+    Kind::Stream,
+    Kind::Event,
+    Kind::Link,
+    Kind::Array,
+    Kind::MipmappedArray,
+    Kind::Texture,
+    Kind::Surface,
+];
 
 impl Table {
     fn find(&mut self, handle: Handle) -> Option<&mut Entry> {
@@ -64,7 +72,7 @@ impl Table {
 
 /// A new handle.
 pub(crate) fn mint(kind: Kind) -> Result<u64, CUresult> {
-    let parent = if belongs_to_context(kind) { context::current().unwrap_or(0) } else { 0 };
+    let parent = if OF_CONTEXT.contains(&kind) { context::current().unwrap_or(0) } else { 0 };
     let mut table = table(kind);
     if table.live >= MAX_HANDLES {
         return Err(CUresult::ERROR_OUT_OF_MEMORY);
@@ -112,7 +120,7 @@ pub(crate) fn parent(value: u64) -> Option<u64> {
 
 /// Gives back everything that was made in a context.
 pub(crate) fn release_children(context: u64) {
-    for kind in [Kind::Module, Kind::Function, Kind::Stream, Kind::Event, Kind::Link, Kind::Array] {
+    for kind in OF_CONTEXT {
         let mut table = table(kind);
         let gone: Vec<u32> = (0_u32..)
             .zip(&table.entries)

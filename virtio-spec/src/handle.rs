@@ -46,6 +46,12 @@ pub enum Kind {
     Image = 14,
     /// `CUmemGenericAllocationHandle`.
     Allocation = 15,
+    /// `CUmipmappedArray`.
+    MipmappedArray = 16,
+    /// A texture object, which the program knows by the device's own number.
+    Texture = 17,
+    /// A surface object, which the program knows by the device's own number.
+    Surface = 18,
 }
 
 impl Kind {
@@ -68,6 +74,9 @@ impl Kind {
             13 => Self::Array,
             14 => Self::Image,
             15 => Self::Allocation,
+            16 => Self::MipmappedArray,
+            17 => Self::Texture,
+            18 => Self::Surface,
             _ => return None,
         })
     }

@@ -5,9 +5,11 @@
 //! structure named here, then the arrays and bytes that the structure counts, each padded to 8 bytes. A response is
 //! [`crate::session::ResponseHeader`], then the structure named "→".
 
+mod arrays;
 mod memory;
 mod sharing;
 
+pub use arrays::*;
 pub use memory::*;
 pub use sharing::*;
 
@@ -72,6 +74,14 @@ pub mod opcode {
     pub const SHARE: u32 = 0x7f18;
     /// [`super::ShareOpen`] → [`super::ShareOpened`].
     pub const SHARE_OPEN: u32 = 0x7f19;
+    /// [`super::ArrayCopy`].
+    pub const COPY_ARRAY: u32 = 0x7f1a;
+    /// [`super::MipmapLevel`].
+    pub const MIPMAP_LEVEL: u32 = 0x7f1b;
+    /// [`super::ViewCreate`] → [`super::ViewCreated`].
+    pub const VIEW_CREATE: u32 = 0x7f1c;
+    /// [`super::ArrayDestroy`].
+    pub const ARRAY_DESTROY: u32 = 0x7f1d;
 }
 
 /// Where one side of a [`struct@Copy`] lies.
@@ -86,6 +96,8 @@ pub enum Place {
     Staging = 3,
     /// Source: the bytes follow the structure. Destination: the bytes follow the response header.
     Inline = 4,
+    /// An array, in [`struct@ArrayCopy`] only: the side's address is its handle.
+    Array = 5,
 }
 
 impl Place {
@@ -97,6 +109,7 @@ impl Place {
             2 => Some(Self::Region),
             3 => Some(Self::Staging),
             4 => Some(Self::Inline),
+            5 => Some(Self::Array),
             _ => None,
         }
     }

@@ -1,13 +1,15 @@
-//! Copies of linear memory.
+//! Copies of linear memory, and 2D and 3D copies of any.
 //!
 //! Unsafe code: the application's pointers, as CUDA's contracts describe them.
 
 use std::ffi::c_void;
 
 use virtio_spec::cuda::{
-    CUDA_MEMCPY2D, CUDA_MEMCPY3D, CUDA_MEMCPY3D_PEER, CUcontext, CUdeviceptr, CUmemorytype, CUresult,
-    CUstream,
+    CUDA_MEMCPY2D, CUDA_MEMCPY3D, CUDA_MEMCPY3D_PEER, CUarray, CUcontext, CUdeviceptr, CUmemorytype,
+    CUresult, CUstream,
 };
+
+use virtio_spec::requests::Origin;
 
 use super::outcome;
 use crate::context;
@@ -18,7 +20,7 @@ use crate::memory::copy::{Claim, End, Manner, Shape, copy};
 
 /// The stream of a call, where it has one.
 #[derive(Clone, Copy)]
-enum On {
+pub(super) enum On {
     Nothing(Flavour),
     Stream(CUstream, Flavour),
 }
@@ -44,7 +46,7 @@ impl On {
 
 /// # Safety
 /// What the process reaches of the two ends is valid over the shape.
-unsafe fn run(destination: End, source: End, shape: Shape, on: On) -> CUresult {
+pub(super) unsafe fn run(destination: End, source: End, shape: Shape, on: On) -> CUresult {
     // SAFETY: as the caller promises.
     status(unsafe { copy(destination, source, shape, on.manner(), || on.synchronise()) })
 }
@@ -195,6 +197,7 @@ struct Described {
     kind: CUmemorytype,
     host: u64,
     device: CUdeviceptr,
+    array: CUarray,
     x: usize,
     y: usize,
     z: usize,
@@ -208,7 +211,10 @@ impl Described {
             CUmemorytype::HOST => (self.host, Claim::Host),
             CUmemorytype::DEVICE => (self.device.0, Claim::Device),
             CUmemorytype::UNIFIED => (self.device.0, Claim::Unified),
-            CUmemorytype::ARRAY => return Err(CUresult::ERROR_NOT_SUPPORTED),
+            CUmemorytype::ARRAY => {
+                let origin = Origin { x: self.x as u64, y: self.y as u64, z: self.z as u64 };
+                return Ok(End::array(self.array.0, origin));
+            }
             _ => return Err(CUresult::ERROR_INVALID_VALUE),
         };
         let invalid = CUresult::ERROR_INVALID_VALUE;
@@ -232,7 +238,7 @@ impl Described {
         if base == 0 && shape.width != 0 && shape.height != 0 && shape.depth != 0 {
             return Err(invalid);
         }
-        Ok(End { address: offset, pitch, slice_height, claim })
+        Ok(End { pitch, slice_height, ..End::linear(offset, claim) })
     }
 }
 
@@ -258,6 +264,7 @@ unsafe fn copy_2d(p_copy: *const CUDA_MEMCPY2D, on: On) -> CUresult {
         kind: wanted.srcMemoryType,
         host: address(wanted.srcHost),
         device: wanted.srcDevice,
+        array: wanted.srcArray,
         x: wanted.srcXInBytes,
         y: wanted.srcY,
         z: 0,
@@ -268,6 +275,7 @@ unsafe fn copy_2d(p_copy: *const CUDA_MEMCPY2D, on: On) -> CUresult {
         kind: wanted.dstMemoryType,
         host: address(wanted.dstHost),
         device: wanted.dstDevice,
+        array: wanted.dstArray,
         x: wanted.dstXInBytes,
         y: wanted.dstY,
         z: 0,
@@ -305,6 +313,7 @@ macro_rules! copy_3d {
             kind: $wanted.srcMemoryType,
             host: address($wanted.srcHost),
             device: $wanted.srcDevice,
+            array: $wanted.srcArray,
             x: $wanted.srcXInBytes,
             y: $wanted.srcY,
             z: $wanted.srcZ,
@@ -315,6 +324,7 @@ macro_rules! copy_3d {
             kind: $wanted.dstMemoryType,
             host: address($wanted.dstHost),
             device: $wanted.dstDevice,
+            array: $wanted.dstArray,
             x: $wanted.dstXInBytes,
             y: $wanted.dstY,
             z: $wanted.dstZ,

@@ -6,13 +6,14 @@ use std::ffi::{CStr, c_char, c_void};
 
 use virtio_spec::codec::Scalar;
 use virtio_spec::cuda::{
-    CUdevice, CUdevice_attribute, CUdevprop, CUdriverProcAddressQueryResult, CUexecAffinityType, CUresult,
-    CUuuid,
+    CUarray_format, CUdevice, CUdevice_attribute, CUdevprop, CUdriverProcAddressQueryResult,
+    CUexecAffinityType, CUresult, CUuuid,
 };
 
 use super::{give, give_if_wanted};
 use crate::device::{self, devices};
 use crate::entry::{self, status};
+use crate::exports::devices::wire_cuDeviceGetTexture1DLinearMaxWidth;
 use crate::proc_address::{self, Found};
 use crate::process;
 
@@ -285,5 +286,23 @@ mod tests {
         assert_eq!(bus_address("00000000:3b:00"), Some([0, 0x3b, 0, 0]));
         assert_eq!(bus_address("3b"), None);
         assert_eq!(bus_address("xx:00.0"), None);
+    }
+}
+
+pub(crate) unsafe fn cuDeviceGetTexture1DLinearMaxWidth(
+    max_width_in_elements: *mut usize,
+    format: CUarray_format,
+    num_channels: u32,
+    device: CUdevice,
+) -> CUresult {
+    match devices().and_then(|devices| devices.host_ordinal(device)) {
+        Ok(place) => {
+            let place = CUdevice::from_u64(u64::from(place));
+            // SAFETY: the same contract.
+            unsafe {
+                wire_cuDeviceGetTexture1DLinearMaxWidth(max_width_in_elements, format, num_channels, place)
+            }
+        }
+        Err(error) => error,
     }
 }

@@ -11,6 +11,7 @@
     reason = "CUDA's own names and signatures, with the contracts that its documentation states"
 )]
 
+pub(crate) mod arrays;
 pub(crate) mod batches;
 pub(crate) mod contexts;
 pub(crate) mod copies;

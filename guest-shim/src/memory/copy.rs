@@ -1,13 +1,13 @@
 //! Copies of every form: linear, 2D and 3D, between any two kinds of memory, synchronous or on a stream.
 //!
-//! What the device reaches on both sides is one request. Memory that only the process reaches goes through the lane's
+//! What the device reaches on both sides, arrays among it, is one request. Memory that only the process reaches goes through the lane's
 //! staging in chunks, two at a time, or inside the request when it is small.
 //!
 //! Unsafe code: copies between the application's memory and staging.
 
 use virtio_spec::cuda::{CUresult, CUstreamCaptureStatus};
 use virtio_spec::handle::Kind;
-use virtio_spec::requests::{Copy, Place, Side, copy_flags, opcode};
+use virtio_spec::requests::{ArrayCopy, Copy, Origin, Place, Side, copy_flags, opcode};
 
 use super::{Reach, reach};
 use crate::graph::{capture, held};
@@ -31,12 +31,14 @@ pub(crate) enum Claim {
     Host,
     /// Its number tells.
     Unified,
+    /// It is the handle of an array.
+    Array,
 }
 
 /// One end of a copy.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct End {
-    /// First byte.
+    /// First byte; an array's handle.
     pub(crate) address: u64,
     /// Bytes from one row to the next.
     pub(crate) pitch: u64,
@@ -44,12 +46,19 @@ pub(crate) struct End {
     pub(crate) slice_height: u64,
     /// What it is said to be.
     pub(crate) claim: Claim,
+    /// Where the copy begins in an array.
+    pub(crate) origin: Origin,
 }
 
 impl End {
     /// An end of a linear copy.
     pub(crate) const fn linear(address: u64, claim: Claim) -> Self {
-        Self { address, pitch: 0, slice_height: 0, claim }
+        Self { address, pitch: 0, slice_height: 0, claim, origin: Origin { x: 0, y: 0, z: 0 } }
+    }
+
+    /// An end that is an array.
+    pub(crate) const fn array(handle: u64, origin: Origin) -> Self {
+        Self { address: handle, pitch: 0, slice_height: 0, claim: Claim::Array, origin }
     }
 }
 
@@ -73,6 +82,9 @@ impl Shape {
 
     /// Bytes from the first to the last byte of an end.
     fn span(self, end: &End) -> Option<u64> {
+        if end.claim == Claim::Array {
+            return Some(0);
+        }
         let slices = (self.depth - 1).checked_mul(end.slice_height)?.checked_mul(end.pitch)?;
         let rows = (self.height - 1).checked_mul(end.pitch)?;
         slices.checked_add(rows)?.checked_add(self.width)
@@ -128,13 +140,17 @@ enum Way {
 }
 
 fn way(end: &End, span: u64, written: bool) -> Way {
+    if end.claim == Claim::Array {
+        // The driver knows the array's size.
+        return Way::Shared(Place::Array, false);
+    }
     match (reach(end.address, span), end.claim) {
         (Reach::Device { known }, _) => Way::Shared(Place::Device, known),
         // What the device may only read, the process can still write.
         (Reach::Region { writable: false }, _) if written => Way::Staged,
         (Reach::Region { .. }, _) => Way::Shared(Place::Region, true),
         // CUDA says what is wrong with it.
-        (Reach::Process, Claim::Device) => Way::Shared(Place::Device, false),
+        (Reach::Process, Claim::Device | Claim::Array) => Way::Shared(Place::Device, false),
         (Reach::Process, Claim::Host | Claim::Unified) => Way::Staged,
     }
 }
@@ -158,17 +174,37 @@ const fn side(place: Place, end: &End) -> Side {
     }
 }
 
-fn request(destination: Side, source: Side, shape: Shape, stream: u64, flags: u32) -> Copy {
-    Copy {
-        destination,
-        source,
+fn request(
+    (to, destination): (Place, &End),
+    (from, source): (Place, &End),
+    shape: Shape,
+    stream: u64,
+    flags: u32,
+) -> ArrayCopy {
+    let copy = Copy {
+        destination: side(to, destination),
+        source: side(from, source),
         width: shape.width,
         height: shape.height,
         depth: shape.depth,
         stream,
         flags,
         reserved: 0,
-    }
+    };
+    ArrayCopy { copy, destination: destination.origin, source: source.origin }
+}
+
+/// Whether a copy needs the longer request.
+fn has_array(body: &ArrayCopy) -> bool {
+    [body.copy.destination.place, body.copy.source.place].contains(&(Place::Array as u32))
+}
+
+fn start(has_array: bool) -> Result<Request, CUresult> {
+    Request::start(if has_array { opcode::COPY_ARRAY } else { opcode::COPY }, context::required()?)
+}
+
+fn append(request: &mut Request, body: &ArrayCopy) {
+    if has_array(body) { request.structure(body) } else { request.structure(&body.copy) }
 }
 
 /// Copies.
@@ -199,19 +235,18 @@ pub(crate) unsafe fn copy(
     }
     match ways {
         (Way::Shared(to, to_known), Way::Shared(from, from_known)) => {
-            let body =
-                request(side(to, &destination), side(from, &source), shape, manner.stream, manner.flags);
+            let body = request((to, &destination), (from, &source), shape, manner.stream, manner.flags);
             let on_device = to == Place::Device && from == Place::Device && manner.flags == 0;
             let may_post = manner.is_asynchronous() || on_device;
             let posted = may_post && to_known && from_known && is_stream(manner.stream);
             send(&body, &[], posted)
         }
         (Way::Shared(place, known), Way::Staged) => {
-            let to = side(place, &destination);
+            let to = (place, &destination);
             if shape.is_linear() && shape.width <= u64::from(INLINE) {
                 // SAFETY: the caller's source of `width` bytes.
                 let bytes = unsafe { application_bytes(source.address, shape.width) };
-                let from = side(Place::Inline, &End { address: 0, ..source });
+                let from = (Place::Inline, &End { address: 0, ..source });
                 let posted = manner.is_asynchronous() && known && is_stream(manner.stream);
                 let flags = if posted { manner.flags } else { manner.waited_for() };
                 return send(&request(to, from, shape, manner.stream, flags), bytes, posted);
@@ -220,12 +255,12 @@ pub(crate) unsafe fn copy(
             unsafe { staged(&destination, &source, place, shape, manner, Direction::ToDevice) }
         }
         (Way::Staged, Way::Shared(place, _)) => {
-            let from = side(place, &source);
+            let from = (place, &source);
             if shape.is_linear() && shape.width <= u64::from(INLINE) {
-                let to = side(Place::Inline, &End { address: 0, ..destination });
+                let to = (Place::Inline, &End { address: 0, ..destination });
                 let body = request(to, from, shape, manner.stream, manner.waited_for());
-                let mut request = Request::start(opcode::COPY, context::required()?)?.with_room(INLINE);
-                request.structure(&body);
+                let mut request = start(has_array(&body))?.with_room(INLINE);
+                append(&mut request, &body);
                 let mut response = request.synchronising().answer()?;
                 let length = usize::try_from(shape.width).map_err(|_| CUresult::ERROR_INVALID_VALUE)?;
                 // SAFETY: the caller's destination of `width` bytes.
@@ -252,7 +287,7 @@ pub(crate) unsafe fn copy(
 
 /// Rows that follow one another without gaps on both ends are one row.
 fn packed(destination: End, source: End, shape: Shape) -> (End, End, Shape) {
-    if shape.is_linear() {
+    if shape.is_linear() || destination.claim == Claim::Array || source.claim == Claim::Array {
         return (destination, source, shape);
     }
     let tight = |end: &End| {
@@ -270,9 +305,9 @@ fn packed(destination: End, source: End, shape: Shape) -> (End, End, Shape) {
     }
 }
 
-fn send(body: &Copy, bytes: &[u8], posted: bool) -> Result<(), CUresult> {
-    let mut request = Request::start(opcode::COPY, context::required()?)?.with_room(0);
-    request.structure(body);
+fn send(body: &ArrayCopy, bytes: &[u8], posted: bool) -> Result<(), CUresult> {
+    let mut request = start(has_array(body))?.with_room(0);
+    append(&mut request, body);
     request.slice(bytes);
     if posted { request.post() } else { request.synchronising().answer().map(|_| ()) }
 }
@@ -291,6 +326,16 @@ impl Piece {
     /// Where it begins on an end.
     const fn address(&self, end: &End) -> u64 {
         end.address + (self.slice * end.slice_height + self.row) * end.pitch + self.column
+    }
+
+    /// The end from where it begins.
+    const fn end(&self, end: &End) -> End {
+        if matches!(end.claim, Claim::Array) {
+            let Origin { x, y, z } = end.origin;
+            let origin = Origin { x: x + self.column, y: y + self.row, z: z + self.slice };
+            return End { origin, ..*end };
+        }
+        End { address: self.address(end), ..*end }
     }
 }
 
@@ -333,7 +378,7 @@ unsafe fn staged(
     manner: Manner,
     direction: Direction,
 ) -> Result<(), CUresult> {
-    let mut burst = Request::start(opcode::COPY, context::required()?)?.into_burst();
+    let mut burst = start(place == Place::Array)?.into_burst();
     let (staging, bytes) = burst.staging();
     let half = bytes / CHUNKS as u64;
     let mut under_way: [Option<(Pending, Piece)>; CHUNKS] = [None; CHUNKS];
@@ -360,19 +405,17 @@ unsafe fn staged(
             }
         }
         let in_staging =
-            End { address: offset, pitch: piece.width, slice_height: piece.rows, claim: Claim::Host };
-        let on_device = End { address: piece.address(shared), ..*shared };
-        let (staging_side, shared_side) = (side(Place::Staging, &in_staging), side(place, &on_device));
+            End { pitch: piece.width, slice_height: piece.rows, ..End::linear(offset, Claim::Host) };
+        let on_device = piece.end(shared);
+        let (staging_side, shared_side) = ((Place::Staging, &in_staging), (place, &on_device));
         let rectangle = Shape { width: piece.width, height: piece.rows, depth: 1 };
-        let body = match direction {
-            Direction::ToDevice => {
-                request(shared_side, staging_side, rectangle, manner.stream, manner.waited_for())
-            }
-            Direction::ToProcess => {
-                request(staging_side, shared_side, rectangle, manner.stream, manner.waited_for())
-            }
+        let (to, from) = match direction {
+            Direction::ToDevice => (shared_side, staging_side),
+            Direction::ToProcess => (staging_side, shared_side),
         };
-        match burst.send(&body) {
+        let body = request(to, from, rectangle, manner.stream, manner.waited_for());
+        let sent = if has_array(&body) { burst.send(&body) } else { burst.send(&body.copy) };
+        match sent {
             Ok(pending) => under_way[chunk] = Some((pending, piece)),
             Err(error) => {
                 outcome = Err(error);
@@ -473,7 +516,7 @@ mod tests {
 
     #[test]
     fn rows_without_gaps_become_one() {
-        let end = |pitch, slice_height| End { address: 64, pitch, slice_height, claim: Claim::Device };
+        let end = |pitch, slice_height| End { pitch, slice_height, ..End::linear(64, Claim::Device) };
         let shape = Shape { width: 10, height: 4, depth: 2 };
         assert_eq!(packed(end(10, 4), end(10, 4), shape).2, Shape::linear(80));
         assert_eq!(packed(end(10, 4), end(10, 5), shape).2, shape);
@@ -482,7 +525,7 @@ mod tests {
 
     #[test]
     fn the_span_ends_with_the_last_row() {
-        let end = End { address: 0, pitch: 16, slice_height: 5, claim: Claim::Device };
+        let end = End { pitch: 16, slice_height: 5, ..End::linear(0, Claim::Device) };
         assert_eq!(Shape { width: 10, height: 4, depth: 2 }.span(&end), Some(80 + 48 + 10));
         assert_eq!(Shape { width: 1, height: u64::MAX, depth: 1 }.span(&end), None);
     }

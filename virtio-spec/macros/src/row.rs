@@ -98,6 +98,7 @@ const HANDLES: &[(&str, &str)] = &[
     ("CUgraphExec", "GraphExec"),
     ("CUgraphNode", "GraphNode"),
     ("CUarray", "Array"),
+    ("CUmipmappedArray", "MipmappedArray"),
     ("CUmemGenericAllocationHandle", "Allocation"),
 ];
 

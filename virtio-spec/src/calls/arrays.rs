@@ -4,27 +4,29 @@
 
 use virtio_spec_macros::calls;
 
+use crate::cuda::*;
+
 /// Arrays, textures and surfaces.
 #[calls(group = 0x10)]
 pub trait Arrays {
     #[call(op = 0x01, since = 2000, unsupported)]
     fn cuArray3DCreate();
-    #[call(op = 0x02, since = 3020, unsupported)]
-    fn cuArray3DCreate_v2();
+    #[call(op = 0x02, since = 3020, wire)]
+    fn cuArray3DCreate_v2(#[mint] array: *mut CUarray, #[input] descriptor: *const CUDA_ARRAY3D_DESCRIPTOR);
     #[call(op = 0x03, since = 2000, unsupported)]
     fn cuArray3DGetDescriptor();
-    #[call(op = 0x04, since = 3020, unsupported)]
-    fn cuArray3DGetDescriptor_v2();
+    #[call(op = 0x04, since = 3020, wire)]
+    fn cuArray3DGetDescriptor_v2(#[out] descriptor: *mut CUDA_ARRAY3D_DESCRIPTOR, array: CUarray);
     #[call(op = 0x05, since = 2000, unsupported)]
     fn cuArrayCreate();
-    #[call(op = 0x06, since = 3020, unsupported)]
-    fn cuArrayCreate_v2();
-    #[call(op = 0x07, since = 2000, unsupported)]
-    fn cuArrayDestroy();
+    #[call(op = 0x06, since = 3020, wire)]
+    fn cuArrayCreate_v2(#[mint] array: *mut CUarray, #[input] descriptor: *const CUDA_ARRAY_DESCRIPTOR);
+    #[call(op = 0x07, since = 2000, custom)]
+    fn cuArrayDestroy(array: CUarray);
     #[call(op = 0x08, since = 2000, unsupported)]
     fn cuArrayGetDescriptor();
-    #[call(op = 0x09, since = 3020, unsupported)]
-    fn cuArrayGetDescriptor_v2();
+    #[call(op = 0x09, since = 3020, wire)]
+    fn cuArrayGetDescriptor_v2(#[out] descriptor: *mut CUDA_ARRAY_DESCRIPTOR, array: CUarray);
     #[call(op = 0x0a, since = 11060, unsupported)]
     fn cuArrayGetMemoryRequirements();
     #[call(op = 0x0b, since = 11020, unsupported)]
@@ -35,38 +37,54 @@ pub trait Arrays {
     fn cuMemMapArrayAsync();
     #[call(op = 0x0e, since = 2000, unsupported)]
     fn cuMemcpyAtoA();
-    #[call(op = 0x0f, since = 3020, unsupported, ptds)]
-    fn cuMemcpyAtoA_v2();
+    #[call(op = 0x0f, since = 3020, custom, ptds)]
+    fn cuMemcpyAtoA_v2(to: CUarray, to_offset: usize, from: CUarray, from_offset: usize, byte_count: usize);
     #[call(op = 0x10, since = 2000, unsupported)]
     fn cuMemcpyAtoD();
-    #[call(op = 0x11, since = 3020, unsupported, ptds)]
-    fn cuMemcpyAtoD_v2();
+    #[call(op = 0x11, since = 3020, custom, ptds)]
+    fn cuMemcpyAtoD_v2(to: CUdeviceptr, from: CUarray, from_offset: usize, byte_count: usize);
     #[call(op = 0x12, since = 2000, unsupported)]
     fn cuMemcpyAtoH();
-    #[call(op = 0x13, since = 3020, unsupported, ptds)]
-    fn cuMemcpyAtoH_v2();
+    #[call(op = 0x13, since = 3020, custom, ptds)]
+    fn cuMemcpyAtoH_v2(to: *mut core::ffi::c_void, from: CUarray, from_offset: usize, byte_count: usize);
     #[call(op = 0x14, since = 2000, unsupported)]
     fn cuMemcpyAtoHAsync();
-    #[call(op = 0x15, since = 3020, unsupported, ptsz)]
-    fn cuMemcpyAtoHAsync_v2();
+    #[call(op = 0x15, since = 3020, custom, ptsz)]
+    fn cuMemcpyAtoHAsync_v2(
+        to: *mut core::ffi::c_void,
+        from: CUarray,
+        from_offset: usize,
+        byte_count: usize,
+        stream: CUstream,
+    );
     #[call(op = 0x16, since = 2000, unsupported)]
     fn cuMemcpyDtoA();
-    #[call(op = 0x17, since = 3020, unsupported, ptds)]
-    fn cuMemcpyDtoA_v2();
+    #[call(op = 0x17, since = 3020, custom, ptds)]
+    fn cuMemcpyDtoA_v2(to: CUarray, to_offset: usize, from: CUdeviceptr, byte_count: usize);
     #[call(op = 0x18, since = 2000, unsupported)]
     fn cuMemcpyHtoA();
-    #[call(op = 0x19, since = 3020, unsupported, ptds)]
-    fn cuMemcpyHtoA_v2();
+    #[call(op = 0x19, since = 3020, custom, ptds)]
+    fn cuMemcpyHtoA_v2(to: CUarray, to_offset: usize, from: *const core::ffi::c_void, byte_count: usize);
     #[call(op = 0x1a, since = 2000, unsupported)]
     fn cuMemcpyHtoAAsync();
-    #[call(op = 0x1b, since = 3020, unsupported, ptsz)]
-    fn cuMemcpyHtoAAsync_v2();
-    #[call(op = 0x1c, since = 5000, unsupported)]
-    fn cuMipmappedArrayCreate();
-    #[call(op = 0x1d, since = 5000, unsupported)]
-    fn cuMipmappedArrayDestroy();
-    #[call(op = 0x1e, since = 5000, unsupported)]
-    fn cuMipmappedArrayGetLevel();
+    #[call(op = 0x1b, since = 3020, custom, ptsz)]
+    fn cuMemcpyHtoAAsync_v2(
+        to: CUarray,
+        to_offset: usize,
+        from: *const core::ffi::c_void,
+        byte_count: usize,
+        stream: CUstream,
+    );
+    #[call(op = 0x1c, since = 5000, wire)]
+    fn cuMipmappedArrayCreate(
+        #[mint] mipmapped: *mut CUmipmappedArray,
+        #[input] descriptor: *const CUDA_ARRAY3D_DESCRIPTOR,
+        level_count: u32,
+    );
+    #[call(op = 0x1d, since = 5000, custom)]
+    fn cuMipmappedArrayDestroy(mipmapped: CUmipmappedArray);
+    #[call(op = 0x1e, since = 5000, custom)]
+    fn cuMipmappedArrayGetLevel(level_array: *mut CUarray, mipmapped: CUmipmappedArray, level: u32);
     #[call(op = 0x1f, since = 11060, unsupported)]
     fn cuMipmappedArrayGetMemoryRequirements();
     #[call(op = 0x20, since = 11010, unsupported)]
@@ -77,26 +95,31 @@ pub trait Arrays {
     fn cuModuleGetTexRef();
     #[call(op = 0x23, since = 2000, unsupported)]
     fn cuParamSetTexRef();
-    #[call(op = 0x24, since = 5000, unsupported)]
-    fn cuSurfObjectCreate();
-    #[call(op = 0x25, since = 5000, unsupported)]
-    fn cuSurfObjectDestroy();
-    #[call(op = 0x26, since = 5000, unsupported)]
-    fn cuSurfObjectGetResourceDesc();
+    #[call(op = 0x24, since = 5000, custom)]
+    fn cuSurfObjectCreate(surface: *mut CUsurfObject, resource: *const CUDA_RESOURCE_DESC);
+    #[call(op = 0x25, since = 5000, custom)]
+    fn cuSurfObjectDestroy(surface: CUsurfObject);
+    #[call(op = 0x26, since = 5000, custom)]
+    fn cuSurfObjectGetResourceDesc(resource: *mut CUDA_RESOURCE_DESC, surface: CUsurfObject);
     #[call(op = 0x27, since = 3000, unsupported)]
     fn cuSurfRefGetArray();
     #[call(op = 0x28, since = 3000, unsupported)]
     fn cuSurfRefSetArray();
-    #[call(op = 0x29, since = 5000, unsupported)]
-    fn cuTexObjectCreate();
-    #[call(op = 0x2a, since = 5000, unsupported)]
-    fn cuTexObjectDestroy();
-    #[call(op = 0x2b, since = 5000, unsupported)]
-    fn cuTexObjectGetResourceDesc();
-    #[call(op = 0x2c, since = 5000, unsupported)]
-    fn cuTexObjectGetResourceViewDesc();
-    #[call(op = 0x2d, since = 5000, unsupported)]
-    fn cuTexObjectGetTextureDesc();
+    #[call(op = 0x29, since = 5000, custom)]
+    fn cuTexObjectCreate(
+        texture: *mut CUtexObject,
+        resource: *const CUDA_RESOURCE_DESC,
+        description: *const CUDA_TEXTURE_DESC,
+        view: *const CUDA_RESOURCE_VIEW_DESC,
+    );
+    #[call(op = 0x2a, since = 5000, custom)]
+    fn cuTexObjectDestroy(texture: CUtexObject);
+    #[call(op = 0x2b, since = 5000, custom)]
+    fn cuTexObjectGetResourceDesc(resource: *mut CUDA_RESOURCE_DESC, texture: CUtexObject);
+    #[call(op = 0x2c, since = 5000, custom)]
+    fn cuTexObjectGetResourceViewDesc(view: *mut CUDA_RESOURCE_VIEW_DESC, texture: CUtexObject);
+    #[call(op = 0x2d, since = 5000, custom)]
+    fn cuTexObjectGetTextureDesc(description: *mut CUDA_TEXTURE_DESC, texture: CUtexObject);
     #[call(op = 0x2e, since = 2000, unsupported)]
     fn cuTexRefCreate();
     #[call(op = 0x2f, since = 2000, unsupported)]

@@ -60,8 +60,13 @@ pub trait Devices {
     fn cuDeviceGetExecAffinitySupport(value: *mut i32, kind: CUexecAffinityType, device: CUdevice);
     #[call(op = 0x14, since = 13000, unsupported)]
     fn cuDeviceGetHostAtomicCapabilities();
-    #[call(op = 0x15, since = 11010, unsupported)]
-    fn cuDeviceGetTexture1DLinearMaxWidth();
+    #[call(op = 0x15, since = 11010, wire, custom, no_context)]
+    fn cuDeviceGetTexture1DLinearMaxWidth(
+        #[out] max_width_in_elements: *mut usize,
+        format: CUarray_format,
+        num_channels: u32,
+        device: CUdevice,
+    );
     #[call(op = 0x16, since = 2000, unsupported)]
     fn cuDeviceTotalMem();
     #[call(op = 0x17, since = 11030, unsupported)]

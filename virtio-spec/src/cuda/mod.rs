@@ -5,6 +5,7 @@
 
 #![allow(non_camel_case_types, non_snake_case, reason = "CUDA's own names")]
 
+mod array;
 mod context;
 mod device;
 mod graph;
@@ -15,7 +16,9 @@ mod structures;
 mod tensor;
 mod text;
 
-pub use self::{context::*, device::*, graph::*, memory::*, module::*, result::*, structures::*, tensor::*};
+pub use self::{
+    array::*, context::*, device::*, graph::*, memory::*, module::*, result::*, structures::*, tensor::*,
+};
 
 /// Defines a C enumeration as a number with named values.
 macro_rules! cuda_enum {

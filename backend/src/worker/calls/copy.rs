@@ -1,4 +1,4 @@
-//! Linear, 2D and 3D copies between device memory, regions, staging and the request itself.
+//! Linear, 2D and 3D copies between device memory, arrays, regions, staging and the request itself.
 //!
 //! Unsafe code: calls of the driver, addresses inside session memory.
 
@@ -6,9 +6,9 @@ use std::ffi::c_void;
 
 use virtio_spec::{
     codec::Scalar,
-    cuda::{CUDA_MEMCPY3D, CUdeviceptr, CUmemorytype, CUresult, CUstream},
+    cuda::{CUDA_MEMCPY3D, CUarray, CUdeviceptr, CUmemorytype, CUresult, CUstream},
     handle::Kind,
-    requests::{Copy, Place, Side, copy_flags},
+    requests::{ArrayCopy, Copy, Origin, Place, Side, copy_flags},
 };
 
 use super::{Invocation, host_memory::pointer, ok};
@@ -18,10 +18,17 @@ use super::{Invocation, host_memory::pointer, ok};
 enum Memory {
     Device(CUdeviceptr),
     Host(*mut c_void),
+    Array(CUarray, Origin),
 }
 
 /// Bytes from the first to the last byte that a side covers.
 fn extent(copy: &Copy, side: &Side) -> Option<u64> {
+    // Rows or slices that overlap are no copy of CUDA's, and its driver may take a pitch of zero for another.
+    if (copy.height > 1 || copy.depth > 1) && side.pitch < copy.width
+        || copy.depth > 1 && side.slice_height < copy.height
+    {
+        return None;
+    }
     let rows = copy
         .depth
         .checked_sub(1)?
@@ -32,6 +39,20 @@ fn extent(copy: &Copy, side: &Side) -> Option<u64> {
 
 pub(super) fn run(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     let copy: Copy = call.structure()?;
+    if [copy.destination.place, copy.source.place].contains(&(Place::Array as u32)) {
+        return Err(CUresult::ERROR_INVALID_VALUE);
+    }
+    let nowhere = Origin::default();
+    perform(call, &ArrayCopy { copy, destination: nowhere, source: nowhere })
+}
+
+pub(super) fn run_with_arrays(call: &mut Invocation<'_>) -> Result<(), CUresult> {
+    let copy: ArrayCopy = call.structure()?;
+    perform(call, &copy)
+}
+
+fn perform(call: &mut Invocation<'_>, whole: &ArrayCopy) -> Result<(), CUresult> {
+    let copy = whole.copy;
     if copy.flags & !copy_flags::ALL != 0 {
         return Err(CUresult::ERROR_INVALID_VALUE);
     }
@@ -46,6 +67,7 @@ pub(super) fn run(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     let mut result = Vec::new();
     let source = match Place::from_u32(copy.source.place) {
         Some(Place::Inline) => Memory::Host(inline.as_ptr().cast_mut().cast()),
+        Some(Place::Array) => array(call, &copy.source, whole.source)?,
         _ => resolve(call, &copy, &copy.source, false)?,
     };
     let destination = match Place::from_u32(copy.destination.place) {
@@ -53,15 +75,17 @@ pub(super) fn run(call: &mut Invocation<'_>) -> Result<(), CUresult> {
             result = call.room::<u8>(bytes as u64)?;
             Memory::Host(result.as_mut_ptr().cast())
         }
+        Some(Place::Array) => array(call, &copy.destination, whole.destination)?,
         _ => resolve(call, &copy, &copy.destination, true)?,
     };
     let asynchronous = copy.flags & copy_flags::ASYNC != 0;
     let stream: CUstream = Scalar::from_u64(call.handle(Kind::Stream, copy.stream)?);
-    if copy.height == 1 && copy.depth == 1 {
+    let has_array = [destination, source].iter().any(|memory| matches!(memory, Memory::Array(..)));
+    if copy.height == 1 && copy.depth == 1 && !has_array {
         linear(call, destination, source, bytes, asynchronous.then_some(stream))?;
     } else {
         let packed = |side: &Side| {
-            if side.place == Place::Inline as u32 {
+            if side.place == Place::Inline as u32 || copy.height == 1 && copy.depth == 1 {
                 (copy.width, copy.height)
             } else {
                 (side.pitch, side.slice_height)
@@ -98,8 +122,13 @@ fn resolve(call: &Invocation<'_>, copy: &Copy, side: &Side, written: bool) -> Re
             }
             Ok(Memory::Host(staging(call, side.address, extent)?))
         }
-        Place::Inline => Err(invalid),
+        Place::Inline | Place::Array => Err(invalid),
     }
+}
+
+/// An array of the session; the driver checks the copy against its size.
+fn array(call: &Invocation<'_>, side: &Side, origin: Origin) -> Result<Memory, CUresult> {
+    Ok(Memory::Array(Scalar::from_u64(call.handle(Kind::Array, side.address)?), origin))
 }
 
 /// The address of a part of the lane's staging.
@@ -133,6 +162,7 @@ fn linear(
     // SAFETY (all arms): host addresses were checked to lie in memory of the session for `bytes`; CUDA checks device
     // addresses; the stream is the session's or one of CUDA's own.
     let result = match (destination, source, stream) {
+        (Memory::Array(..), ..) | (_, Memory::Array(..), _) => return Err(CUresult::ERROR_INVALID_VALUE),
         (Memory::Device(to), Memory::Host(from), None) => {
             let copy = pick!(cuMemcpyHtoD_v2, cuMemcpyHtoD_v2_ptds);
             // SAFETY: as above.
@@ -208,6 +238,11 @@ fn describe(
             description.srcMemoryType = CUmemorytype::HOST;
             description.srcHost = address;
         }
+        Memory::Array(array, Origin { x, y, z }) => {
+            description.srcMemoryType = CUmemorytype::ARRAY;
+            description.srcArray = array;
+            (description.srcXInBytes, description.srcY, description.srcZ) = (size(x)?, size(y)?, size(z)?);
+        }
     }
     match destination {
         Memory::Device(address) => {
@@ -217,6 +252,11 @@ fn describe(
         Memory::Host(address) => {
             description.dstMemoryType = CUmemorytype::HOST;
             description.dstHost = address;
+        }
+        Memory::Array(array, Origin { x, y, z }) => {
+            description.dstMemoryType = CUmemorytype::ARRAY;
+            description.dstArray = array;
+            (description.dstXInBytes, description.dstY, description.dstZ) = (size(x)?, size(y)?, size(z)?);
         }
     }
     Ok(description)

@@ -13,6 +13,7 @@ virtio_spec::for_each_group!(virtio_spec::macros::worker_dispatch);
 /// Runs a generated call; `None` if the opcode is none.
 pub(super) fn dispatch(opcode: u32, call: &mut Invocation<'_>) -> Option<Result<(), CUresult>> {
     match opcode >> 8 {
+        0x01 => devices::dispatch(opcode, call),
         0x02 => contexts::dispatch(opcode, call),
         0x03 => memory::dispatch(opcode, call),
         0x05 => memsets::dispatch(opcode, call),
@@ -20,6 +21,7 @@ pub(super) fn dispatch(opcode: u32, call: &mut Invocation<'_>) -> Option<Result<
         0x07 => functions::dispatch(opcode, call),
         0x09 => streams::dispatch(opcode, call),
         0x0a => events::dispatch(opcode, call),
+        0x10 => arrays::dispatch(opcode, call),
         0x11 => pools::dispatch(opcode, call),
         0x14 => sharing::dispatch(opcode, call),
         0x12 => virtual_memory::dispatch(opcode, call),

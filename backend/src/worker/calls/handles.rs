@@ -30,7 +30,7 @@ struct Slot {
 }
 
 /// Kinds of handles; the tables are indexed by kind.
-const KINDS: usize = 16;
+const KINDS: usize = 19;
 
 /// The tables of one session.
 pub(crate) struct Handles {
@@ -43,7 +43,7 @@ impl Handles {
     }
 
     fn table(&self, kind: Kind) -> &RwLock<Vec<Option<Slot>>> {
-        // Kinds are numbered from 1 to 15.
+        // Kinds are numbered from 1 to 18.
         self.tables.get(kind as usize).unwrap_or(&self.tables[0])
     }
 
@@ -120,6 +120,7 @@ impl Handles {
                     self.remove_where(dependent, |object| object.parent == value);
                 }
             }
+            Kind::MipmappedArray => self.remove_where(Kind::Array, |object| object.parent == value),
             Kind::Context => self.remove_of_context(value),
             _ => {}
         }
@@ -127,7 +128,18 @@ impl Handles {
 
     /// Takes everything that belongs to a context out of the tables; libraries and their kernels belong to none.
     pub(crate) fn remove_of_context(&self, context: u64) {
-        for kind in [Kind::Module, Kind::Function, Kind::Stream, Kind::Event, Kind::Link] {
+        let kinds = [
+            Kind::Module,
+            Kind::Function,
+            Kind::Stream,
+            Kind::Event,
+            Kind::Link,
+            Kind::Array,
+            Kind::MipmappedArray,
+            Kind::Texture,
+            Kind::Surface,
+        ];
+        for kind in kinds {
             self.remove_where(kind, |object| object.context == context);
         }
     }

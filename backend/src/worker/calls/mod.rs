@@ -1,7 +1,7 @@
 //! The calls of a session: decoding, checking, calling the host's driver, encoding.
 //!
 //! Read [`Invocation`] first: one request on its way through. Generated calls are in [`generated`]; hand-written ones
-//! in `copy`, `image`, `function`, `launch`, `context`, `host_memory`, `link`, `names`, `processors`, `pools`, `printed`, `sharing`, `tensor_maps` and `virtual_memory`, each named after its request in
+//! in `arrays`, `copy`, `image`, `function`, `launch`, `context`, `host_memory`, `link`, `names`, `processors`, `pools`, `printed`, `sharing`, `tensor_maps` and `virtual_memory`, each named after its request in
 //! [`virtio_spec::requests`].
 //!
 //! A guest can be wrong or hostile: what it sent was copied once before it comes here, and every number, length and
@@ -15,6 +15,7 @@
     clippy::arithmetic_side_effects
 )]
 
+mod arrays;
 mod capture;
 mod context;
 mod copy;
@@ -147,6 +148,7 @@ pub(crate) fn flushes_output(code: u32) -> bool {
 
     let synchronising = [
         opcode::COPY,
+        opcode::COPY_ARRAY,
         opcode::PRIMARY_CONTEXT,
         contexts::rows::cuCtxSynchronize.opcode,
         contexts::rows::cuCtxDestroy_v2.opcode,
@@ -221,6 +223,10 @@ impl<'a> Invocation<'a> {
         self.take_capture_mode()?;
         match self.header.opcode {
             opcode::COPY => copy::run(self),
+            opcode::COPY_ARRAY => copy::run_with_arrays(self),
+            opcode::MIPMAP_LEVEL => arrays::level(self),
+            opcode::VIEW_CREATE => arrays::view(self),
+            opcode::ARRAY_DESTROY => arrays::destroy(self),
             opcode::IMAGE_CHUNK => image::chunk(self),
             opcode::LOAD => image::load(self),
             opcode::GET_FUNCTION => function::get(self),

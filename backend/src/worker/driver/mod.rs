@@ -79,6 +79,7 @@ driver!(
     launches,
     streams,
     events,
+    arrays,
     graphs,
     pools,
     virtual_memory,

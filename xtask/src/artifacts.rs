@@ -13,7 +13,7 @@ use qemu::Places;
 use crate::process;
 
 /// Packages whose programs and libraries are staged.
-const PACKAGES: &[&str] = &["vhost-user-compute", "soft-gpu", "conformance", "faulty-device"];
+const PACKAGES: &[&str] = &["vhost-user-compute", "soft-gpu", "conformance", "faulty-device", MANAGEMENT.0];
 
 /// The guest's CUDA library, in two halves that lie side by side: profile (and directory), package, file as built, file
 /// as installed. Programs find the first, which loads the second.
@@ -21,6 +21,9 @@ pub(crate) const GUEST_LIBRARIES: [(&str, &str, &str, &str); 2] = [
     ("preload", "shim-preload", "libcuda.so", "libcuda.so.1"),
     ("library", "guest-shim", "libvcompute.so", "libvcompute.so"),
 ];
+
+/// The guest's management library, as it is built and as it is installed.
+const MANAGEMENT: (&str, &str, &str) = ("guest-nvml", "libnvidia_ml.so", "libnvidia-ml.so.1");
 
 /// CUDA programs in C that guests run: the demonstration, a test of processes that share a GPU, and one that holds a
 /// kernel on the GPU while the machine is paused or reset, and one that calls CUDA when it is told to.
@@ -69,6 +72,12 @@ impl Artifacts {
         GUEST_LIBRARIES.map(|(_, _, _, name)| (self.directory.join("lib").join(name), name))
     }
 
+    /// The guest's management library, beside the other.
+    pub(crate) fn management_library(&self) -> (PathBuf, &'static str) {
+        let (.., name) = MANAGEMENT;
+        (self.directory.join("lib").join(name), name)
+    }
+
     /// The CUDA driver in software, where the backend looks for it.
     pub(crate) fn soft_gpu(&self) -> PathBuf {
         self.directory.join("lib/vcompute/libsoft_gpu.so")
@@ -101,6 +110,7 @@ impl Artifacts {
             let library = target_directory(places).join(profile).join(file);
             stage(&library, &staged.directory.join("lib").join(name))?;
         }
+        stage(&built.join(MANAGEMENT.1), &staged.management_library().0)?;
         stage(&built.join("libsoft_gpu.so"), &staged.soft_gpu())?;
         for program in PROGRAMS {
             let source = places.workspace().join("qemu/guest").join(format!("{program}.c"));

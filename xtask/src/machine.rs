@@ -57,7 +57,8 @@ impl Machine {
         let module = guest_module::driver(places, kernel)?;
         let library = |name: &str| format!("/usr/lib/x86_64-linux-gnu/{name}");
         let mut files = vec![(artifacts.conformance(), "/usr/bin/conformance".into())];
-        files.extend(artifacts.guest_libraries().map(|(file, name)| (file, library(name))));
+        let libraries = artifacts.guest_libraries().into_iter().chain([artifacts.management_library()]);
+        files.extend(libraries.map(|(file, name)| (file, library(name))));
         let programs = PROGRAMS.iter().chain(&["driver_test", "endure"]);
         files.extend(programs.map(|name| (artifacts.program(name), format!("/usr/bin/{name}"))));
         let contents = Contents { module: Some(module), files };

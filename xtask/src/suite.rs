@@ -92,6 +92,8 @@ pub(crate) fn on_local_backend(
 ) -> Result<Results> {
     let mut command = Command::new(artifacts.conformance());
     command.arg("--library").arg(artifacts.shim()).args(options);
+    // Where the management library is found, too.
+    command.env("LD_LIBRARY_PATH", artifacts.directory.join("lib"));
     with_local_backend(backend, logs, &mut command, |command| run(command, &logs.join("conformance.log")))
 }
 

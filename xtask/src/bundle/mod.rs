@@ -50,6 +50,7 @@ pub(crate) fn make(arguments: &Arguments) -> Result<()> {
         (artifacts.backend(), bundled.backend()),
         (artifacts.conformance(), bundled.conformance()),
         (artifacts.soft_gpu(), bundled.soft_gpu()),
+        (artifacts.management_library().0, bundled.management_library().0),
     ] {
         copy(&from, &to)?;
     }

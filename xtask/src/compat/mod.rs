@@ -84,7 +84,7 @@ fn gather(places: &Places, kit: &Path, with_guest: bool) -> Result<()> {
         copy(from, &to)?;
     }
     copy(&artifacts.soft_gpu(), &packed.soft_gpu())?;
-    management_library(places, &kit.join("lib/libnvidia-ml.so.1"))?;
+    copy(&artifacts.management_library().0, &packed.management_library().0)?;
     copy_tree(&places.workspace().join("tests/compat"), &kit.join("compat"))?;
     if with_guest {
         let qemu = Qemu::fetch(places)?;
@@ -98,15 +98,6 @@ fn gather(places: &Places, kit: &Path, with_guest: bool) -> Result<()> {
     fs::write(kit.join("run.sh"), RUN)?;
     fs::set_permissions(kit.join("run.sh"), fs::Permissions::from_mode(0o755))?;
     Ok(())
-}
-
-fn management_library(places: &Places, to: &Path) -> Result<()> {
-    let mut command = artifacts::cargo(places);
-    command.args(["build", "--locked", "--release", "--package", "guest-nvml"]);
-    let log = places.guest().join("logs/build-nvml.log");
-    let shown = |line: &str| line.contains("Finished") || line.starts_with("error");
-    process::run(&mut command, &log, LIMIT, shown)?.expect_success("cargo build")?;
-    artifacts::stage(&artifacts::target_directory(places).join("release/libnvidia_ml.so"), to)
 }
 
 fn copy_tree(from: &Path, to: &Path) -> Result<()> {

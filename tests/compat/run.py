@@ -83,7 +83,10 @@ def natively(case, work, timeout):
 
 def numbers_close(tolerance, left, right):
     """Whether two lists of numbers differ by no more than a part of the larger ones."""
-    left, right = ([float(word) for word in text.replace(",", " ").split()] for text in (left, right))
+    try:
+        left, right = ([float(word) for word in text.replace(",", " ").split()] for text in (left, right))
+    except ValueError:
+        return False
     return len(left) == len(right) and all(
         a == b or abs(a - b) <= tolerance * max(abs(a), abs(b)) for a, b in zip(left, right)
     )

@@ -2,7 +2,7 @@
 # compat: about = llama.cpp: its prebuilt CUDA back-end, SmolLM2-135M-Instruct, all layers on the GPU, greedy tokens
 """Generates text with llama.cpp through the ABI of llama.h, greedily: the same tokens wherever it computes alike.
 
-The libraries and the model are those that llama/pack.py fetches, in LLAMA_FILES (or where it leaves them).
+The libraries and the model are those that llama/pack.py fetches; LLAMA_FILES may say where they are.
 LLAMA_LAYERS says how many layers go to the GPU (all of them otherwise; 0 computes on the CPU), LLAMA_TOKENS how many
 tokens are generated.
 """
@@ -16,8 +16,12 @@ import re
 import sys
 import time
 
-FILES = pathlib.Path(__file__).resolve().parents[3] / "target" / "compat" / "llama"
-FILES = pathlib.Path(os.environ.get("LLAMA_FILES", FILES))
+ABOVE = pathlib.Path(__file__).resolve().parents
+#: Where the caller says, in the folder that `cargo xtask compat` made or beside it, or where llama/pack.py leaves them.
+PLACES = [ABOVE[2] / "llama", ABOVE[3] / "llama", ABOVE[3] / "target" / "compat" / "llama"]
+if "LLAMA_FILES" in os.environ:
+    PLACES = [pathlib.Path(os.environ["LLAMA_FILES"])]
+FILES = next((place for place in PLACES if any(place.glob("*.gguf"))), PLACES[-1])
 LAYERS = int(os.environ.get("LLAMA_LAYERS", "999"))
 TOKENS = int(os.environ.get("LLAMA_TOKENS", "96"))
 PROMPT = "<|im_start|>user\nWhy is the sky blue? Answer in a few sentences.<|im_end|>\n<|im_start|>assistant\n"

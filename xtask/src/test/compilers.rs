@@ -62,6 +62,12 @@ const CLANG: Recipe<'static> = Recipe {
 /// All of them.
 pub(super) fn run(places: &Places, artifacts: &Artifacts, steps: &mut Steps) {
     let here = Here::new(places, artifacts);
+    let comparisons = "the compatibility suite's comparisons";
+    if prerequisites::is_there("python3") {
+        steps.step(comparisons, || here.comparisons());
+    } else {
+        steps.skip(comparisons, "there is no python3");
+    }
     let mut texts = None;
     steps.step("kernels by clang: local transport", || {
         let compiled = here.clang()?;
@@ -109,6 +115,14 @@ impl<'a> Here<'a> {
         let suite = places.workspace().join("tests/compat");
         let sources = suite.join("ci");
         Self { places, artifacts, suite, sources, work: places.guest().join("logs/compilers") }
+    }
+
+    /// What the suite calls equal; its programs themselves need a GPU.
+    fn comparisons(&self) -> Result<Counts> {
+        let mut command = Command::new("python3");
+        command.arg("-B").arg(self.suite.join("test_run.py"));
+        self.quietly(&mut command, "test_run.py")?;
+        Ok(Counts::one(true))
     }
 
     /// The kernels as PTX, without and with optimisation.

@@ -98,7 +98,7 @@ pub(crate) fn run(system: &System, arguments: &Arguments) -> Result<()> {
     for (library, _) in &sources.libraries {
         told(&format!("/{}", libraries.file(library)), new);
     }
-    if listed(system)? {
+    if rescue::is_listed(system)? {
         still_starts(&mut changes)?;
     }
     configure(&mut changes)?;
@@ -286,10 +286,6 @@ fn is_outdated(file: &str) -> bool {
         .strip_prefix(layout::DRIVER_SOURCE)
         .is_some_and(|rest| !rest.starts_with(&format!("-{}/", layout::VERSION)));
     library || source
-}
-
-fn listed(system: &System) -> Result<bool> {
-    Ok(system.text(layout::PRELOAD_LIST)?.is_some_and(|text| preload::entries(&text).any(rescue::is_ours)))
 }
 
 /// The library was preloaded before and has been replaced: a process must start with the new one too.

@@ -69,6 +69,11 @@ pub(crate) struct Arguments {
     if_broken: bool,
 }
 
+/// Whether our entry is in the list.
+pub(crate) fn is_listed(system: &System) -> Result<bool> {
+    Ok(system.text(layout::PRELOAD_LIST)?.is_some_and(|text| preload::entries(&text).any(is_ours)))
+}
+
 /// Why the library that our line means must not be preloaded, if there is a line and a reason.
 pub(crate) fn flaw(system: &System) -> Result<Option<String>> {
     let text = system.text(layout::PRELOAD_LIST)?.unwrap_or_default();
@@ -87,6 +92,9 @@ pub(crate) fn flaw(system: &System) -> Result<Option<String>> {
 pub(crate) fn run(system: &System, arguments: &Arguments) -> Result<()> {
     if !arguments.if_broken {
         return take_out(system);
+    }
+    if !is_listed(system)? {
+        return Ok(());
     }
     let does_not_start = || -> Result<Option<String>> {
         let Some(program) = system.program("true") else { return Ok(None) };

@@ -151,6 +151,14 @@ pub(crate) fn target_directory(places: &Places) -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| places.workspace().join("target"), PathBuf::from)
 }
 
+/// Copies a file to a place whose directory need not be there.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
+    if let Some(directory) = to.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    fs::copy(from, to).map(drop).with_context(|| format!("copy {} to {}", from.display(), to.display()))
+}
+
 /// Copies without debugging information, which would only make guests' RAM disks large.
 pub(crate) fn stage(from: &Path, to: &Path) -> Result<()> {
     let log = to.with_extension("strip.log");

@@ -7,14 +7,13 @@ pub(crate) mod run;
 use std::env;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use qemu::{Kernel, Qemu};
 
-use crate::artifacts::{self, Artifacts, PROGRAMS};
+use crate::artifacts::{self, Artifacts, PROGRAMS, copy};
 use crate::machine::Machine;
 use crate::output::say;
 use crate::{prerequisites, process, workspace};
@@ -116,11 +115,4 @@ fn versions(places: &qemu::Places) -> Result<String> {
         }
     }
     Ok(text)
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    if let Some(directory) = to.parent() {
-        fs::create_dir_all(directory)?;
-    }
-    fs::copy(from, to).map(drop).with_context(|| format!("copy {} to {}", from.display(), to.display()))
 }

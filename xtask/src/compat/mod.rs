@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use qemu::{Kernel, Places, Qemu};
 
-use crate::artifacts::{self, Artifacts};
+use crate::artifacts::{self, Artifacts, copy};
 use crate::machine::Machine;
 use crate::output::say;
 use crate::{prerequisites, process, workspace};
@@ -112,11 +112,4 @@ fn copy_tree(from: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    if let Some(directory) = to.parent() {
-        fs::create_dir_all(directory)?;
-    }
-    fs::copy(from, to).map(drop).with_context(|| format!("copy {} to {}", from.display(), to.display()))
 }

@@ -16,6 +16,9 @@ const HOST_DRIVER: &str = "libcuda.so.1";
 /// The software driver's file name.
 const SOFT_DRIVER: &str = "libsoft_gpu.so";
 
+/// More than processes that start at the same moment is of no use.
+const MOST_WARM_WORKERS: u32 = 64;
+
 /// Everything that the supervisor needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Config {
@@ -31,6 +34,17 @@ pub(crate) struct Config {
     pub(crate) log: String,
     /// Bounds below those of the specification.
     pub(crate) limits: Limits,
+    /// What is ready before it is asked for.
+    pub(crate) warm: Warm,
+}
+
+/// What is ready before it is asked for.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub(crate) struct Warm {
+    /// Workers that have initialised the driver, and wait for a session. Each is a process with the driver's memory, and
+    /// takes none of the GPU's.
+    pub(crate) workers: u32,
 }
 
 /// Bounds that the operator can set.
@@ -77,6 +91,8 @@ struct File {
     log: Option<String>,
     #[serde(default)]
     limits: Limits,
+    #[serde(default)]
+    warm: Warm,
 }
 
 /// Why the configuration cannot be used.
@@ -96,6 +112,8 @@ pub(crate) enum ConfigError {
     NoSoftDriver(PathBuf),
     #[error("the path of this executable is unknown")]
     Executable(#[source] std::io::Error),
+    #[error("warm.workers is {0}; it must be from 0 to {MOST_WARM_WORKERS}")]
+    Warm(u32),
     #[error("limits.{name} is {value}; it must be from 1 to {most}")]
     Limit { name: &'static str, value: u32, most: u32 },
 }
@@ -125,6 +143,9 @@ impl Config {
             return Err(ConfigError::Gpu(list.clone()));
         }
         check_limits(&file.limits)?;
+        if file.warm.workers > MOST_WARM_WORKERS {
+            return Err(ConfigError::Warm(file.warm.workers));
+        }
         Ok(Self {
             socket_path,
             local_socket,
@@ -132,6 +153,7 @@ impl Config {
             gpus,
             log: args.log.or(file.log).unwrap_or_else(|| logging::DEFAULT_FILTER.to_owned()),
             limits: file.limits,
+            warm: file.warm,
         })
     }
 }
@@ -229,6 +251,14 @@ mod tests {
         assert!(!is_gpu_list(""));
         assert!(!is_gpu_list("0,,1"));
         assert!(!is_gpu_list("0;rm"));
+    }
+
+    #[test]
+    fn warm_workers_are_a_few() {
+        assert_eq!(merge(args(), "").unwrap().warm.workers, 0);
+        assert_eq!(merge(args(), "[warm]\nworkers = 2").unwrap().warm.workers, 2);
+        let error = merge(args(), "[warm]\nworkers = 65").unwrap_err();
+        assert_eq!(error.to_string(), "warm.workers is 65; it must be from 0 to 64");
     }
 
     #[test]

@@ -44,7 +44,8 @@ pub fn main() -> ExitCode {
     let role = std::env::args_os().nth(1);
     let result = match role.as_deref().and_then(OsStr::to_str) {
         Some(spawner::ROLE) => spawner::run().map_err(Into::into),
-        Some(worker::ROLE) => worker::run(),
+        Some(worker::ROLE) => worker::run(false),
+        Some(worker::WARM_ROLE) => worker::run(true),
         Some(worker::DISCOVERY_ROLE) => worker::discover().map_err(Into::into),
         Some(management::ROLE) => management::run().map_err(Into::into),
         _ => start(Args::parse()),

@@ -39,6 +39,8 @@ pub(crate) enum Kind {
     Discovery = 2,
     /// The process that says what the devices are doing.
     Monitor = 3,
+    /// A worker that initialises the driver before its session comes.
+    WarmWorker = 4,
 }
 
 /// Packet to the spawner, with the new process's socket.
@@ -208,9 +210,11 @@ impl Recipe {
     fn spawn(&self, request: &Request, socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
         let invalid = |_: NulError| Errno::INVAL;
         let mut arguments = vec![CString::new("vhost-user-compute").map_err(invalid)?];
-        if request.kind == Kind::Worker as u32 {
+        if request.kind == Kind::Worker as u32 || request.kind == Kind::WarmWorker as u32 {
+            let warm = request.kind == Kind::WarmWorker as u32;
             let driver = usize::try_from(request.driver).ok().and_then(|index| self.drivers.get(index));
-            arguments.push(CString::new(worker::ROLE).map_err(invalid)?);
+            let role = if warm { worker::WARM_ROLE } else { worker::ROLE };
+            arguments.push(CString::new(role).map_err(invalid)?);
             arguments.push(self.log.clone());
             arguments.push(driver.ok_or(Errno::INVAL)?.clone());
         } else if request.kind == Kind::Discovery as u32 {

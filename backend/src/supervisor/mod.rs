@@ -39,6 +39,7 @@ pub(crate) mod request;
 mod session;
 mod sessions;
 mod sockets;
+mod spares;
 mod throttle;
 mod ticket;
 mod tokens;
@@ -65,6 +66,7 @@ use poller::{Interest, Poller, Source};
 use processes::Processes;
 use session::Session;
 pub(crate) use sockets::Listeners;
+use spares::Spares;
 use throttle::Throttle;
 use tokens::Tokens;
 use vm::Vm;
@@ -90,6 +92,7 @@ pub(crate) struct Supervisor {
     poller: Poller,
     mailbox: Arc<Mailbox>,
     processes: Processes,
+    spares: Spares,
     information: Information,
     sessions: BTreeMap<u32, Session>,
     last_session: u32,
@@ -134,6 +137,7 @@ impl Supervisor {
             poller,
             mailbox,
             processes: Processes::new(spawner),
+            spares: Spares::default(),
             information,
             sessions: BTreeMap::new(),
             last_session: 0,
@@ -196,6 +200,7 @@ impl Supervisor {
         }
         self.settle_processes(now);
         self.settle_monitor(now);
+        self.settle_spares(now);
         self.expire_clients(now);
         self.settle_vm();
     }
@@ -204,6 +209,7 @@ impl Supervisor {
         let sessions = self.sessions.values().filter_map(Session::deadline);
         let clients = self.local.as_ref().and_then(Local::next_deadline);
         let processes = self.processes.deadline().into_iter().chain(self.monitor.deadline());
+        let processes = processes.chain(self.spares.deadline());
         sessions.chain(processes).chain(clients).chain(self.vm_deadline()).min()
     }
 }

@@ -160,6 +160,7 @@ impl Supervisor {
         self.stop_discovery();
         self.monitor_without_process_ends();
         self.sessions_without_process_end();
+        self.forget_spares_without_process();
         let now = Instant::now();
         let taken = self.processes.starts.taken();
         let state = match self.processes.starts.take(now) {
@@ -211,7 +212,10 @@ impl Supervisor {
             return self.monitor_runs(pidfd);
         }
         if token != DISCOVERY_TOKEN {
-            return self.worker_runs(token, pidfd);
+            if let Some(pidfd) = self.spare_runs(token, pidfd) {
+                self.worker_runs(token, pidfd);
+            }
+            return;
         }
         let Some(discovery) = &mut self.processes.discovery else { return };
         if let Err(error) = self.poller.add(&pidfd, Source::DiscoveryEnd, Interest::Read) {
@@ -228,7 +232,7 @@ impl Supervisor {
         } else if token == monitor::TOKEN {
             self.monitor_without_process_ends();
             self.monitor_fails(&error.to_string());
-        } else {
+        } else if !self.spare_does_not_run(token) {
             log::error!("session {token}: no worker: {error}");
             self.session_is_gone(token, "there was no worker");
         }
@@ -384,6 +388,7 @@ impl Supervisor {
             );
         }
         self.information = information;
+        self.renew_spares();
         self.event(0, EventType::Config);
     }
 

@@ -163,6 +163,11 @@ impl Session {
         self.link.as_fd()
     }
 
+    /// The link of a session that is not made.
+    pub(crate) fn into_link(self) -> OwnedFd {
+        self.link
+    }
+
     /// The eventfd that the worker writes, for sessions of the VM.
     pub(crate) fn call(&self) -> Option<BorrowedFd<'_>> {
         self.call.as_deref().map(File::as_fd)

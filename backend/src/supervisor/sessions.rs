@@ -24,6 +24,7 @@ use crate::{
         poller::{Interest, Source},
         request::Reply,
         session::{Answered, Owner, Session},
+        spares::Taken,
         ticket::Ticket,
     },
 };
@@ -112,11 +113,14 @@ impl Supervisor {
                 self.complete(ticket, Status::NoMemory);
                 None
             }
-            Ok((number, mut session)) => {
+            Ok((number, mut session, warm)) => {
                 let Material { owner, length, extents, backing, options, header, .. } = material;
                 session.header = Some(header);
                 log::debug!("session {number}: made for {owner:?}, process {}", options.process);
                 session.start(length, extents, backing, ticket);
+                if let Some(pidfd) = warm {
+                    session.started(pidfd);
+                }
                 self.sessions.insert(number, session);
                 self.watch_outbox(number);
                 Some(number)
@@ -124,30 +128,44 @@ impl Supervisor {
         }
     }
 
-    fn try_create(&mut self, material: &Material) -> Result<(u32, Session), Refusal> {
+    /// The session, its number, and its worker's pidfd if that was a warm one.
+    fn try_create(&mut self, material: &Material) -> Result<(u32, Session, Option<OwnedFd>), Refusal> {
         match self.information.state {
             State::Starting => return Err(Status::Again.into()),
             State::Ready => {}
             State::NoGpu | State::Failed => return Err(Status::Failed.into()),
         }
         self.check_count(material.owner)?;
-        // Numbers are never used again; after four thousand million sessions the device has to be restarted.
-        let number = self.last_session.checked_add(1).ok_or(Status::Limit)?;
         let kick = match &material.kick {
             Some(kick) => kick.try_clone().map_err(|_| Errno::MFILE)?,
             None => eventfd()?,
         };
         let call = if material.kick.is_some() { None } else { Some(Arc::new(eventfd()?)) };
+        let (broker, broker_of_worker) = packet::pair()?;
+        if let Some(Taken { number, link, pidfd }) = self.take_spare(&material.options) {
+            let mut session =
+                Session::new(material.owner, material.options.process, link, Arc::new(kick), call);
+            session.set_broker(broker, broker_of_worker);
+            if let Err(error) = self.watch(number, &session) {
+                self.unwatch(&session);
+                self.give_back_spare(Taken { number, link: session.into_link(), pidfd });
+                return Err(error);
+            }
+            return Ok((number, session, Some(pidfd)));
+        }
+        // Numbers are never used again; after four thousand million sessions the device has to be restarted.
+        let number = self.last_session.checked_add(1).ok_or(Status::Limit)?;
         let (link, worker) = packet::pair()?;
         let mut session = Session::new(material.owner, material.options.process, link, Arc::new(kick), call);
-        let (broker, broker_of_worker) = packet::pair()?;
         session.set_broker(broker, broker_of_worker);
-        if let Err(error) = self.watch_and_spawn(number, &session, &worker, &material.options) {
+        let spawned =
+            self.watch(number, &session).and_then(|()| self.spawn(number, &worker, &material.options));
+        if let Err(error) = spawned {
             self.unwatch(&session);
             return Err(error);
         }
         self.last_session = number;
-        Ok((number, session))
+        Ok((number, session, None))
     }
 
     fn check_count(&self, owner: Owner) -> Result<(), Status> {
@@ -157,14 +175,7 @@ impl Supervisor {
         if count < usize::try_from(most).unwrap_or(usize::MAX) { Ok(()) } else { Err(Status::Limit) }
     }
 
-    fn watch_and_spawn(
-        &self,
-        number: u32,
-        session: &Session,
-        worker: &OwnedFd,
-        options: &SessionOptions,
-    ) -> Result<(), Refusal> {
-        let spawner = self.processes.spawner().ok_or(Status::Again)?;
+    fn watch(&self, number: u32, session: &Session) -> Result<(), Refusal> {
         self.poller.add(session.link(), Source::Link(number), Interest::Read)?;
         if let Some(call) = session.call() {
             self.poller.add(call, Source::Call(number), Interest::Read)?;
@@ -172,6 +183,11 @@ impl Supervisor {
         if let Some(broker) = session.broker() {
             self.poller.add(broker, Source::Broker(number), Interest::Read)?;
         }
+        Ok(())
+    }
+
+    fn spawn(&self, number: u32, worker: &OwnedFd, options: &SessionOptions) -> Result<(), Refusal> {
+        let spawner = self.processes.spawner().ok_or(Status::Again)?;
         let request = spawner::Request {
             token: number,
             kind: Kind::Worker as u32,
@@ -304,6 +320,9 @@ impl Supervisor {
     }
 
     pub(crate) fn worker_has_ended(&mut self, number: u32) {
+        if self.spare_has_ended(number) {
+            return;
+        }
         let Some(session) = self.sessions.get(&number) else { return };
         if let Some(cause) = session.reap() {
             if session.end_is_news() {

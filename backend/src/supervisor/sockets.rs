@@ -103,6 +103,7 @@ mod tests {
             gpus: None,
             log: String::new(),
             limits: crate::config::Limits::default(),
+            warm: crate::config::Warm::default(),
         }
     }
 

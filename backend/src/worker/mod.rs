@@ -57,6 +57,9 @@ use notify::Notifier;
 /// First argument of a worker.
 pub(crate) const ROLE: &str = "@worker";
 
+/// First argument of a worker that initialises the driver before its session comes.
+pub(crate) const WARM_ROLE: &str = "@warm-worker";
+
 /// First argument of the discovery process.
 pub(crate) const DISCOVERY_ROLE: &str = "@discovery";
 
@@ -96,8 +99,8 @@ impl WorkerError {
 }
 
 /// The worker process.
-pub(crate) fn run() -> ! {
-    match serve_session() {
+pub(crate) fn run(warm: bool) -> ! {
+    match serve_session(warm) {
         Ok(()) => exit(0),
         Err(error) => {
             // A guest can bring some of these about as often as it likes.
@@ -108,7 +111,7 @@ pub(crate) fn run() -> ! {
     }
 }
 
-fn serve_session() -> Result<(), WorkerError> {
+fn serve_session(warm: bool) -> Result<(), WorkerError> {
     let (driver_path, _) = arguments("worker")?;
     let driver_path = driver_path.ok_or(WorkerError::Arguments)?;
     keep_memory_off_disks();
@@ -119,10 +122,14 @@ fn serve_session() -> Result<(), WorkerError> {
 
     output::capture().map_err(WorkerError::Output)?;
 
+    let load = || Driver::load(Path::new(&driver_path)).map_err(WorkerError::from);
+    let warmed = if warm { Some(load()?) } else { None };
+    if let Some(driver) = &warmed {
+        // The session's first call asks for it again, and is told what became of it.
+        let _result = driver.initialise();
+    }
     let mut shell = Shell::start(link)?;
-    let result = Driver::load(Path::new(&driver_path))
-        .map_err(WorkerError::from)
-        .and_then(|driver| shell.serve(&Arc::new(driver)));
+    let result = warmed.map_or_else(load, Ok).and_then(|driver| shell.serve(&Arc::new(driver)));
     if result.is_err() {
         shell.refuse();
     }

@@ -192,6 +192,14 @@ impl Backend {
         self.children("@worker")
     }
 
+    /// The workers that were started before there was a session for them, whether they have one by now or not.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read.
+    pub fn warm_workers(&self) -> Result<Vec<Pid>> {
+        self.children("@warm-worker")
+    }
+
     /// Sends a signal to the spawner, once there is exactly one.
     ///
     /// # Errors
@@ -243,9 +251,21 @@ impl Backend {
     /// # Errors
     /// There are not, in time.
     pub fn wait_for_workers(&self, count: usize) -> Result<Vec<Pid>> {
+        Self::wait_for(count, || self.workers())
+    }
+
+    /// Waits until there are `count` workers that were started before there was a session for them.
+    ///
+    /// # Errors
+    /// There are not, in time.
+    pub fn wait_for_warm_workers(&self, count: usize) -> Result<Vec<Pid>> {
+        Self::wait_for(count, || self.warm_workers())
+    }
+
+    fn wait_for(count: usize, workers: impl Fn() -> Result<Vec<Pid>>) -> Result<Vec<Pid>> {
         let start = Instant::now();
         loop {
-            let workers = self.workers()?;
+            let workers = workers()?;
             if workers.len() == count {
                 return Ok(workers);
             }

@@ -129,11 +129,7 @@ impl Session {
 
     /// Calls `cuInit` before the first request of the session.
     fn initialise(&self) -> Result<(), CUresult> {
-        let result = *self.initialised.get_or_init(|| {
-            // SAFETY: cuInit has no preconditions.
-            self.driver.devices.cuInit.map_or(CUresult::ERROR_NOT_SUPPORTED, |init| unsafe { init(0) })
-        });
-        ok(result)
+        ok(*self.initialised.get_or_init(|| self.driver.initialise()))
     }
 }
 

@@ -19,8 +19,7 @@ pub(crate) fn discover(driver: &Driver) -> Vec<u8> {
     let mut header = InfoHeader::new_zeroed();
     header.magic = info::MAGIC;
     header.version = device::PROTOCOL_VERSION;
-    // SAFETY: cuInit has no preconditions.
-    let init = driver.devices.cuInit.map_or(CUresult::ERROR_NOT_SUPPORTED, |init| unsafe { init(0) });
+    let init = driver.initialise();
     header.init_result = init.0;
     if let Some(get_version) = driver.devices.cuDriverGetVersion {
         let mut version = 0_i32;

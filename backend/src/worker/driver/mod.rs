@@ -9,6 +9,7 @@ pub(crate) mod functions;
 use std::path::{Path, PathBuf};
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use virtio_spec::cuda::CUresult;
 
 pub(crate) use discover::discover;
 
@@ -102,5 +103,11 @@ impl Driver {
             return Err(DriverError::NotADriver { path: path.to_owned() });
         }
         Ok(driver)
+    }
+
+    /// Calls `cuInit`. Again is as good as once.
+    pub(crate) fn initialise(&self) -> CUresult {
+        // SAFETY: cuInit has no preconditions.
+        self.devices.cuInit.map_or(CUresult::ERROR_NOT_SUPPORTED, |init| unsafe { init(0) })
     }
 }

@@ -275,20 +275,6 @@ pub(crate) unsafe fn cuDeviceGetExecAffinitySupport(
     status(devices().and_then(|all| all.record(device)).and_then(|_| unsafe { give(value, 0) }))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::bus_address;
-
-    #[test]
-    fn bus_addresses_have_several_forms() {
-        assert_eq!(bus_address("0000:3b:00.0"), Some([0, 0x3b, 0, 0]));
-        assert_eq!(bus_address("3B:00.0"), Some([0, 0x3b, 0, 0]));
-        assert_eq!(bus_address("00000000:3b:00"), Some([0, 0x3b, 0, 0]));
-        assert_eq!(bus_address("3b"), None);
-        assert_eq!(bus_address("xx:00.0"), None);
-    }
-}
-
 pub(crate) unsafe fn cuDeviceGetTexture1DLinearMaxWidth(
     max_width_in_elements: *mut usize,
     format: CUarray_format,
@@ -304,5 +290,19 @@ pub(crate) unsafe fn cuDeviceGetTexture1DLinearMaxWidth(
             }
         }
         Err(error) => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bus_address;
+
+    #[test]
+    fn bus_addresses_have_several_forms() {
+        assert_eq!(bus_address("0000:3b:00.0"), Some([0, 0x3b, 0, 0]));
+        assert_eq!(bus_address("3B:00.0"), Some([0, 0x3b, 0, 0]));
+        assert_eq!(bus_address("00000000:3b:00"), Some([0, 0x3b, 0, 0]));
+        assert_eq!(bus_address("3b"), None);
+        assert_eq!(bus_address("xx:00.0"), None);
     }
 }

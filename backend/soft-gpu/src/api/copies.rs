@@ -7,13 +7,15 @@
 use std::ffi::c_void;
 
 use virtio_spec::cuda::{
-    CUDA_MEMCPY2D, CUDA_MEMCPY3D, CUDA_MEMCPY3D_PEER, CUcontext, CUdeviceptr, CUmemorytype, CUresult,
-    CUstream,
+    CUDA_MEMCPY2D, CUDA_MEMCPY3D, CUDA_MEMCPY3D_PEER, CUarray, CUcontext, CUdeviceptr, CUmemorytype,
+    CUresult, CUstream,
 };
 
 use super::entry::{Call, In, exports};
-use crate::driver::Result;
+use crate::driver::array;
 use crate::driver::copy::{self, Extent3, Pattern, Place, Side};
+use crate::driver::{Driver, Result, driver};
+use crate::exec::view::Level;
 
 exports! {
     context cuMemcpy / cuMemcpy_ptds (to: CUdeviceptr, from: CUdeviceptr, bytes: usize) = unified;
@@ -81,17 +83,23 @@ exports! {
 /// The stream of a call that names none.
 const DEFAULT: CUstream = CUstream(0);
 
-fn run(call: &Call, sides: (Side, Side), extent: Extent3, stream: CUstream, synchronous: bool) -> Result<()> {
+pub(super) fn run(
+    call: &Call,
+    sides: (Side, Side),
+    extent: Extent3,
+    stream: CUstream,
+    synchronous: bool,
+) -> Result<()> {
     let (context, stream) = call.stream(stream)?;
     // SAFETY: the program promises that host memory which it names is its own, as long as CUDA demands.
     unsafe { copy::copy(&context, &stream, sides, extent, synchronous) }
 }
 
-fn device(address: CUdeviceptr) -> Side {
+pub(super) fn device(address: CUdeviceptr) -> Side {
     Side::linear(Place::Device, address.0)
 }
 
-fn host(pointer: *const c_void) -> Side {
+pub(super) fn host(pointer: *const c_void) -> Side {
     Side::linear(Place::Host, pointer.expose_provenance() as u64)
 }
 
@@ -190,11 +198,34 @@ fn on_device_async(
     run(call, (device(to), device(from)), bytes(count), stream, false)
 }
 
+/// A part of an array: where it begins, in bytes, rows and slices, and what is copied.
+pub(super) fn array_side(
+    driver: &Driver,
+    array: CUarray,
+    offset: [usize; 3],
+    extent: &Extent3,
+) -> Result<Side> {
+    let array = driver.arrays.get(array.0)?;
+    let descriptor = &array.descriptor;
+    let (_, _, element) = array::element(descriptor.Format, descriptor.NumChannels)?;
+    let Level { address, size, pitch, slice } = array.level;
+    let [width, height, depth] = size.map(u64::from);
+    let [x, y, z] = offset.map(|offset| offset as u64);
+    let ends = [(x, extent.width, width * element), (y, extent.height, height), (z, extent.depth, depth)];
+    let inside =
+        ends.iter().all(|(start, count, most)| start.checked_add(*count).is_some_and(|end| end <= *most));
+    if !inside || !x.is_multiple_of(element) || !extent.width.is_multiple_of(element) {
+        return Err(CUresult::ERROR_INVALID_VALUE);
+    }
+    Ok(Side { place: Place::Device, address: address + x + y * pitch + z * slice, pitch, slice })
+}
+
 /// One side of a copy structure.
 struct Described {
     kind: CUmemorytype,
     host: u64,
     device: CUdeviceptr,
+    array: CUarray,
     /// Bytes into a row, rows into a slice, slices.
     offset: [usize; 3],
     pitch: usize,
@@ -209,7 +240,7 @@ impl Described {
             CUmemorytype::HOST => (Place::Host, self.host),
             CUmemorytype::DEVICE => (Place::Device, self.device.0),
             CUmemorytype::UNIFIED => (Place::Unified, self.device.0),
-            CUmemorytype::ARRAY => return Err(CUresult::ERROR_NOT_SUPPORTED),
+            CUmemorytype::ARRAY => return array_side(driver(), self.array, self.offset, extent),
             _ => return Err(invalid),
         };
         let [x, y, z] = self.offset.map(|offset| offset as u64);
@@ -249,6 +280,7 @@ fn sides_2d(copy: &CUDA_MEMCPY2D) -> (Described, Described) {
         kind: copy.dstMemoryType,
         host: copy.dstHost.expose_provenance() as u64,
         device: copy.dstDevice,
+        array: copy.dstArray,
         offset: [copy.dstXInBytes, copy.dstY, 0],
         pitch: copy.dstPitch,
         rows: 0,
@@ -257,6 +289,7 @@ fn sides_2d(copy: &CUDA_MEMCPY2D) -> (Described, Described) {
         kind: copy.srcMemoryType,
         host: copy.srcHost.expose_provenance() as u64,
         device: copy.srcDevice,
+        array: copy.srcArray,
         offset: [copy.srcXInBytes, copy.srcY, 0],
         pitch: copy.srcPitch,
         rows: 0,
@@ -282,6 +315,7 @@ macro_rules! sides_3d {
             kind: copy.dstMemoryType,
             host: copy.dstHost.expose_provenance() as u64,
             device: copy.dstDevice,
+            array: copy.dstArray,
             offset: [copy.dstXInBytes, copy.dstY, copy.dstZ],
             pitch: copy.dstPitch,
             rows: copy.dstHeight,
@@ -290,6 +324,7 @@ macro_rules! sides_3d {
             kind: copy.srcMemoryType,
             host: copy.srcHost.expose_provenance() as u64,
             device: copy.srcDevice,
+            array: copy.srcArray,
             offset: [copy.srcXInBytes, copy.srcY, copy.srcZ],
             pitch: copy.srcPitch,
             rows: copy.srcHeight,

@@ -38,6 +38,7 @@ exports! {
 pub(in crate::api) fn entries() -> impl Iterator<Item = &'static Entry> {
     [
         ENTRIES,
+        super::arrays::ENTRIES,
         super::captures::ENTRIES,
         super::contexts::ENTRIES,
         super::copies::ENTRIES,

@@ -4,6 +4,7 @@
 //! null stream is the thread's own), the C parameters, and the Rust function that does it. `entry` turns C arguments
 //! into checked ones, so that most of those functions are safe.
 
+mod arrays;
 mod captures;
 mod contexts;
 mod copies;

@@ -87,8 +87,12 @@ pub(crate) mod kind {
     pub(crate) const GRAPH: u8 = 10;
     pub(crate) const EXEC: u8 = 11;
     pub(crate) const NODE: u8 = 12;
+    pub(crate) const ARRAY: u8 = 13;
     pub(crate) const ALLOCATION: u8 = 15;
     pub(crate) const USER_OBJECT: u8 = 16;
+    pub(crate) const MIPMAPPED: u8 = 17;
+    pub(crate) const TEXTURE: u8 = 18;
+    pub(crate) const SURFACE: u8 = 19;
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use super::memory::{Kind, host};
 use super::module::Function;
 use super::queue::{Completion, Health, Stream, lock};
 use super::{Driver, Result, driver};
-use crate::exec::{self, CancelToken, Device, Extent, Fault, FaultKind, Launch, LaunchLimits};
+use crate::exec::{self, CancelToken, Device, Extent, Fault, FaultKind, Launch, LaunchLimits, View};
 
 /// Steps after which a kernel is stopped; `SOFT_GPU_MAX_STEPS` overrides it.
 const MAX_STEPS: u64 = 1 << 40;
@@ -307,6 +307,11 @@ unsafe impl Device for Gpu {
 
     fn free(&self, address: u64) -> bool {
         driver().memory.release(address, &[Kind::Heap]).is_ok()
+    }
+
+    fn view(&self, object: u64) -> Option<Arc<View>> {
+        let found = driver().textures.find(object).or_else(|| driver().surfaces.find(object))?;
+        (found.context == self.context).then(|| Arc::clone(&found.seen))
     }
 }
 

@@ -60,6 +60,8 @@ pub(crate) enum Kind {
     Mapped,
     /// Memory of another process.
     Imported,
+    /// An array's.
+    Array,
 }
 
 /// A live range of memory.

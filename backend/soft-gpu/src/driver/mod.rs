@@ -1,10 +1,11 @@
 //! The driver's state and what happens to it; the C functions in [`crate::api`] are a thin skin over this.
 //!
 //! Read in this order: `handles`, `context` (contexts and their streams), `queue` (how a stream works), `memory`,
-//! `virtual_memory`, `pool`, `sharing`, `copy`, `image` and `compile` (from bytes to code), `module`, `library`, `launch`, `attributes`; `graph`, `graph_exec` and `capture`.
+//! `virtual_memory`, `pool`, `sharing`, `copy`, `array`, `image` and `compile` (from bytes to code), `module`, `library`, `launch`, `attributes`; `graph`, `graph_exec` and `capture`.
 //!
 //! Locks are taken in this order: a context's order of work, a stream's queue, a table; and none is held while work runs.
 
+pub(crate) mod array;
 pub(crate) mod attributes;
 pub(crate) mod capture;
 pub(crate) mod compile;
@@ -34,6 +35,7 @@ use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
 use virtio_spec::cuda::CUresult;
 
+use array::{Array, Mipmapped, Object};
 use context::{Context, Primary};
 use event::Event;
 use graph::{Graph, Node, UserObject};
@@ -70,6 +72,10 @@ pub(crate) struct Driver {
     pub(crate) libraries: Table<Library>,
     pub(crate) kernels: Table<Kernel>,
     pub(crate) linkers: Table<Linker>,
+    pub(crate) arrays: Table<Array>,
+    pub(crate) mipmapped: Table<Mipmapped>,
+    pub(crate) textures: Table<Object>,
+    pub(crate) surfaces: Table<Object>,
     pub(crate) graphs: Table<Graph>,
     pub(crate) nodes: Table<Node>,
     pub(crate) execs: Table<Exec>,
@@ -147,6 +153,10 @@ impl Driver {
         self.events.retain(|event| event.context != handle);
         self.functions.retain(|function| function.module.context != handle);
         self.modules.retain(|module| module.context != handle);
+        self.arrays.retain(|array| array.context != handle);
+        self.mipmapped.retain(|mipmapped| mipmapped.context != handle);
+        self.textures.retain(|object| object.context != handle);
+        self.surfaces.retain(|object| object.context != handle);
         for library in self.libraries.all() {
             library.forget_context(handle);
         }

@@ -19,13 +19,17 @@ mod launch;
 mod memory;
 mod printf;
 mod step;
+mod texture;
+pub(crate) mod view;
 mod warp;
 
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use fault::{Fault, FaultKind};
 pub use image::Image;
+pub use view::View;
 
 /// A live stretch of device memory: addresses `start .. start + length`, which lie at `host`.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +67,9 @@ pub unsafe trait Device: Sync {
 
     /// `free` in a kernel of what [`Device::malloc`] returned; false if it did not return `address`.
     fn free(&self, address: u64) -> bool;
+
+    /// The texture or surface of a number, if there is one. Its memory is what [`Device::lookup`] says of its addresses.
+    fn view(&self, object: u64) -> Option<Arc<View>>;
 }
 
 /// Ends a running launch from another thread.

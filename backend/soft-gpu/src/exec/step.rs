@@ -129,6 +129,7 @@ impl Warp {
             }
             Op::Load(load) => self.load(env, load, base, active, fuel)?,
             Op::Store(store) => self.store(env, store, base, active)?,
+            Op::View(inst) => self.view(env, inst, base, active)?,
             Op::Atomic(atomic) => {
                 if self.atomic(env, atomic, base, active)? {
                     self.spend(POLL_COST, fuel);

@@ -223,6 +223,84 @@ pub(crate) struct Atomic {
     pub(crate) other: Source,
 }
 
+/// What a texture or surface looks like to an instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Geometry {
+    /// Coordinates besides the layer.
+    pub(crate) axes: u8,
+    /// The first coordinate is a layer.
+    pub(crate) layered: bool,
+    /// The coordinates are a direction.
+    pub(crate) cube: bool,
+}
+
+/// What is asked of a texture or surface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ViewQuery {
+    Width,
+    Height,
+    Depth,
+    Layers,
+    Levels,
+    Normalized,
+}
+
+/// Where a level of detail comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum Detail {
+    Finest,
+    Level(Source),
+    /// Derivatives by the screen's two axes.
+    Gradient(Vec<Source>, Vec<Source>),
+}
+
+/// What happens outside a surface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bounds {
+    Trap,
+    Clamp,
+    Zero,
+}
+
+/// What an instruction does with a texture or surface.
+#[derive(Clone, Debug)]
+pub(crate) enum ViewOp {
+    /// `tex`; whole coordinates are fetched, not sampled.
+    Sample { to: Elements<Slot>, whole: bool, detail: Detail },
+    /// `tld4`, of one channel.
+    Gather { to: Elements<Slot>, channel: u8 },
+    /// `suld.b`, of elements of so many bytes.
+    Load { to: Elements<Slot>, width: u8, bounds: Bounds },
+    /// `sust.b`
+    Store { from: Elements<Source>, width: u8, bounds: Bounds },
+    /// `txq`, `suq`
+    Query { to: Slot, query: ViewQuery, level: Source },
+}
+
+/// An instruction on a texture or surface.
+#[derive(Clone, Debug)]
+pub(crate) struct ViewInst {
+    pub(crate) object: Source,
+    pub(crate) geometry: Geometry,
+    pub(crate) coordinates: Vec<Source>,
+    pub(crate) op: ViewOp,
+}
+
+impl ViewInst {
+    /// Everything that it reads.
+    pub(crate) fn sources(&mut self) -> impl Iterator<Item = &mut Source> {
+        let rest: Vec<&mut Source> = match &mut self.op {
+            ViewOp::Sample { detail: Detail::Level(level), .. } | ViewOp::Query { level, .. } => vec![level],
+            ViewOp::Sample { detail: Detail::Gradient(first, second), .. } => {
+                first.iter_mut().chain(second).collect()
+            }
+            ViewOp::Store { from, .. } => from.items.iter_mut().collect(),
+            ViewOp::Sample { .. } | ViewOp::Gather { .. } | ViewOp::Load { .. } => Vec::new(),
+        };
+        std::iter::once(&mut self.object).chain(&mut self.coordinates).chain(rest)
+    }
+}
+
 /// What a barrier does besides counting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BarrierKind {
@@ -362,6 +440,7 @@ pub(crate) enum Op {
     Load(Box<Load>),
     Store(Box<Store>),
     Atomic(Box<Atomic>),
+    View(Box<ViewInst>),
     Branch(u32),
     /// Jump table: code indices.
     BranchTable {

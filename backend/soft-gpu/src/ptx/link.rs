@@ -138,6 +138,7 @@ fn renumber(op: &mut Op, number: &impl Fn(u32) -> u32) {
         Op::Atomic(atomic) => {
             [&mut atomic.address.base, &mut atomic.value, &mut atomic.other].into_iter().for_each(source);
         }
+        Op::View(inst) => inst.sources().for_each(source),
         Op::BranchTable { index, .. } => source(index),
         Op::Call(call) => {
             match &mut call.target {

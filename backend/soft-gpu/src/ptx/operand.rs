@@ -33,6 +33,8 @@ pub(crate) enum Operand {
     Variable(Home, Source),
     /// `[base + offset]`
     Address(Box<Operand>, i64),
+    /// `[object, coordinates]`
+    Sampled(Box<Operand>, Vec<Operand>),
     Vector(Vec<Operand>),
     /// `!p`
     Not(Slot),
@@ -141,6 +143,14 @@ impl<'a> Body<'_, 'a> {
                     }
                     _ => Operand::Number(self.parser.constant_number()?),
                 };
+                if self.parser.lexer.eat(b',')? {
+                    let coordinates = match self.nested_operand(0)? {
+                        Operand::Vector(list) => list,
+                        one => vec![one],
+                    };
+                    self.parser.lexer.expect(b']')?;
+                    return Ok(Operand::Sampled(Box::new(base), coordinates));
+                }
                 let offset = match self.parser.lexer.peek() {
                     Token::Punct(b'+') => {
                         self.parser.lexer.next()?;

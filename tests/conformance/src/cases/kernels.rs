@@ -22,6 +22,8 @@ pub(crate) const OUTPUT: &str = include_str!("../kernels/output.ptx");
 pub(crate) const WARP: &str = include_str!("../kernels/warp.ptx");
 /// A tile of a tensor that a tensor map describes; for compute capability 9.0 and later.
 pub(crate) const TENSOR_MAP: &str = include_str!("../kernels/tensor_map.ptx");
+/// Textures and surfaces.
+pub(crate) const TEXTURES: &str = include_str!("../kernels/textures.ptx");
 /// One instruction on three inputs; the cases fill in the placeholders.
 pub(crate) const INSTRUCTION: &str = include_str!("../kernels/instruction.ptx");
 /// One atomic operation on one cell by all threads; the cases fill in the placeholders.

@@ -1,5 +1,6 @@
 //! The questions, by area. A new area is one file here and one row in each table.
 
+mod arrays;
 mod atomics;
 mod bad_launches;
 mod boxes;
@@ -62,6 +63,7 @@ pub(crate) const AREAS: &[&[Case]] = &[
     tensor_maps::CASES,
     pointers::CASES,
     copies::CASES,
+    arrays::CASES,
     peers::CASES,
     fills::CASES,
     boxes::CASES,

@@ -6,9 +6,9 @@ mod memory;
 mod warp;
 
 use std::ptr::NonNull;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use super::{CancelToken, Device, Extent, Fault, Image, Launch, LaunchLimits, run};
+use super::{CancelToken, Device, Extent, Fault, Image, Launch, LaunchLimits, View, run};
 use crate::ptx::{Limits, Module, link, parse};
 
 /// A device whose memory is the buffers of a test.
@@ -43,6 +43,10 @@ unsafe impl Device for Bench {
 
     fn free(&self, address: u64) -> bool {
         self.buffers.lock().expect("no panic elsewhere").iter().any(|(start, _)| *start == address)
+    }
+
+    fn view(&self, _: u64) -> Option<Arc<View>> {
+        None
     }
 }
 

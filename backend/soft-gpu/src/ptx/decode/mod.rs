@@ -8,6 +8,7 @@ mod convert;
 mod logic;
 mod memory;
 mod sync;
+mod view;
 
 use super::CompileError;
 use super::body::{Body, DISCARD};
@@ -90,6 +91,7 @@ enum Family {
     Convert,
     Memory,
     Sync,
+    View,
 }
 
 /// The decoder for an instruction's name; `None` if it is not supported in any form.
@@ -109,6 +111,7 @@ fn family(name: &str) -> Option<Family> {
         | "elect" | "nanosleep" | "ret" | "exit" | "trap" | "brkpt" | "pmevent" | "griddepcontrol" => {
             Family::Sync
         }
+        "tex" | "tld4" | "txq" | "suld" | "sust" | "suq" => Family::View,
         _ => return None,
     })
 }
@@ -134,6 +137,7 @@ impl Body<'_, '_> {
             Some(Family::Convert) => self.convert(name, &mut m, operands),
             Some(Family::Memory) => self.memory(name, &mut m, operands),
             Some(Family::Sync) => self.sync(name, &mut m, operands),
+            Some(Family::View) => self.view(name, &mut m, operands),
             None => m.unsupported(),
         }
     }

@@ -3,10 +3,11 @@
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-torch.set_default_device("cuda")
 torch.manual_seed(11)
-model = GPT2LMHeadModel(GPT2Config(n_layer=4, n_embd=256, n_head=4, vocab_size=4096)).half().eval()
-prompt = torch.arange(10, 26).unsqueeze(0)
+# Made on the device, so that the guest's processor has no part in the numbers.
+with torch.device("cuda"):
+    model = GPT2LMHeadModel(GPT2Config(n_layer=4, n_embd=256, n_head=4, vocab_size=4096)).half().eval()
+prompt = torch.arange(10, 26, device="cuda").unsqueeze(0)
 with torch.no_grad():
     out = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=24, do_sample=False, pad_token_id=0)
 print("tokens", out[0].tolist())

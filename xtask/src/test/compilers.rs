@@ -1,5 +1,5 @@
 //! Kernels of other people's compilers, and NVIDIA's runtimes, on the software GPU through the library and the local
-//! transport: numba, clang's NVPTX back-end, nvcc, and the shared runtimes from CUDA 11.8 on (`tests/compat/ci/`).
+//! transport: numba, CuPy, clang's NVPTX back-end, nvcc, and the shared runtimes from CUDA 11.8 on (`tests/compat/ci/`).
 //!
 //! What they need is fetched once, in pinned versions: Debian's clang, and packages of PyPI.
 
@@ -77,6 +77,7 @@ pub(super) fn run(places: &Places, artifacts: &Artifacts, steps: &mut Steps) {
     });
     let rest = [
         "kernels by numba: local transport",
+        "kernels by CuPy: local transport",
         "programs by nvcc: local transport",
         "CUDA runtimes: local transport",
     ];
@@ -86,8 +87,9 @@ pub(super) fn run(places: &Places, artifacts: &Artifacts, steps: &mut Steps) {
         }
         return;
     }
-    let [numba, nvcc, runtimes] = rest;
-    steps.step(numba, || here.numba());
+    let [numba, cupy, nvcc, runtimes] = rest;
+    steps.step(numba, || here.python("numba_programs.py"));
+    steps.step(cupy, || here.python("cupy_programs.py"));
     if prerequisites::is_there("g++") {
         steps.step(nvcc, || here.nvcc());
     } else {
@@ -170,9 +172,9 @@ impl<'a> Here<'a> {
         Wheels::open_or_fetch(self.places, &self.sources.join("requirements/compilers.txt"), UNWANTED)
     }
 
-    fn numba(&self) -> Result<Counts> {
+    fn python(&self, programs: &str) -> Result<Counts> {
         let mut command = Command::new(self.compilers()?.python);
-        command.arg(self.sources.join("numba_programs.py"));
+        command.arg("-B").arg(self.sources.join(programs));
         counted(&self.remoted(&mut command, &[])?)
     }
 

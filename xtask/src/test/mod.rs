@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
 enum Part {
     /// Formatting, lints, documentation, unit and protocol tests, models, and the suite without a VM
     Host,
-    /// Of these: kernels by clang, numba and nvcc, and CUDA's runtimes, through the local transport
+    /// Of these: kernels by clang, numba, CuPy and nvcc, and CUDA's runtimes, through the local transport
     Compilers,
     /// The suite in guests of every kernel
     Guest(GuestArguments),

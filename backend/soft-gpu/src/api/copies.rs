@@ -205,7 +205,8 @@ pub(super) fn array_side(
     offset: [usize; 3],
     extent: &Extent3,
 ) -> Result<Side> {
-    let array = driver.arrays.get(array.0)?;
+    let handle = array.0;
+    let array = driver.arrays.get(handle)?;
     let descriptor = &array.descriptor;
     let (_, _, element) = array::element(descriptor.Format, descriptor.NumChannels)?;
     let Level { address, size, pitch, slice } = array.level;
@@ -217,7 +218,8 @@ pub(super) fn array_side(
     if !inside || !x.is_multiple_of(element) || !extent.width.is_multiple_of(element) {
         return Err(CUresult::ERROR_INVALID_VALUE);
     }
-    Ok(Side { place: Place::Device, address: address + x + y * pitch + z * slice, pitch, slice })
+    let address = address + x + y * pitch + z * slice;
+    Ok(Side { place: Place::Device, address, pitch, slice, array: Some((handle, offset)) })
 }
 
 /// One side of a copy structure.
@@ -258,7 +260,7 @@ impl Described {
             let offset = x.checked_add(y.checked_mul(pitch)?)?.checked_add(z.checked_mul(slice)?)?;
             base.checked_add(offset)
         })();
-        Ok(Side { place, address: start.ok_or(invalid)?, pitch, slice })
+        Ok(Side { place, address: start.ok_or(invalid)?, pitch, slice, array: None })
     }
 }
 

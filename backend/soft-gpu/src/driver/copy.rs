@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use virtio_spec::cuda::{CUDA_MEMCPY3D, CUDA_MEMSET_NODE_PARAMS, CUdeviceptr, CUmemorytype, CUresult};
+use virtio_spec::cuda::{
+    CUDA_MEMCPY3D, CUDA_MEMSET_NODE_PARAMS, CUarray, CUdeviceptr, CUmemorytype, CUresult,
+};
 
 use super::capture;
 use super::context::Context;
@@ -36,12 +38,14 @@ pub(crate) struct Side {
     pub(crate) pitch: u64,
     /// Bytes from slice to slice.
     pub(crate) slice: u64,
+    /// The array that the address lies in, as the program knows it, and where: bytes, rows, slices.
+    pub(crate) array: Option<(u64, [usize; 3])>,
 }
 
 impl Side {
     /// Memory without rows.
     pub(crate) fn linear(place: Place, address: u64) -> Self {
-        Self { place, address, pitch: 0, slice: 0 }
+        Self { place, address, pitch: 0, slice: 0, array: None }
     }
 }
 
@@ -147,21 +151,34 @@ pub(crate) unsafe fn replay((to, from): (Side, Side), extent: Extent3) -> Result
 fn describe(to: &Side, from: &Side, extent: &Extent3) -> Described {
     let size = |value: u64| usize::try_from(value).unwrap_or(0);
     let kind = |side: &Side| match side.place {
+        _ if side.array.is_some() => CUmemorytype::ARRAY,
         Place::Host => CUmemorytype::HOST,
         Place::Device => CUmemorytype::DEVICE,
         Place::Unified => CUmemorytype::UNIFIED,
     };
-    let rows = |side: &Side| size(side.slice.checked_div(side.pitch).unwrap_or(0));
+    // An array's address and rows are the driver's business.
+    let shown = |side: &Side, value: u64| if side.array.is_some() { 0 } else { size(value) };
+    let rows = |side: &Side| shown(side, side.slice.checked_div(side.pitch).unwrap_or(0));
+    let (to_array, [to_x, to_y, to_z]) = to.array.unwrap_or_default();
+    let (from_array, [from_x, from_y, from_z]) = from.array.unwrap_or_default();
     Described(CUDA_MEMCPY3D {
+        srcXInBytes: from_x,
+        srcY: from_y,
+        srcZ: from_z,
         srcMemoryType: kind(from),
-        srcHost: std::ptr::with_exposed_provenance(size(from.address)),
-        srcDevice: CUdeviceptr(from.address),
-        srcPitch: size(from.pitch),
+        srcHost: std::ptr::with_exposed_provenance(shown(from, from.address)),
+        srcDevice: CUdeviceptr(shown(from, from.address) as u64),
+        srcArray: CUarray(from_array),
+        srcPitch: shown(from, from.pitch),
         srcHeight: rows(from),
+        dstXInBytes: to_x,
+        dstY: to_y,
+        dstZ: to_z,
         dstMemoryType: kind(to),
-        dstHost: std::ptr::with_exposed_provenance_mut(size(to.address)),
-        dstDevice: CUdeviceptr(to.address),
-        dstPitch: size(to.pitch),
+        dstHost: std::ptr::with_exposed_provenance_mut(shown(to, to.address)),
+        dstDevice: CUdeviceptr(shown(to, to.address) as u64),
+        dstArray: CUarray(to_array),
+        dstPitch: shown(to, to.pitch),
         dstHeight: rows(to),
         WidthInBytes: size(extent.width),
         Height: size(extent.height),
@@ -280,7 +297,7 @@ pub(crate) fn fill(
     let size = pattern.bytes();
     let width = width.checked_mul(size).ok_or(CUresult::ERROR_INVALID_VALUE)?;
     let extent = Extent3 { width, height, depth: 1 };
-    let side = Side { place: Place::Device, address, pitch, slice: 0 };
+    let side = Side { pitch, ..Side::linear(Place::Device, address) };
     if !address.is_multiple_of(size) || (height > 1 && (pitch < width || !pitch.is_multiple_of(size))) {
         return Err(CUresult::ERROR_INVALID_VALUE);
     }
@@ -315,7 +332,7 @@ pub(crate) fn fill_node(
     let size = pattern.bytes();
     let bytes = width.checked_mul(size).ok_or(CUresult::ERROR_INVALID_VALUE)?;
     let extent = Extent3 { width: bytes, height, depth: 1 };
-    let side = Side { place: Place::Device, address, pitch, slice: 0 };
+    let side = Side { pitch, ..Side::linear(Place::Device, address) };
     if !address.is_multiple_of(size) || (height > 1 && (pitch < bytes || !pitch.is_multiple_of(size))) {
         return Err(CUresult::ERROR_INVALID_VALUE);
     }

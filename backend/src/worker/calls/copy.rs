@@ -281,3 +281,23 @@ fn volume(
     };
     ok(result)
 }
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::FromZeros as _;
+
+    use super::*;
+
+    #[test]
+    fn rows_that_overlap_have_no_extent() {
+        let copy = Copy { width: 16, height: 4, depth: 2, ..Copy::new_zeroed() };
+        let side = |pitch, slice_height| Side { pitch, slice_height, ..Side::new_zeroed() };
+        assert_eq!(extent(&copy, &side(32, 5)), Some(32 * 5 + 32 * 3 + 16));
+        assert_eq!(extent(&copy, &side(0, 5)), None, "a driver may take it for rows without gaps");
+        assert_eq!(extent(&copy, &side(15, 5)), None);
+        assert_eq!(extent(&copy, &side(32, 3)), None);
+        assert_eq!(extent(&copy, &side(u64::MAX, 5)), None);
+        let row = Copy { height: 1, depth: 1, ..copy };
+        assert_eq!(extent(&row, &side(0, 0)), Some(16));
+    }
+}

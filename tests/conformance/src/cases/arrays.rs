@@ -20,6 +20,7 @@ area!("arrays":
     slices_go_in_and_out,
     copies_outside_are_refused,
     a_copy_on_a_stream,
+    a_graph_copies_arrays,
     forged_arrays_are_refused,
     levels_of_detail,
     a_texture_is_read,
@@ -384,6 +385,29 @@ fn a_copy_on_a_stream() -> CaseResult {
     gpu.cu.cuMemcpyAtoHAsync_v2(to.cast(), array, 0, 256, stream).ok()?;
     gpu.cu.cuStreamSynchronize(stream).ok()?;
     ensure!(crate::gpu::host(to, 256) == crate::gpu::host(from, 256), "other bytes came back");
+    pass()
+}
+
+fn a_graph_copies_arrays() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let stream = gpu.stream(1)?;
+    let (array, memory) = (create(&gpu, flat(16, 4, UNSIGNED_32, 1, 0))?, gpu.alloc(256)?);
+    let values: Vec<u32> = (0..64).collect();
+    let source = gpu.upload(&values)?;
+    let (mut graph, mut exec) = (0, 0);
+    gpu.cu.cuStreamBeginCapture_v2(stream, 2).ok()?;
+    for (to, from) in [
+        (End::array(array, 0, 0, 0), End::device(source, 64, 4)),
+        (End::device(memory, 64, 4), End::array(array, 0, 0, 0)),
+    ] {
+        let copy = Copy3 { from, to, width: 64, height: 4, depth: 1 };
+        gpu.cu.cuMemcpy3DAsync_v2(at(&copy).cast(), stream).ok()?;
+    }
+    gpu.cu.cuStreamEndCapture(stream, &mut graph).ok()?;
+    gpu.cu.cuGraphInstantiateWithFlags(&mut exec, graph, 0).ok()?;
+    gpu.cu.cuGraphLaunch(exec, stream).ok()?;
+    gpu.cu.cuStreamSynchronize(stream).ok()?;
+    ensure!(gpu.read::<u32>(memory, 64)? == values, "other values came");
     pass()
 }
 

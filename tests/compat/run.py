@@ -229,7 +229,7 @@ def in_guest(cases, kit, work, arguments):
     """The results of cases in a guest, by name; what the guest says goes to a log."""
     inside = [sys.executable, kit / "compat" / "run.py", "--kit", kit, "--out", work, "--here"]
     inside += ["--timeout", arguments.timeout, "--only", ",".join(case.name for case in cases)]
-    quiet = {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "HOME": "/tmp", "TMPDIR": "/tmp"}
+    quiet = {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HOME": "/tmp", "TMPDIR": "/tmp"}
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH") if name in os.environ}
     variables = [f"{name}={value}" for name, value in {**kept, **quiet}.items()]
     command = ["exec", "env", *variables, *inside]

@@ -1,10 +1,11 @@
 //! The conformance suite in guests of Debian's stock kernels, as an unprivileged user.
 
+use std::env;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use qemu::image::Job;
-use qemu::{Kernel, Places, Qemu, Report, Vm};
+use qemu::{Kernel, Places, Qemu, Report, Vm, share};
 
 use super::{GuestArguments, faulty, strike};
 use crate::artifacts::Artifacts;
@@ -12,6 +13,7 @@ use crate::backend::Backend;
 use crate::counts::Counts;
 use crate::guest_module;
 use crate::machine::{self, Machine};
+use crate::prerequisites;
 use crate::steps::Steps;
 use crate::suite;
 
@@ -64,6 +66,14 @@ pub(super) fn run(places: &Places, artifacts: &Artifacts, arguments: &GuestArgum
             strike::run(&machine, &backend)
         });
     }
+    if let Some(kernel) = kernels.iter().find(|kernel| **kernel == Kernel::V6_12) {
+        let name = format!("guest, kernel {}: a program of this machine", kernel.name());
+        if prerequisites::is_there("python3") {
+            arguments.step(steps, &name, || outside(places, artifacts, &qemu, *kernel, &arguments.driver));
+        } else {
+            steps.skip(&name, "there is no python3");
+        }
+    }
     for kernel in &kernels {
         let name = format!("guest, kernel {}: devices that misbehave", kernel.name());
         arguments.step(steps, &name, || {
@@ -115,6 +125,35 @@ fn device_node(
         Some(counts) if counts.failed > 0 || outcome.status == 0 => Ok(counts),
         _ => bail!("the driver's tests ended with {}:\n{}", outcome.status, outcome.lines.join("\n")),
     }
+}
+
+/// Runs this machine's Python, which no guest's image has, in a guest that sees this machine's files: so the compatibility
+/// suite runs large programs in guests.
+fn outside(
+    places: &Places,
+    artifacts: &Artifacts,
+    qemu: &Qemu,
+    kernel: Kernel,
+    driver: &str,
+) -> Result<Counts> {
+    let mut machine = Machine::of_workspace(places, artifacts, &qemu.sharing(), kernel)?;
+    machine.initrd.extend(share::archive(places, &kernel.image(places)?)?);
+    machine.logs = machine::logs(&places.guest(), &format!("outside-{}", kernel.name()));
+    let backend = Backend { program: artifacts.backend(), driver: driver.to_owned() };
+    let path = env::var("PATH").context("this process has a path")?;
+    let program = places.workspace().join("tests/compat/guest/guest_ctypes.py");
+    let library = artifacts.directory.join("lib");
+    let script = format!(
+        "exec on-host env PATH='{path}' LD_LIBRARY_PATH='{}' python3 -B '{}'",
+        library.display(),
+        program.display()
+    );
+    let job = Job { script: &script, as_root: true, needs_device: true };
+    let outcome = machine.run(Some(&backend), &job, LIMIT, |report| log::debug!("{report:?}"))?;
+    if outcome.status != 0 || !outcome.lines.iter().any(|line| line == "right True") {
+        bail!("the program ended with {}:\n{}", outcome.status, outcome.lines.join("\n"));
+    }
+    Ok(Counts::one(true))
 }
 
 /// Pauses the guest in the midst of CUDA work, lets it go on, and resets it in the midst of more. The work goes on after

@@ -80,6 +80,8 @@ static void request_release(struct kref *ref)
 
 	for (i = 0; i < ARRAY_SIZE(request->extents); i++)
 		free_page((unsigned long)request->extents[i]);
+	for (i = 0; i < ARRAY_SIZE(request->own) && request->own[i]; i++)
+		put_page(request->own[i]);
 	kfree(request);
 	atomic_dec(&vcompute_counts.requests);
 }

@@ -5,8 +5,8 @@
  * Read in this order: main.c (a device comes and goes), controlq.c and
  * eventq.c (how it is talked to), info.c (what it says about itself), node.c
  * and file.c (what a process can do), session.c, region.c, map.c and pin.c
- * (what a process has), quarantine.c (how that ends), account.c, params.c,
- * debug.c.
+ * (what a process has), quarantine.c (how that ends), status.c (what the
+ * device is doing), account.c, params.c, debug.c.
  *
  * Who keeps what alive
  *
@@ -35,10 +35,12 @@
  *       sessions_lock   (irq) list and hash of a device's sessions
  *         wait queues   (irq) dev->replies, session->wait
  *   info_lock           replacement of the device information
+ *   status_lock         which STATUS request is under way
  *   accounts_lock       what users and devices hold
  *
  * All are spinlocks: none is held across a wait. INFO, read, open, KICK, WAIT
  * and poll never take session->lock; INFO, read and open take no lock at all.
+ * STATUS takes status_lock and control.lock, one after the other.
  */
 #ifndef VCOMPUTE_DRIVER_H
 #define VCOMPUTE_DRIVER_H
@@ -83,6 +85,7 @@ struct vcompute_user;
  * @session: referenced while submitted, or NULL
  * @region: referenced while submitted, or NULL
  * @finish: called in process context after the answer or the reset; NULL for a KICK
+ * @finished: @finish is through with it; only of a STATUS
  * @reset: the device was reset, or never got the request: it holds nothing
  * @status: the device's answer, if not @reset
  * @answered: bytes of the answer's payload
@@ -92,6 +95,7 @@ struct vcompute_user;
  * @extent_count: extents in @extents
  * @data: pages to receive the payload in, instead of @reply
  * @data_bytes: bytes to receive in @data
+ * @own: pages of the request's own that @data may be
  * @message: the device-readable part
  * @reply: the device-writable part
  */
@@ -103,6 +107,7 @@ struct vcompute_request {
 	struct vcompute_region *region;
 	void (*finish)(struct vcompute_request *request);
 
+	bool finished;
 	bool reset;
 	u32 status;
 	u32 answered;
@@ -113,6 +118,7 @@ struct vcompute_request {
 	u32 extent_count;
 	struct page **data;
 	u32 data_bytes;
+	struct page *own[INFO_PAGES_PER_MESSAGE];
 
 	struct {
 		struct virtio_compute_request_header header;
@@ -182,6 +188,8 @@ struct vcompute_information {
  * @incoming: the device information that is being fetched
  * @incoming_offset: bytes of it that have arrived
  * @incoming_state: enum virtio_compute_state to show when it is whole
+ * @status_lock: protects @status_request
+ * @status_request: the one STATUS request, while it is under way; no reference
  * @account: what its sessions hold; protected by accounts_lock
  * @events: events received
  * @kicks: KICK requests sent
@@ -232,6 +240,9 @@ struct vcompute_device {
 	struct vcompute_information *incoming;
 	u32 incoming_offset;
 	u32 incoming_state;
+
+	spinlock_t status_lock;
+	struct vcompute_request *status_request;
 
 	struct {
 		u32 sessions;
@@ -410,6 +421,7 @@ void vcompute_device_put(struct vcompute_device *dev);
 void vcompute_device_broken(struct vcompute_device *dev, const char *why);
 bool vcompute_device_lost(struct vcompute_device *dev);
 long vcompute_device_wait(struct vcompute_device *dev, bool (*done)(void *object), void *object);
+long vcompute_device_watch(struct vcompute_device *dev, bool (*done)(void *object), void *object, long left);
 
 /* controlq.c */
 void vcompute_control_init(struct vcompute_device *dev);
@@ -437,6 +449,10 @@ void vcompute_info_stop(struct vcompute_device *dev);
 void vcompute_info_get(struct vcompute_device *dev, struct vcompute_info *out);
 ssize_t vcompute_info_read(struct vcompute_device *dev, char __user *to, size_t size);
 int vcompute_info_mmap(struct vcompute_device *dev, struct vm_area_struct *vma);
+
+/* status.c */
+void vcompute_status_init(struct vcompute_device *dev);
+long vcompute_status_get(struct vcompute_device *dev, struct vcompute_status *status);
 
 /* file.c */
 extern const struct file_operations vcompute_file_operations;

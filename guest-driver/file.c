@@ -187,6 +187,15 @@ static long ioctl_wait(struct vcompute_file *file, void *argument)
 	return vcompute_session_wait(session, argument);
 }
 
+static long ioctl_status(struct vcompute_file *file, void *argument)
+{
+	struct vcompute_status *status = argument;
+
+	if (status->reserved)
+		return -EINVAL;
+	return vcompute_status_get(file->dev, status);
+}
+
 /* The process will never hear of the region. */
 static void undo_make_region(struct vcompute_file *file, u32 number)
 {
@@ -230,6 +239,7 @@ static const struct ioctl ioctls[] = {
 	{ ioctl_register, undo_register, true, VCOMPUTE_IOCTL_REGISTER },
 	{ ioctl_kick, NULL, false, VCOMPUTE_IOCTL_KICK },
 	{ ioctl_wait, NULL, false, VCOMPUTE_IOCTL_WAIT },
+	{ ioctl_status, NULL, true, VCOMPUTE_IOCTL_STATUS },
 };
 
 static const struct ioctl *find_ioctl(unsigned int command)
@@ -257,6 +267,7 @@ static long file_ioctl(struct file *opened, unsigned int command, unsigned long 
 		struct vcompute_register reg;
 		struct vcompute_kick kick;
 		struct vcompute_wait wait;
+		struct vcompute_status status;
 	} copy;
 	long error;
 

@@ -89,6 +89,22 @@ static void broken_work(struct work_struct *work)
 	wake_up_all(&dev->replies);
 }
 
+static long watch(struct vcompute_device *dev, bool (*done)(void *object), void *object, int state, long left)
+{
+	/* wait_event_..._timeout(), but a suspend does not wait for it. */
+	might_sleep();
+	if (!(done(object) || vcompute_device_lost(dev)))
+		left = ___wait_event(dev->replies,
+				     ___wait_cond_timeout(done(object) || vcompute_device_lost(dev)),
+				     (state | TASK_FREEZABLE), 0, left,
+				     __ret = schedule_timeout(__ret));
+	if (done(object))
+		return 0;
+	if (left < 0)
+		return -EINTR;
+	return left ? -ENODEV : -ETIMEDOUT;
+}
+
 /**
  * vcompute_device_wait() - wait for the outcome of a request
  * @dev: the device
@@ -102,20 +118,22 @@ static void broken_work(struct work_struct *work)
  */
 long vcompute_device_wait(struct vcompute_device *dev, bool (*done)(void *object), void *object)
 {
-	long left = vcompute_request_timeout();
+	return watch(dev, done, object, TASK_KILLABLE, vcompute_request_timeout());
+}
 
-	/* wait_event_killable_timeout(), but a suspend does not wait for it. */
-	might_sleep();
-	if (!(done(object) || vcompute_device_lost(dev)))
-		left = ___wait_event(dev->replies,
-				     ___wait_cond_timeout(done(object) || vcompute_device_lost(dev)),
-				     (TASK_KILLABLE | TASK_FREEZABLE), 0, left,
-				     __ret = schedule_timeout(__ret));
-	if (done(object))
-		return 0;
-	if (left < 0)
-		return -EINTR;
-	return left ? -ENODEV : -ETIMEDOUT;
+/**
+ * vcompute_device_watch() - the same, until any signal comes
+ * @dev: the device
+ * @done: whether it is there
+ * @object: argument of @done
+ * @left: longest wait, in jiffies
+ *
+ * Context: process.
+ * Return: 0, -ENODEV, -ETIMEDOUT or -EINTR.
+ */
+long vcompute_device_watch(struct vcompute_device *dev, bool (*done)(void *object), void *object, long left)
+{
+	return watch(dev, done, object, TASK_INTERRUPTIBLE, left);
 }
 
 /* Reads the configuration space, which no other function does: each access is a message to the host. */
@@ -234,6 +252,7 @@ static struct vcompute_device *device_new(void)
 	INIT_LIST_HEAD(&dev->sessions);
 	hash_init(dev->numbers);
 	vcompute_info_init(dev);
+	vcompute_status_init(dev);
 	if (vcompute_event_init(dev)) {
 		vcompute_device_put(dev);
 		return NULL;

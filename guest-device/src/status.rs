@@ -1,13 +1,17 @@
 //! What the devices are doing: STATUS, without a session.
+//!
+//! Unsafe code: system calls on a descriptor of its own.
 
+use std::ffi::CStr;
 use std::time::{Duration, Instant};
 
 use virtio_spec::control::Type;
 use virtio_spec::info::MAX_BYTES;
 use virtio_spec::management::{MAX_PROCESSES, ProcessUse, Quantities, StatusReply};
+use virtio_spec::uapi;
 use zerocopy::FromBytes;
 
-use crate::{ANSWER_SECONDS, Error, socket, socket_path};
+use crate::{ANSWER_SECONDS, Error, NODE, errno, socket, socket_path};
 
 /// How long is waited for the first numbers: the host starts a process that asks its driver.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -69,11 +73,49 @@ pub fn current_at(path: Option<&[u8]>) -> Result<Status, Error> {
 }
 
 fn ask(path: Option<&[u8]>) -> Result<Vec<u8>, Error> {
-    // The guest's driver has no such request yet.
-    let socket = socket::connect(path.ok_or(Error::Unsupported)?)?;
+    let Some(path) = path else { return ask_node(NODE) };
+    let socket = socket::connect(path)?;
     socket::limit(&socket, ANSWER_SECONDS)?;
     let bytes = socket::ask(&socket, Type::Status, &[])?;
     if bytes.len() > MAX_BYTES as usize { Err(Error::Protocol) } else { Ok(bytes) }
+}
+
+/// Asks the guest's driver, which waits for the device for two seconds at most.
+fn ask_node(path: &CStr) -> Result<Vec<u8>, Error> {
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY;
+    // SAFETY: a path.
+    let node = unsafe { libc::open(path.as_ptr(), flags) };
+    if node < 0 {
+        return Err(Error::Absent);
+    }
+    let mut bytes = vec![0_u8; MAX_BYTES as usize];
+    let mut question = uapi::Status {
+        address: bytes.as_mut_ptr().expose_provenance() as u64,
+        length: MAX_BYTES,
+        reserved: 0,
+    };
+    // SAFETY: the driver reads and writes the structure, and writes at most as many bytes as there is room for.
+    let result = unsafe { libc::ioctl(node, uapi::STATUS, &raw mut question) };
+    let error = errno();
+    // SAFETY: opened above, by nobody else known.
+    unsafe { libc::close(node) };
+    if result != 0 {
+        return Err(match error {
+            // A signal is for the program; the question is asked again, within the same time.
+            libc::EAGAIN | libc::EINTR | libc::ETIMEDOUT => Error::Starting,
+            // A driver or a device from before there was such a request.
+            libc::ENOTTY | libc::EOPNOTSUPP => Error::Unsupported,
+            libc::ENOMEM => Error::NoMemory,
+            libc::ENODEV => Error::Dead,
+            _ => Error::Protocol,
+        });
+    }
+    let length = question.length as usize;
+    if length > bytes.len() {
+        return Err(Error::Protocol);
+    }
+    bytes.truncate(length);
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -97,6 +139,12 @@ mod tests {
         let status = Status::parse(&reply(1, 1)).expect("sound");
         assert_eq!(status.devices.first().and_then(|numbers| numbers.live(Live::Power)), Some(7));
         assert_eq!(status.processes.first().map(|process| process.process), Some(5));
+    }
+
+    #[test]
+    fn what_is_no_node_of_the_driver_is_refused() {
+        assert_eq!(ask_node(c"/nowhere/vcompute0"), Err(Error::Absent));
+        assert_eq!(ask_node(c"/dev/null"), Err(Error::Unsupported));
     }
 
     #[test]

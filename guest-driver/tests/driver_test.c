@@ -235,6 +235,73 @@ static void test_read(void)
 	close(file);
 }
 
+static long status(int file, void *to, uint32_t room, uint32_t *bytes)
+{
+	struct vcompute_status status = { .address = (uintptr_t)to, .length = room };
+	long error = call(file, VCOMPUTE_IOCTL_STATUS, &status);
+
+	*bytes = status.length;
+	return error;
+}
+
+/* The device may have to learn first. */
+static long status_when_known(int file, void *to, uint32_t room, uint32_t *bytes)
+{
+	double end = now() + 20;
+	long error;
+
+	while ((error = status(file, to, room, bytes)) == -EAGAIN && now() < end)
+		poll(NULL, 0, 10);
+	return error;
+}
+
+static void test_status(void)
+{
+	int file = open(VCOMPUTE_DEVICE_PATH, O_RDONLY | O_CLOEXEC);
+	struct virtio_compute_status_reply head = {};
+	struct vcompute_status odd = { .reserved = 1 };
+	struct vcompute_info info = {};
+	uint32_t bytes = 0, again = 0;
+	char *room = calloc(1, 1 << 16), *edge;
+	pid_t children[8];
+	bool all = true;
+	size_t i;
+
+	call(file, VCOMPUTE_IOCTL_INFO, &info);
+	expect("STATUS without a session", status_when_known(file, room, 1 << 16, &bytes), 0);
+	memcpy(&head, room, sizeof(head));
+	report(bytes >= sizeof(head) && bytes < 1 << 16 && head.generation == info.generation && !head.reserved,
+	       "it begins with the reply's structure");
+	memset(room, 0x5a, 1 << 16);
+	expect("STATUS with little room", status_when_known(file, room, 8, &again), 0);
+	report(again >= sizeof(head) && room[8] == 0x5a, "it says how much there is, and writes no more than fits");
+	expect("STATUS with no room", status_when_known(file, NULL, 0, &again), 0);
+	edge = reserve(PAGE);
+	expect("STATUS to a bad address", status_when_known(file, edge, PAGE, &again), -EFAULT);
+	expect("STATUS to an address of the kernel", status_when_known(file, (void *)(-1ul << 47), 64, &again), -EFAULT);
+	munmap(edge, PAGE);
+	expect("STATUS with a reserved field", call(file, VCOMPUTE_IOCTL_STATUS, &odd), -EINVAL);
+	fflush(stdout);
+	for (i = 0; i < 8; i++) {
+		children[i] = fork();
+		if (!children[i]) {
+			for (i = 0; i < 50; i++) {
+				if (status_when_known(file, room, 1 << 16, &bytes) || bytes < sizeof(head))
+					_exit(1);
+			}
+			_exit(0);
+		}
+	}
+	for (i = 0; i < 8; i++) {
+		int ended;
+
+		all = waitpid(children[i], &ended, 0) == children[i] && !ended && all;
+	}
+	report(all, "many processes ask for STATUS at once");
+	free(room);
+	close(file);
+}
+
 static bool write_text(const char *path, const char *text)
 {
 	int file = open(path, O_WRONLY | O_CLOEXEC);
@@ -784,6 +851,7 @@ int main(int argc, char **argv)
 	counted = read_counts(before, sizeof(before));
 	test_information(file);
 	test_read();
+	test_status();
 	test_shim_parameter();
 	test_no_lock_is_waited_for();
 	test_refusals();

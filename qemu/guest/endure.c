@@ -72,6 +72,15 @@ static void await_ready(int file)
     printf(" info=%s", page == MAP_FAILED ? name(errno) : "0");
 }
 
+static void status(int file)
+{
+    char *room = malloc(1 << 16);
+    struct vcompute_status status = { .address = (uintptr_t)room, .length = 1 << 16 };
+
+    ask("status", file, VCOMPUTE_IOCTL_STATUS, &status);
+    free(room);
+}
+
 static long create(const char *what, int file)
 {
     struct vcompute_session_create create = { .length = SESSION_BYTES };
@@ -114,6 +123,7 @@ int main(int argc, char **argv)
     double begin;
 
     await_ready(file);
+    status(other);
     if (create("create", file) == 0)
         use(file);
     create("another", other);

@@ -32,6 +32,8 @@ pub const REGISTER: u64 = iowr(4, size_of::<Register>());
 pub const KICK: u64 = iowr(5, size_of::<Kick>());
 /// [`Wait`]: sleeps while a word of the first region has a value.
 pub const WAIT: u64 = iowr(6, size_of::<Wait>());
+/// [`Status`]: what the devices are doing; needs no session.
+pub const STATUS: u64 = iowr(7, size_of::<Status>());
 
 /// `mmap` offset of the device information, read-only.
 pub const MMAP_INFO: u64 = 0;
@@ -149,3 +151,17 @@ pub struct Wait {
     pub timeout_ns: u64,
 }
 assert_layout!(Wait, 24, offset: 0, expected: 8, flags: 12, timeout_ns: 16);
+
+/// STATUS: the device's answer, [`crate::management::StatusReply`] and what follows, or as much as fits; EAGAIN while
+/// nothing fresh is known, EINTR on a signal, ETIMEDOUT after two seconds at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Status {
+    /// Where the answer goes.
+    pub address: u64,
+    /// Room there; out: bytes of the whole answer.
+    pub length: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+assert_layout!(Status, 16, address: 0, length: 8, reserved: 12);

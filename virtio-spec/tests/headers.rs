@@ -153,6 +153,7 @@ fn device_node() -> Expectations {
     all.number("VCOMPUTE_IOCTL_REGISTER", uapi::REGISTER);
     all.number("VCOMPUTE_IOCTL_KICK", uapi::KICK);
     all.number("VCOMPUTE_IOCTL_WAIT", uapi::WAIT);
+    all.number("VCOMPUTE_IOCTL_STATUS", uapi::STATUS);
     all.number("VCOMPUTE_MMAP_INFO", uapi::MMAP_INFO);
     all.number("VCOMPUTE_MMAP_REGION", uapi::MMAP_REGION);
     all.number("VCOMPUTE_MMAP_REGION_SHIFT", uapi::MMAP_REGION_SHIFT);
@@ -167,6 +168,7 @@ fn device_node() -> Expectations {
     structure!(all, uapi::Register, "vcompute_register", address length flags region);
     structure!(all, uapi::Kick, "vcompute_kick", flags reserved);
     structure!(all, uapi::Wait, "vcompute_wait", offset expected flags timeout_ns);
+    structure!(all, uapi::Status, "vcompute_status", address length reserved);
     all
 }
 

@@ -7,6 +7,7 @@ use virtio_spec::control::{
     Status, Type,
 };
 use virtio_spec::device::{PROTOCOL_VERSION, State};
+use virtio_spec::management::StatusReply;
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use crate::fault::Fault;
@@ -94,7 +95,7 @@ impl Control {
                 _ => status(Status::Ok),
             },
             Some(Type::Kick) => self.kick(fault, header.session),
-            Some(Type::Status) => status(Status::Unsupported),
+            Some(Type::Status) => self.status(fault, room),
         }
     }
 
@@ -183,6 +184,25 @@ impl Control {
                 Answer::Now(good)
             }
             _ => Answer::Now(good),
+        }
+    }
+
+    fn status(&mut self, fault: Fault, room: usize) -> Answer {
+        let nothing =
+            StatusReply { generation: self.generation, device_count: 0, process_count: 0, reserved: 0 };
+        match fault {
+            Fault::StatusNever => Answer::Never,
+            Fault::StatusAgain => status(Status::Again),
+            Fault::StatusGarbage => {
+                let mut noise = vec![0; room.saturating_sub(size_of::<ReplyHeader>())];
+                self.noise.fill(&mut noise);
+                Answer::Now(reply(Status::Ok as u32, &noise))
+            }
+            Fault::StatusLong => {
+                let header = ReplyHeader { status: Status::Ok as u32, length: u32::MAX };
+                Answer::Now([header.as_bytes(), nothing.as_bytes()].concat())
+            }
+            _ => Answer::Now(reply(Status::Ok as u32, nothing.as_bytes())),
         }
     }
 

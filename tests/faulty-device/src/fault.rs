@@ -86,6 +86,15 @@ pub(crate) enum Fault {
     /// KICK is answered with "no such session"
     KickUnknown,
 
+    /// STATUS is never answered
+    StatusNever,
+    /// STATUS is answered with "again", for ever
+    StatusAgain,
+    /// STATUS's reply is noise
+    StatusGarbage,
+    /// STATUS's reply says that it is longer than its room
+    StatusLong,
+
     /// Every request is given back twice
     UsedTwice,
     /// Requests are given back by a number beyond the queue

@@ -19,20 +19,20 @@ const NEVER_STARTED: [&str; 2] = ["config-magic", "config-version"];
 
 /// With these a CUDA program waits for ever, as it does for a GPU that is busy for ever.
 const NEVER_ANSWERED: &str = "none|config-everything-allowed|hello-restless|info-extreme|map-*|unmap-*|destroy-*|\
-    kick-never|used-long|event-garbage|event-storm";
+    kick-never|status-never|status-again|status-garbage|used-long|event-garbage|event-storm";
 
 /// What some devices' answers must come to. All others need only come in time.
 const EXPECTED: &[(&str, &str)] = &[
     (
         "none",
-        "state=1 info=0 create=0 kick=0 kick=0 wait=ETIMEDOUT map=0 unmap=0 register=0 unmap=0 another=0",
+        "state=1 info=0 status=0 create=0 kick=0 kick=0 wait=ETIMEDOUT map=0 unmap=0 register=0 unmap=0 another=0",
     ),
     ("config-magic", "open=ENOENT"),
     ("config-version", "open=ENOENT"),
     ("config-nothing-allowed", "create=ENOSPC"),
-    ("hello-never", "state=0 info=EAGAIN create=EAGAIN"),
-    ("hello-failed", "state=3 info=EAGAIN create=ENODEV"),
-    ("info-long", "state=3 info=EAGAIN create=ENODEV"),
+    ("hello-never", "state=0 info=EAGAIN status=EAGAIN create=EAGAIN"),
+    ("hello-failed", "state=3 info=EAGAIN status=ENODEV create=ENODEV"),
+    ("info-long", "state=3 info=EAGAIN status=ENODEV create=ENODEV"),
     ("create-never", "create=ETIMEDOUT"),
     ("create-late", "create=ETIMEDOUT"),
     ("create-same", "another=ENODEV"),
@@ -43,10 +43,14 @@ const EXPECTED: &[(&str, &str)] = &[
     ("unmap-never", "unmap=ETIMEDOUT"),
     ("unmap-refused", "unmap=EREMOTEIO"),
     ("create-dies", "map=ENODEV register=ENODEV another=0"),
+    ("status-never", "status=ETIMEDOUT create=0"),
+    ("status-again", "status=EAGAIN create=0"),
+    ("status-garbage", "status=0 create=0"),
+    ("status-long", "status=ENODEV create=ENODEV"),
     ("kick-unknown", "wait=ENODEV map=ENODEV register=ENODEV"),
-    ("used-twice", "state=3 info=EAGAIN create=ENODEV"),
-    ("used-beyond", "state=3 info=EAGAIN create=ENODEV"),
-    ("used-idle", "state=3 info=EAGAIN create=ENODEV"),
+    ("used-twice", "state=3 info=EAGAIN status=ENODEV create=ENODEV"),
+    ("used-beyond", "state=3 info=EAGAIN status=ENODEV create=ENODEV"),
+    ("used-idle", "state=3 info=EAGAIN status=ENODEV create=ENODEV"),
     ("used-empty", "create=ENODEV"),
 ];
 

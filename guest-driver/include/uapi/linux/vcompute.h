@@ -30,7 +30,7 @@
  *  EFAULT		the argument, or memory to register, cannot be accessed
  *  ENOMEM		the guest's kernel, or the host, has no memory for it
  *
- * and those that wait for the device (SESSION_CREATE, MAP, REGISTER, UNMAP):
+ * and those that wait for the device (SESSION_CREATE, MAP, REGISTER, UNMAP, STATUS):
  *
  *  EINTR		the process is being killed
  *  ETIMEDOUT		the device did not answer in time (module parameter
@@ -182,6 +182,23 @@ struct vcompute_wait {
 	__u64 timeout_ns;
 };
 
+/*
+ * STATUS: what the devices are doing, as the device answers it (struct
+ * virtio_compute_status_reply and what follows), of this machine's processes
+ * alone. Needs no session. The answer may be that to another process that has
+ * asked a moment before. What does not fit is left out. Also:
+ *
+ *  EAGAIN	the device is starting, or knows nothing fresh yet: ask again
+ *  EINTR	a signal came
+ *  ETIMEDOUT	the device did not answer in two seconds, or in
+ *		request_timeout_ms if that is less
+ */
+struct vcompute_status {
+	__u64 address;		/* where the answer goes */
+	__u32 length;		/* room there; out: bytes of the whole answer */
+	__u32 reserved;
+};
+
 #define VCOMPUTE_IOCTL_TYPE		0xC6
 
 #define VCOMPUTE_IOCTL_INFO		_IOWR(VCOMPUTE_IOCTL_TYPE, 0, struct vcompute_info)
@@ -191,5 +208,6 @@ struct vcompute_wait {
 #define VCOMPUTE_IOCTL_REGISTER		_IOWR(VCOMPUTE_IOCTL_TYPE, 4, struct vcompute_register)
 #define VCOMPUTE_IOCTL_KICK		_IOWR(VCOMPUTE_IOCTL_TYPE, 5, struct vcompute_kick)
 #define VCOMPUTE_IOCTL_WAIT		_IOWR(VCOMPUTE_IOCTL_TYPE, 6, struct vcompute_wait)
+#define VCOMPUTE_IOCTL_STATUS		_IOWR(VCOMPUTE_IOCTL_TYPE, 7, struct vcompute_status)
 
 #endif /* _UAPI_LINUX_VCOMPUTE_H */

@@ -9,9 +9,10 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use virtio_spec::codec::Scalar;
 use virtio_spec::cuda::{
-    CUDA_RESOURCE_DESC, CUDA_RESOURCE_VIEW_DESC, CUDA_TEXTURE_DESC, CUarray, CUdeviceptr, CUmipmappedArray,
-    CUresult, CUstream, CUsurfObject, CUtexObject,
+    CUDA_ARRAY_MEMORY_REQUIREMENTS, CUDA_RESOURCE_DESC, CUDA_RESOURCE_VIEW_DESC, CUDA_TEXTURE_DESC, CUarray,
+    CUdevice, CUdeviceptr, CUmipmappedArray, CUresult, CUstream, CUsurfObject, CUtexObject,
 };
 use virtio_spec::handle::Kind;
 use virtio_spec::requests::{ArrayDestroy, MipmapLevel, Origin, ViewCreate, ViewCreated, opcode, view_flags};
@@ -19,7 +20,9 @@ use zerocopy::FromZeros;
 
 use super::copies::{On, run};
 use super::give;
+use crate::device::devices;
 use crate::entry::{Flavour, status};
+use crate::exports::arrays::{wire_cuArrayGetMemoryRequirements, wire_cuMipmappedArrayGetMemoryRequirements};
 use crate::memory::copy::{Claim, End, Shape};
 use crate::wire::Request;
 use crate::{context, handles};
@@ -254,6 +257,35 @@ pub(crate) unsafe fn cuSurfObjectGetResourceDesc(
     let found = find(Kind::Surface, surface.0);
     // SAFETY: the application's place.
     status(found.and_then(|(_, view)| unsafe { give(resource, view.resource) }))
+}
+
+/// A device as the host knows it.
+fn on_host(device: CUdevice) -> Result<CUdevice, CUresult> {
+    Ok(CUdevice::from_u64(u64::from(devices()?.host_ordinal(device)?)))
+}
+
+pub(crate) unsafe fn cuArrayGetMemoryRequirements(
+    requirements: *mut CUDA_ARRAY_MEMORY_REQUIREMENTS,
+    array: CUarray,
+    device: CUdevice,
+) -> CUresult {
+    match on_host(device) {
+        // SAFETY: the same contract.
+        Ok(device) => unsafe { wire_cuArrayGetMemoryRequirements(requirements, array, device) },
+        Err(error) => error,
+    }
+}
+
+pub(crate) unsafe fn cuMipmappedArrayGetMemoryRequirements(
+    requirements: *mut CUDA_ARRAY_MEMORY_REQUIREMENTS,
+    mipmapped: CUmipmappedArray,
+    device: CUdevice,
+) -> CUresult {
+    match on_host(device) {
+        // SAFETY: the same contract.
+        Ok(device) => unsafe { wire_cuMipmappedArrayGetMemoryRequirements(requirements, mipmapped, device) },
+        Err(error) => error,
+    }
 }
 
 /// An end of a linear copy in an array.

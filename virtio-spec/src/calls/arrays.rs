@@ -27,12 +27,16 @@ pub trait Arrays {
     fn cuArrayGetDescriptor();
     #[call(op = 0x09, since = 3020, wire)]
     fn cuArrayGetDescriptor_v2(#[out] descriptor: *mut CUDA_ARRAY_DESCRIPTOR, array: CUarray);
-    #[call(op = 0x0a, since = 11060, unsupported)]
-    fn cuArrayGetMemoryRequirements();
+    #[call(op = 0x0a, since = 11060, wire, custom)]
+    fn cuArrayGetMemoryRequirements(
+        #[out] requirements: *mut CUDA_ARRAY_MEMORY_REQUIREMENTS,
+        array: CUarray,
+        device: CUdevice,
+    );
     #[call(op = 0x0b, since = 11020, unsupported)]
     fn cuArrayGetPlane();
-    #[call(op = 0x0c, since = 11010, unsupported)]
-    fn cuArrayGetSparseProperties();
+    #[call(op = 0x0c, since = 11010, wire)]
+    fn cuArrayGetSparseProperties(#[out] properties: *mut CUDA_ARRAY_SPARSE_PROPERTIES, array: CUarray);
     #[call(op = 0x0d, since = 11010, unsupported, ptsz)]
     fn cuMemMapArrayAsync();
     #[call(op = 0x0e, since = 2000, unsupported)]
@@ -85,10 +89,17 @@ pub trait Arrays {
     fn cuMipmappedArrayDestroy(mipmapped: CUmipmappedArray);
     #[call(op = 0x1e, since = 5000, custom)]
     fn cuMipmappedArrayGetLevel(level_array: *mut CUarray, mipmapped: CUmipmappedArray, level: u32);
-    #[call(op = 0x1f, since = 11060, unsupported)]
-    fn cuMipmappedArrayGetMemoryRequirements();
-    #[call(op = 0x20, since = 11010, unsupported)]
-    fn cuMipmappedArrayGetSparseProperties();
+    #[call(op = 0x1f, since = 11060, wire, custom)]
+    fn cuMipmappedArrayGetMemoryRequirements(
+        #[out] requirements: *mut CUDA_ARRAY_MEMORY_REQUIREMENTS,
+        mipmapped: CUmipmappedArray,
+        device: CUdevice,
+    );
+    #[call(op = 0x20, since = 11010, wire)]
+    fn cuMipmappedArrayGetSparseProperties(
+        #[out] properties: *mut CUDA_ARRAY_SPARSE_PROPERTIES,
+        mipmapped: CUmipmappedArray,
+    );
     #[call(op = 0x21, since = 3000, unsupported)]
     fn cuModuleGetSurfRef();
     #[call(op = 0x22, since = 2000, unsupported)]

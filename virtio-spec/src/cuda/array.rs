@@ -188,3 +188,29 @@ pub struct CUDA_RESOURCE_VIEW_DESC {
     pub reserved: [u32; 16],
 }
 assert_layout!(CUDA_RESOURCE_VIEW_DESC, 112, width: 8, firstMipmapLevel: 32, lastLayer: 44, reserved: 48);
+
+/// How an array is mapped piece by piece.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+#[allow(missing_docs, reason = "named as in CUDA's documentation")]
+pub struct CUDA_ARRAY_SPARSE_PROPERTIES {
+    /// Elements of a tile by axis.
+    pub tileExtent: [u32; 3],
+    pub miptailFirstLevel: u32,
+    pub miptailSize: u64,
+    pub flags: u32,
+    pub reserved: [u32; 4],
+    pub padding: u32,
+}
+assert_layout!(CUDA_ARRAY_SPARSE_PROPERTIES, 48, miptailFirstLevel: 12, miptailSize: 16, flags: 24, reserved: 28);
+
+/// What memory an array needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+#[allow(missing_docs, reason = "named as in CUDA's documentation")]
+pub struct CUDA_ARRAY_MEMORY_REQUIREMENTS {
+    pub size: usize,
+    pub alignment: usize,
+    pub reserved: [u32; 4],
+}
+assert_layout!(CUDA_ARRAY_MEMORY_REQUIREMENTS, 32, alignment: 8, reserved: 16);

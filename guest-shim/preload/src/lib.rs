@@ -3,8 +3,8 @@
 //! `/etc/ld.so.preload` puts this library into every process, most of which never call CUDA. So it is small, it is all that
 //! those pay for (docs/benchmarks/preload.md), and it has two parts:
 //!
-//! - the constructor, which looks for the GPU at the start of application processes ([`early_init`]);
-//! - a jump for each function of CUDA's driver API ([`engine`]), behind which the first call loads the library that answers
+//! - the constructor, which looks for the GPU at the start of application processes (`early_init`);
+//! - a jump for each function of CUDA's driver API (`engine`), behind which the first call loads the library that answers
 //!   (`guest-shim`, `libvcompute.so`).
 //!
 //! # The constructor
@@ -14,15 +14,15 @@
 //!
 //! | step | system calls | ends here |
 //! |---|---|---|
-//! | [`is_privileged`]: the process has more rights than who started it | 0 | set-uid programs: not even the environment is looked at |
-//! | [`executed`]: the program, by the kernel's note to the process | 0 | programs of [`never`](mod@never); programs executed by descriptor, which have no name |
+//! | `is_privileged`: the process has more rights than who started it | 0 | set-uid programs: not even the environment is looked at |
+//! | `executed`: the program, by the kernel's note to the process | 0 | programs of `never`; programs executed by descriptor, which have no name |
 //! | [`Environment`]: what is said for this one process | 0 | `VCOMPUTE_SHIM=off`, `VCOMPUTE_SHIM_NEVER`, a local socket |
-//! | [`is_first_process`]: whether this is process 1 | 0 | init, whatever its name, and containers' first processes |
+//! | `is_first_process`: whether this is process 1 | 0 | init, whatever its name, and containers' first processes |
 //! | [`Settings`]: what is said for the system | 1, readlink | the policy says `off`, or names this process |
-//! | [`device`]: what the driver knows of the devices | 3, openat, read, close | |
+//! | `device`: what the driver knows of the devices | 3, openat, read, close | |
 //! | [`log::early`](early): one line, if asked for | a few | |
 //!
-//! Each call answers at once whatever it finds, and [`deadline`] is looked at between them (docs/adr/0007 says why that
+//! Each call answers at once whatever it finds, and `deadline` is looked at between them (docs/adr/0007 says why that
 //! is stronger than a timer). There is one attempt in a process, in one thread. No panic gets out because there is none:
 //! as it is shipped, the library is built without the standard library, and does not link if any of its code could
 //! panic (see `without_std`). errno is never written. Nothing is allocated, and nothing stays but bytes in this

@@ -200,9 +200,12 @@ impl Queue {
         Ok(())
     }
 
-    /// Whether the chain has been returned.
+    /// Whether the chain has been returned. An index that cannot be counts as if it were, so that nobody waits for it:
+    /// [`Queue::take_back`] finds it out.
     pub(crate) fn is_returned(&self, ticket: Ticket) -> bool {
-        notify::reached(self.used_index.load(Ordering::Acquire), ticket.0)
+        let used = self.used_index.load(Ordering::Acquire);
+        notify::reached(self.taken, ticket.0)
+            || used.wrapping_sub(self.taken) >= ticket.0.wrapping_sub(self.taken)
     }
 
     /// Asks the device to tell when it has returned the chain; true if it has not yet.
@@ -361,5 +364,11 @@ mod tests {
         let _ = pair.send(10, false);
         pair.memory.write_obj(9_u16, GuestAddress(pair.layout.used(0) + 2)).expect("in memory");
         assert_eq!(pair.driver.take_back(), Err(Broken), "more chains than there are");
+
+        let mut pair = self::pair(8, 4);
+        let (ticket, _) = pair.send(10, true);
+        pair.memory.write_obj(u16::MAX, GuestAddress(pair.layout.used(0) + 2)).expect("in memory");
+        assert!(pair.driver.is_returned(ticket), "nobody waits for what cannot come");
+        assert_eq!(pair.driver.take_back(), Err(Broken), "fewer chains than there were");
     }
 }

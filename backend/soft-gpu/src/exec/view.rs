@@ -114,7 +114,7 @@ pub struct View {
     pub normalized: bool,
     /// Small integers are read as floats.
     pub reads_floats: bool,
-    /// Colour of what is outside, where [`Edge::Border`] says so.
+    /// Colour of what is outside, where `Edge::Border` says so.
     pub border: [f32; 4],
     /// Added to a level of detail.
     pub bias: f32,

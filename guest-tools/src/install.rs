@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
     /// Do not load the library into every process; programs that ask for CUDA find it all the same
     #[arg(long)]
     no_preload: bool,
-    /// Move another vendor's libcuda aside; `uninstall` puts it back
+    /// Move another vendor's libcuda and libnvidia-ml aside; `uninstall` puts it back
     #[arg(long)]
     replace_other_libcuda: bool,
     /// Do not ask
@@ -45,6 +45,7 @@ pub(crate) struct Arguments {
 struct Sources {
     libraries: Vec<library::Given>,
     probe: Option<Vec<u8>>,
+    smi: Option<Vec<u8>>,
     driver: Plan,
 }
 
@@ -60,10 +61,10 @@ pub(crate) fn run(system: &System, arguments: &Arguments) -> Result<()> {
         );
     }
     let sources = find_sources(system, &libraries, arguments)?;
-    let others = library::others(system, &libraries)?;
+    let others = library::others(system, &libraries, &sources.libraries)?;
     if !others.is_empty() && !arguments.replace_other_libcuda {
         bail!(
-            "there is another CUDA library: {}. With --replace-other-libcuda it is moved aside, and `uninstall` puts it back",
+            "there is another vendor's library: {}. With --replace-other-libcuda it is moved aside, and `uninstall` puts it back",
             others.iter().map(|other| format!("/{other}")).collect::<Vec<_>>().join(", ")
         );
     }
@@ -88,7 +89,7 @@ pub(crate) fn run(system: &System, arguments: &Arguments) -> Result<()> {
         }
         return Err(error.context("nothing was installed"));
     }
-    tools(&mut changes, sources.probe.as_deref())?;
+    tools(&mut changes, &sources)?;
     for other in &others {
         changes.keep(other)?;
         say(format_args!("  moved aside     /{other}"));
@@ -134,8 +135,18 @@ fn find_sources(system: &System, libraries: &Libraries, arguments: &Arguments) -
         given.insert(0, find_library(system, libraries, &layout::ENGINE, None, beside)?);
     }
 
-    let probe = here.join("vcompute-probe");
-    let probe = probe.is_file().then(|| fs::read(&probe)).transpose().context("read vcompute-probe")?;
+    // A package without management is whole; what an earlier one has installed stays.
+    let management =
+        [beside.join(layout::MANAGEMENT.soname), system.path(&libraries.file(&layout::MANAGEMENT))];
+    if management.iter().any(|file| file.is_file()) {
+        given.push(find_library(system, libraries, &layout::MANAGEMENT, None, beside)?);
+    }
+
+    let optional = |name: &str| {
+        let file = here.join(name);
+        file.is_file().then(|| fs::read(&file)).transpose().with_context(|| format!("read {name}"))
+    };
+    let (probe, smi) = (optional("vcompute-probe")?, optional("vcompute-smi")?);
     let driver = if arguments.no_driver {
         Plan::None
     } else {
@@ -144,7 +155,7 @@ fn find_sources(system: &System, libraries: &Libraries, arguments: &Arguments) -
         let source = arguments.driver.clone().or(found);
         Plan::of(system, source.as_deref(), arguments.module.as_deref())?
     };
-    Ok(Sources { libraries: given, probe, driver })
+    Ok(Sources { libraries: given, probe, smi, driver })
 }
 
 /// Finds a library, by name or beside the others or as it was installed, and looks whether it is whole and ours.
@@ -171,7 +182,7 @@ fn find_library(
     let contents = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
     elf::check(&contents, library.soname)
         .with_context(|| format!("{} cannot be installed", file.display()))?;
-    ensure!(elf::is_ours(&contents), "{} is another vendor's CUDA library", file.display());
+    ensure!(elf::is_ours(&contents), "{} is another vendor's library", file.display());
     Ok((library, contents))
 }
 
@@ -203,7 +214,9 @@ fn try_libraries(
     optional: bool,
 ) -> Result<()> {
     let mut candidates = Vec::new();
-    for (library, contents) in given {
+    // Management programs alone load that library: it is not tried in others.
+    let everywhere = given.iter().filter(|(library, _)| library.soname != layout::MANAGEMENT.soname);
+    for (library, contents) in everywhere {
         let candidate = format!("{}/virtio-compute/candidate-{}", libraries.directory, library.soname);
         changes.write(&candidate, contents, 0o644)?;
         candidates.push(candidate);
@@ -230,12 +243,18 @@ fn try_libraries(
     outcome
 }
 
-/// This program, so that it is there when it is needed, and the probe.
-fn tools(changes: &mut Changes<'_>, probe: Option<&[u8]>) -> Result<()> {
+/// This program, so that it is there when it is needed, the probe, and the program that shows the GPUs.
+fn tools(changes: &mut Changes<'_>, sources: &Sources) -> Result<()> {
     let this = fs::read("/proc/self/exe").context("read this program")?;
     changes.write(layout::PROGRAM, &this, 0o755)?;
-    if let Some(probe) = probe {
+    if let Some(probe) = &sources.probe {
         changes.write(layout::PROBE, probe, 0o755)?;
+    }
+    if let Some(smi) = &sources.smi {
+        changes.write(layout::SMI, smi, 0o755)?;
+        if !changes.system.has(layout::OTHER_SMI) && changes.system.program("nvidia-smi").is_none() {
+            changes.link(layout::OTHER_SMI, layout::SMI_NAME)?;
+        }
     }
     Ok(())
 }
@@ -280,8 +299,8 @@ fn drop_outdated(changes: &mut Changes<'_>, libraries: &Libraries, given: &[libr
 /// Another version's library or sources.
 fn is_outdated(file: &str) -> bool {
     let name = file.rsplit('/').next().unwrap_or_default();
-    let library =
-        name.strip_prefix("libcuda.so.").is_some_and(|version| version != "1" && version != layout::VERSION);
+    let library = library::named(name)
+        .is_some_and(|library| !library.links.contains(&name) && !library.file.ends_with(name));
     let source = file
         .strip_prefix(layout::DRIVER_SOURCE)
         .is_some_and(|rest| !rest.starts_with(&format!("-{}/", layout::VERSION)));
@@ -334,13 +353,19 @@ mod tests {
 
     #[test]
     fn other_versions_are_outdated_and_nothing_else() {
-        for file in ["usr/lib/x86_64-linux-gnu/libcuda.so.0.0.1", "usr/src/virtio-compute-0.0.1/main.c"] {
+        for file in [
+            "usr/lib/x86_64-linux-gnu/libcuda.so.0.0.1",
+            "usr/lib/x86_64-linux-gnu/libnvidia-ml.so.0.0.1",
+            "usr/src/virtio-compute-0.0.1/main.c",
+        ] {
             assert!(is_outdated(file), "{file}");
         }
         let current = [
             format!("usr/lib/x86_64-linux-gnu/{}", layout::CUDA.file),
             format!("usr/lib/x86_64-linux-gnu/{}", layout::ENGINE.file),
             format!("{}-{}/main.c", layout::DRIVER_SOURCE, layout::VERSION),
+            format!("usr/lib/x86_64-linux-gnu/{}", layout::MANAGEMENT.file),
+            "usr/lib/x86_64-linux-gnu/libnvidia-ml.so".to_owned(),
             "usr/lib/x86_64-linux-gnu/libcuda.so.1".to_owned(),
             "usr/lib/x86_64-linux-gnu/libcuda.so".to_owned(),
             layout::CONFIG.to_owned(),

@@ -58,6 +58,20 @@ pub(crate) const CUDA: Library = Library {
     links: &[SONAME, LINK_NAME],
 };
 
+/// The library that management programs ask for. In no process but theirs.
+pub(crate) const MANAGEMENT: Library = Library {
+    soname: "libnvidia-ml.so.1",
+    file: concat!("libnvidia-ml.so.", env!("CARGO_PKG_VERSION")),
+    links: &["libnvidia-ml.so.1", "libnvidia-ml.so"],
+};
+
+/// The program that shows the GPUs.
+pub(crate) const SMI: &str = "usr/bin/vcompute-smi";
+/// Its name.
+pub(crate) const SMI_NAME: &str = "vcompute-smi";
+/// The name by which programs and people look for such a one: a link, where there is none.
+pub(crate) const OTHER_SMI: &str = "usr/bin/nvidia-smi";
+
 /// The name that programs ask for.
 pub(crate) const SONAME: &str = "libcuda.so.1";
 /// The name that linkers ask for.

@@ -1,4 +1,4 @@
-//! The CUDA library in a system: its file, the links to it, the dynamic linker's cache, and other vendors' files.
+//! The libraries in a system: their files, the links to it, the dynamic linker's cache, and other vendors' files.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::elf;
-use crate::layout::{self, Libraries, Library};
+use crate::layout::{self, CUDA, Libraries, Library, MANAGEMENT};
 use crate::record::{self, Changes, Record};
 use crate::system::{self, System};
 
@@ -18,11 +18,17 @@ const CACHES: &[&str] = &["etc/ld.so.cache", "var/cache/ldconfig/aux-cache"];
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Files and links named like a CUDA library that are not ours: where ours goes, and where the dynamic linker looks.
-pub(crate) fn others(system: &System, libraries: &Libraries) -> Result<Vec<String>> {
+/// Files and links named like one of these libraries that are not ours: where ours goes, and where the dynamic linker looks.
+pub(crate) fn others(system: &System, libraries: &Libraries, given: &[Given]) -> Result<Vec<String>> {
     let made = Record::of(system).ok().flatten().map(|record| record.files).unwrap_or_default();
     let mut directories = BTreeSet::from([libraries.directory.clone()]);
-    for path in cached(system)? {
+    let mut paths = Vec::new();
+    for library in [&CUDA, &MANAGEMENT] {
+        if given.iter().any(|(one, _)| one.soname == library.soname) {
+            paths.extend(cached_as(system, library.soname)?);
+        }
+    }
+    for path in paths {
         if let Some((directory, _)) = path.trim_start_matches('/').rsplit_once('/') {
             directories.insert(real_directory(system, directory));
         }
@@ -33,7 +39,9 @@ pub(crate) fn others(system: &System, libraries: &Libraries) -> Result<Vec<Strin
         for entry in entries {
             let name = entry?.file_name().to_string_lossy().into_owned();
             let inside = format!("{directory}/{name}");
-            if is_library_name(&name) && is_others(system, &inside, made.contains(&inside)) {
+            let library =
+                named(&name).filter(|library| given.iter().any(|(one, _)| one.soname == library.soname));
+            if library.is_some_and(|library| is_others(system, &inside, library, made.contains(&inside))) {
                 others.push(inside);
             }
         }
@@ -43,22 +51,26 @@ pub(crate) fn others(system: &System, libraries: &Libraries) -> Result<Vec<Strin
 }
 
 /// What we have made and is damaged now is still ours, and so is a link of ours to nothing.
-fn is_others(system: &System, inside: &str, made_by_us: bool) -> bool {
+fn is_others(system: &System, inside: &str, library: &Library, made_by_us: bool) -> bool {
     match system.read(inside) {
         Ok(file) if elf::is_ours(&file) => false,
-        Ok(file) => !made_by_us || elf::check(&file, layout::SONAME).is_ok(),
+        Ok(file) => !made_by_us || elf::check(&file, library.soname).is_ok(),
         Err(_) => !made_by_us,
     }
 }
 
-/// `libcuda.so` or `libcuda.so.NUMBERS`.
-fn is_library_name(name: &str) -> bool {
-    name.strip_prefix(layout::LINK_NAME).is_some_and(|rest| {
-        rest.is_empty()
-            || rest.strip_prefix('.').is_some_and(|version| {
-                !version.is_empty() && version.chars().all(|letter| letter.is_ascii_digit() || letter == '.')
-            })
-    })
+/// Which of the libraries that other vendors have too is called `NAME.so` or `NAME.so.NUMBERS`.
+pub(crate) fn named(name: &str) -> Option<&'static Library> {
+    let is_name = |library: &&Library| {
+        library.soname.strip_suffix(".1").and_then(|base| name.strip_prefix(base)).is_some_and(|rest| {
+            rest.is_empty()
+                || rest.strip_prefix('.').is_some_and(|version| {
+                    !version.is_empty()
+                        && version.chars().all(|letter| letter.is_ascii_digit() || letter == '.')
+                })
+        })
+    };
+    [&CUDA, &MANAGEMENT].into_iter().find(is_name)
 }
 
 /// `lib/…` is `usr/lib/…` in most systems.
@@ -71,6 +83,10 @@ fn real_directory(system: &System, directory: &str) -> String {
 
 /// Where the dynamic linker's cache says that x86-64 programs find `libcuda.so.1`, the first one first.
 pub(crate) fn cached(system: &System) -> Result<Vec<String>> {
+    cached_as(system, layout::SONAME)
+}
+
+fn cached_as(system: &System, soname: &str) -> Result<Vec<String>> {
     let cache = system.path("etc/ld.so.cache");
     if !cache.exists() {
         return Ok(Vec::new());
@@ -85,7 +101,7 @@ pub(crate) fn cached(system: &System) -> Result<Vec<String>> {
     let paths = list.output.lines().filter_map(|line| {
         let (name, rest) = line.trim().split_once(' ')?;
         let (kind, path) = rest.split_once(" => ")?;
-        (name == layout::SONAME && kind.contains("x86-64")).then(|| path.to_owned())
+        (name == soname && kind.contains("x86-64")).then(|| path.to_owned())
     });
     Ok(paths.collect())
 }
@@ -185,14 +201,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_cuda_libraries_are_taken_for_one() {
+    fn only_libraries_that_others_have_too_are_taken_for_one() {
         for name in ["libcuda.so", "libcuda.so.1", "libcuda.so.580.65.06"] {
-            assert!(is_library_name(name), "{name}");
+            assert_eq!(named(name).map(|library| library.soname), Some("libcuda.so.1"), "{name}");
+        }
+        for name in ["libnvidia-ml.so", "libnvidia-ml.so.1", "libnvidia-ml.so.580.65.06"] {
+            assert_eq!(named(name).map(|library| library.soname), Some("libnvidia-ml.so.1"), "{name}");
         }
         for name in
             ["libcuda.so.", "libcudart.so.13", "libcuda.so.1.old", "libcuda.a", "libcudadebugger.so.1"]
         {
-            assert!(!is_library_name(name), "{name}");
+            assert!(named(name).is_none(), "{name}");
         }
     }
 }

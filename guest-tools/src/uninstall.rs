@@ -61,8 +61,9 @@ pub(crate) fn undo(changes: &mut Changes<'_>, keep_config: bool) -> Result<Vec<S
     let engine = |file: &&String| file.ends_with(layout::ENGINE.file);
     let files = &changes.record.files;
     for inside in files.iter().filter(|file| !engine(file)).chain(files.iter().filter(engine)) {
-        let is_others =
-            inside.contains("/libcuda.so") && system.read(inside).is_ok_and(|file| !elf::is_ours(&file));
+        let is_shared = library::named(inside.rsplit('/').next().unwrap_or_default()).is_some()
+            || inside == layout::OTHER_SMI;
+        let is_others = is_shared && system.read(inside).is_ok_and(|file| !elf::is_ours(&file));
         if is_others || (keep_config && inside == layout::CONFIG) {
             left.push(format!("/{inside}"));
         } else if library::is_cache(inside) {

@@ -22,8 +22,8 @@ pub(crate) const GUEST_LIBRARIES: [(&str, &str, &str, &str); 2] = [
     ("library", "guest-shim", "libvcompute.so", "libvcompute.so"),
 ];
 
-/// The guest's management library, as it is built and as it is installed.
-const MANAGEMENT: (&str, &str, &str) = ("guest-nvml", "libnvidia_ml.so", "libnvidia-ml.so.1");
+/// The guest's management library: package, file as built, file as installed.
+pub(crate) const MANAGEMENT: (&str, &str, &str) = ("guest-nvml", "libnvidia_ml.so", "libnvidia-ml.so.1");
 
 /// CUDA programs in C that guests run: the demonstration, a test of processes that share a GPU, and one that holds a
 /// kernel on the GPU while the machine is paused or reset, and one that calls CUDA when it is told to.

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use qemu::Places;
 
 use crate::artifacts;
+use crate::guest_tools::GuestTools;
 use crate::output::say;
 use crate::{process, workspace};
 
@@ -29,25 +30,20 @@ pub(crate) fn make() -> Result<()> {
     }
     fs::create_dir_all(&directory)?;
 
-    // Static, because it must run where the dynamic linker does not.
-    let tool = ["rustc", "--profile", "release", "--package", "guest-tools", "--bin", "vcompute-guest"];
-    cargo(&places, &[&tool[..], &["--", "-C", "target-feature=+crt-static"]].concat())?;
-    cargo(
-        &places,
-        &["build", "--profile", "release", "--package", "guest-tools", "--bin", "vcompute-probe"],
-    )?;
+    let tools = GuestTools::build(&places)?;
     for (profile, package, ..) in artifacts::GUEST_LIBRARIES {
         cargo(&places, &["build", "--profile", profile, "--package", package])?;
     }
     let built = artifacts::target_directory(&places);
-    for (from, to) in
-        [("release/vcompute-guest", "vcompute-guest"), ("release/vcompute-probe", "vcompute-probe")]
-    {
-        artifacts::stage(&built.join(from), &directory.join(to))?;
+    for file in tools.files() {
+        artifacts::stage(file, &directory.join(file.file_name().context("a program has a name")?))?;
     }
     for (profile, _, file, name) in artifacts::GUEST_LIBRARIES {
         artifacts::stage(&built.join(profile).join(file), &directory.join(name))?;
     }
+    let (package, file, name) = artifacts::MANAGEMENT;
+    cargo(&places, &["build", "--profile", "release", "--package", package])?;
+    artifacts::stage(&built.join("release").join(file), &directory.join(name))?;
     copy_sources(&places.workspace().join("guest-driver"), &directory.join("driver"))?;
     for text in ["LICENSE-APACHE", "LICENSE-BSD-3-Clause", "docs/install.md"] {
         let from = places.workspace().join(text);
@@ -59,7 +55,7 @@ pub(crate) fn make() -> Result<()> {
     let mut tar = Command::new("tar");
     tar.args(["--create", "--gzip", "--sort=name", "--owner=0", "--group=0", "--numeric-owner"])
         .args(["--directory".as_ref(), parent.as_os_str(), "--file".as_ref(), archive.as_os_str()])
-        .arg(&name);
+        .arg(name);
     process::run(&mut tar, &parent.join("tar.log"), LIMIT, |_| false)?.expect_success("tar")?;
     say(format_args!("{} ({} KiB)", archive.display(), fs::metadata(&archive)?.len() / 1024));
     Ok(())

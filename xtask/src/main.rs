@@ -12,6 +12,7 @@ mod counts;
 mod demo;
 mod guest_module;
 mod guest_package;
+mod guest_tools;
 mod library;
 mod machine;
 mod output;

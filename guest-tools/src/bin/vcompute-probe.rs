@@ -1,8 +1,9 @@
-//! A program that looks for CUDA as any other does: asks the dynamic linker for `libcuda.so.1`, and the library for GPUs.
+//! A program that looks for CUDA as any other does: asks the dynamic linker for `libcuda.so.1`, the library for GPUs, and
+//! the first one for a context, which only somebody who answers on the host can give.
 //!
 //! Prints one line of JSON. Unsafe code: calls of a C library that is opened by name.
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -10,6 +11,8 @@ use libloading::{Library, Symbol};
 
 type CuInit = unsafe extern "C" fn(flags: u32) -> c_int;
 type CuCount = unsafe extern "C" fn(count: *mut c_int) -> c_int;
+type CuRetain = unsafe extern "C" fn(context: *mut *mut c_void, device: c_int) -> c_int;
+type CuRelease = unsafe extern "C" fn(device: c_int) -> c_int;
 type CuName = unsafe extern "C" fn(name: *mut c_char, length: c_int, device: c_int) -> c_int;
 
 fn main() -> ExitCode {
@@ -32,6 +35,12 @@ fn look() -> Result<Vec<String>, String> {
     // SAFETY: as above.
     let name: Symbol<'_, CuName> =
         unsafe { cuda.get(b"cuDeviceGetName") }.map_err(|error| error.to_string())?;
+    // SAFETY: as above.
+    let retain: Symbol<'_, CuRetain> =
+        unsafe { cuda.get(b"cuDevicePrimaryCtxRetain") }.map_err(|error| error.to_string())?;
+    // SAFETY: as above.
+    let release: Symbol<'_, CuRelease> =
+        unsafe { cuda.get(b"cuDevicePrimaryCtxRelease_v2") }.map_err(|error| error.to_string())?;
 
     // SAFETY: the flags must be zero, and are.
     let result = unsafe { init(0) };
@@ -54,6 +63,16 @@ fn look() -> Result<Vec<String>, String> {
         }
         // SAFETY: the last byte is zero.
         names.push(unsafe { CStr::from_ptr(text.as_ptr()) }.to_string_lossy().into_owned());
+    }
+    if devices > 0 {
+        let mut context = std::ptr::null_mut();
+        // SAFETY: the pointer is to a pointer of this frame, and there is a first device.
+        let result = unsafe { retain(&raw mut context, 0) };
+        if result != 0 {
+            return Err(format!("cuDevicePrimaryCtxRetain returned {result}"));
+        }
+        // SAFETY: it is held once.
+        unsafe { release(0) };
     }
     Ok(names)
 }

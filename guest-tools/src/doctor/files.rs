@@ -24,6 +24,11 @@ pub(super) fn libraries(system: &System, libraries: &Libraries, record: &Record)
         let file = libraries.file(&layout::ENGINE);
         findings.push(one(system, "engine", &file, file.clone(), &layout::ENGINE, record));
     }
+    let file = libraries.file(&layout::MANAGEMENT);
+    if record.libraries.contains_key(&file) {
+        let inside = format!("{}/{}", libraries.directory, layout::MANAGEMENT.soname);
+        findings.push(one(system, "management", &inside, file, &layout::MANAGEMENT, record));
+    }
     findings
 }
 

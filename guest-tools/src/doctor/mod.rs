@@ -169,7 +169,7 @@ fn child(system: &System) -> Finding {
     }
     let ended = system
         .command(&format!("/{}", layout::PROBE), None)
-        .and_then(|command| system::run(command, Duration::from_secs(120)));
+        .and_then(|command| system::run(command, Duration::from_secs(60)));
     let ended = match ended {
         Ok(ended) => ended,
         Err(error) => {

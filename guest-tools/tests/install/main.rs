@@ -258,6 +258,56 @@ fn another_vendors_library_makes_way_only_when_told_and_comes_back() {
 }
 
 #[test]
+fn management_is_installed_beside_and_leaves_no_trace() {
+    let tree = Tree::new();
+    let before = tree.snapshot();
+
+    tree.install();
+
+    for name in ["libnvidia-ml.so", "libnvidia-ml.so.1"] {
+        let link = fs::read_link(tree.path(LIBRARIES).join(name)).expect("a link");
+        assert_eq!(link.to_string_lossy(), "libnvidia-ml.so.0.1.0");
+    }
+    let link = fs::read_link(tree.path("usr/bin/nvidia-smi")).expect("a link");
+    assert_eq!(link.to_string_lossy(), "vcompute-smi");
+    assert_eq!(fs::metadata(tree.path("usr/bin/vcompute-smi")).expect("it is there").mode() & 0o777, 0o755);
+    assert!(tree.succeed(&["doctor"]).contains("libnvidia-ml.so.1"));
+    expect_no_trace(&tree, &before);
+}
+
+#[test]
+fn another_vendors_management_stays_unless_told_otherwise() {
+    let tree = Tree::new();
+    tree.write("usr/sbin/nvidia-smi", "#!/bin/sh\n", 0o755);
+    tree.compile_management(&tree.path(LIBRARIES).join("libnvidia-ml.so.580.65.06"));
+    symlink("libnvidia-ml.so.580.65.06", tree.path(LIBRARIES).join("libnvidia-ml.so.1")).expect("a link");
+    let before = tree.snapshot();
+
+    let complaint = tree.fail(&["install", "--yes", "--no-driver"]);
+    assert!(complaint.contains("libnvidia-ml.so.580.65.06"), "{complaint}");
+    assert_eq!(differences(&before, &tree.snapshot()), Vec::<String>::new());
+
+    tree.succeed(&["install", "--yes", "--no-driver", "--replace-other-libcuda"]);
+    assert!(!tree.path("usr/bin/nvidia-smi").exists());
+    assert_eq!(tree.text("usr/sbin/nvidia-smi"), "#!/bin/sh\n");
+    expect_no_trace(&tree, &before);
+}
+
+#[test]
+fn an_nvidia_smi_that_came_later_is_left_alone() {
+    let tree = Tree::new();
+    tree.install();
+    fs::remove_file(tree.path("usr/bin/nvidia-smi")).expect("it was there");
+    tree.write("usr/bin/nvidia-smi", "#!/bin/sh\n", 0o755);
+
+    tree.install();
+    tree.succeed(&["uninstall", "--yes"]);
+
+    assert_eq!(tree.text("usr/bin/nvidia-smi"), "#!/bin/sh\n");
+    assert!(!tree.path("usr/bin/vcompute-smi").exists());
+}
+
+#[test]
 fn what_another_vendor_installed_later_is_left_alone() {
     let tree = Tree::new();
     tree.install();

@@ -69,6 +69,9 @@ impl Tree {
         fs::write(tree.payload.join("driver/dkms.conf"), "PACKAGE_NAME=virtio-compute\n").expect("a file");
         fs::write(tree.payload.join("driver/main.c"), "int vcompute;\n").expect("a file");
         tree.offer_both(Behaviour::Harmless, Behaviour::Harmless);
+        let management = tree.payload.join("libnvidia-ml.so.1");
+        compile(&management, Behaviour::Harmless, "/dev/vcompute0", "libnvidia-ml.so.1");
+        fs::copy(&management, tree.payload.join("vcompute-smi")).expect("a file");
         tree
     }
 
@@ -112,6 +115,11 @@ impl Tree {
     /// Makes a CUDA library that is to be installed, or another one.
     pub(crate) fn compile(&self, to: &Path, behaviour: Behaviour, mark: &str) {
         compile(to, behaviour, mark, "libcuda.so.1");
+    }
+
+    /// Makes another vendor's management library.
+    pub(crate) fn compile_management(&self, to: &Path) {
+        compile(to, Behaviour::Harmless, "another", "libnvidia-ml.so.1");
     }
 
     /// Makes the library that is to be installed, which loads nothing.

@@ -11,8 +11,9 @@ use anyhow::{Context, Result, ensure};
 use qemu::debian::system::{self, Recipe};
 use qemu::{Kernel, Places, disk};
 
-use crate::artifacts::{self, Artifacts};
+use crate::artifacts::Artifacts;
 use crate::guest_module;
+use crate::guest_tools::GuestTools;
 use crate::process;
 
 /// What the guest has beyond Debian's essential packages.
@@ -84,7 +85,7 @@ impl Images {
         let image = kernel.image(places)?;
         let directory = places.guest().join("preload");
         fs::create_dir_all(&directory)?;
-        let tools = Tools::build(places)?;
+        let tools = GuestTools::build(places)?;
         let images = Self {
             reference: directory.join("reference.ext4"),
             installed: directory.join("installed.ext4"),
@@ -103,8 +104,9 @@ impl Images {
         let base = base.open_or_make(&places.debian())?;
         let module = guest_module::driver(places, kernel)?;
         let programs = [artifacts.program("demo"), artifacts.program("late")];
-        let mut ours = vec![tools.installer.clone(), tools.probe.clone(), module.clone()];
+        let mut ours: Vec<_> = tools.files().cloned().chain([module.clone()]).collect();
         ours.extend(artifacts.guest_libraries().map(|(file, _)| file));
+        ours.push(artifacts.management_library().0);
 
         let mut fingerprint = DefaultHasher::new();
         (SETUP, CHECK, SOCKETS, SOURCES, PACKAGES, &image.release).hash(&mut fingerprint);
@@ -270,7 +272,7 @@ fn cut_short(file: &Path) -> Result<()> {
 }
 
 /// As a user would, but into a tree.
-fn install(tree: &Path, artifacts: &Artifacts, tools: &Tools, module: &Path) -> Result<()> {
+fn install(tree: &Path, artifacts: &Artifacts, tools: &GuestTools, module: &Path) -> Result<()> {
     let mut command = Command::new("unshare");
     command
         .args(["--mount", "--propagation=private", "sh", "-eu", "-c"])
@@ -285,30 +287,6 @@ fn install(tree: &Path, artifacts: &Artifacts, tools: &Tools, module: &Path) -> 
         .arg("--module")
         .arg(module);
     run(&mut command, &tree.with_extension("install.log")).context("vcompute-guest install")
-}
-
-/// The installer and what it brings along.
-#[derive(Debug)]
-struct Tools {
-    installer: PathBuf,
-    probe: PathBuf,
-}
-
-impl Tools {
-    fn build(places: &Places) -> Result<Self> {
-        let log = places.guest().join("logs/build-tools.log");
-        let limit = Duration::from_secs(900);
-        let mut static_one = artifacts::cargo(places);
-        static_one.args(["rustc", "--release", "--locked", "--package", "guest-tools", "--bin"]);
-        static_one.args(["vcompute-guest", "--", "-C", "target-feature=+crt-static"]);
-        process::run(&mut static_one, &log, limit, |_| false)?.expect_success("cargo rustc")?;
-        let mut dynamic_one = artifacts::cargo(places);
-        dynamic_one.args(["build", "--release", "--locked", "--package", "guest-tools", "--bin"]);
-        dynamic_one.arg("vcompute-probe");
-        process::run(&mut dynamic_one, &log, limit, |_| false)?.expect_success("cargo build")?;
-        let built = artifacts::target_directory(places).join("release");
-        Ok(Self { installer: built.join("vcompute-guest"), probe: built.join("vcompute-probe") })
-    }
 }
 
 fn copy(from: &Path, to: &Path, mode: u32) -> Result<()> {

@@ -218,7 +218,10 @@ pub(super) const STATES: &[State] = &[
         quick: false,
         device: Device::Faulty("calls-wild"),
         cuda: Cuda::Fails,
-        doctor: &["BROKEN    a program     cuInit returned"],
+        doctor: &[
+            "ok        device state  ready",
+            "BROKEN    a program     cuDevicePrimaryCtxRetain returned",
+        ],
         ..GOOD
     },
     State {
@@ -236,7 +239,7 @@ pub(super) const STATES: &[State] = &[
         name: "host's driver hangs, then does not",
         quick: false,
         device: Device::Backend(Gate::Hangs),
-        doctor: &["BROKEN    device state  starting"],
+        doctor: &["BROKEN    device state ", "BROKEN    a program     cuInit returned"],
         cuda: Cuda::WorksAfter(Repair::Host),
         ..GOOD
     },

@@ -52,6 +52,11 @@ impl Guest<'_> {
         self.figures.check(!is_healthy || contained.contains("devices"), || {
             format!("a container that has the device and the library: {contained}")
         });
+        let managed = figure("management");
+        let is_managed = managed.starts_with("virtio-compute software GPU, ")
+            && managed.ends_with(" MiB, vcompute0, 0 0 1");
+        self.figures
+            .check(!is_healthy || is_managed, || format!("nvidia-smi, /dev/nvidiactl and NVML: {managed}"));
         let longest = Duration::from_micros(self.figures.exec[1]);
         self.figures.check(longest < LONGEST_EXEC, || format!("a program took {longest:?}"));
         let complained = self.figures.complaints;

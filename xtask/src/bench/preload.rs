@@ -1,7 +1,8 @@
 //! `bench preload`: what the library costs a process that does not use it.
 //!
-//! Four variants in turn: without a preloaded library, with one that has nothing in it (what the dynamic linker itself
-//! takes), with ours in an application, and with ours in a system process, which it leaves alone by its name.
+//! Variants in turn: without a preloaded library, with one that has nothing in it (what the dynamic linker itself takes),
+//! with ours in an application, and with ours in a system process, which it leaves alone by its name; and that process
+//! without it, because a program's path has a price too.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -26,6 +27,9 @@ pub(crate) struct Arguments {
     /// In a guest with the device, with the library in /etc/ld.so.preload (otherwise here, by LD_PRELOAD)
     #[arg(long)]
     guest: bool,
+    /// Here, by an /etc/ld.so.preload that only the measured processes see (needs root)
+    #[arg(long, conflicts_with = "guest")]
+    file: bool,
     /// The guest's kernel: 6.1, 6.12 or 7
     #[arg(long, default_value = "6.12")]
     kernel: Kernel,
@@ -51,8 +55,18 @@ const LIMIT: Duration = Duration::from_secs(600);
 const TRANSLATED: &str = "Every instruction of this guest was translated (TCG): these times and ratios are not those of \
                           hardware. Only page faults, and which variant is dearer, can be compared.";
 
-const WITHOUT: usize = 0;
-const NAMES: [&str; 4] = ["without", "an empty library", "an application", "a system process"];
+/// The variants: their names, and which one each is compared with.
+const VARIANTS: [(&str, usize); 5] = [
+    ("without", 0),
+    ("an empty library", 0),
+    ("an application", 0),
+    ("a system process without", 3),
+    ("a system process", 3),
+];
+
+/// Gives the measured processes an /etc of their own, in memory.
+const OWN_ETC: &str =
+    "mount -t tmpfs own-etc /mnt && cp -a /etc/. /mnt && mount --bind /mnt /etc && exec \"$@\"";
 
 /// The files that are measured.
 struct Files {
@@ -74,7 +88,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let samples = if arguments.guest {
         in_guest(&places, arguments.kernel, &files, arguments.rounds.unwrap_or(300))?
     } else {
-        here(&files, arguments.rounds.unwrap_or(2000))?
+        here(&files, arguments.file, arguments.rounds.unwrap_or(2000))?
     };
     let text = if arguments.json { json(&samples) } else { table(&samples) };
     say(format_args!("{}", text.context("no samples")?.trim_end()));
@@ -103,14 +117,31 @@ impl Files {
         fs::write(&nothing, "")?;
         compile(directory, &["-O2", "-Wall", "-Wextra", "-Werror"], &source, &files.startup)?;
         compile(directory, &["-shared", "-nostdlib"], &nothing, &files.empty)?;
-        for (from, to) in [
-            (library, &files.library),
-            (PROGRAM.as_ref(), &files.application),
-            (PROGRAM.as_ref(), &files.system),
-        ] {
+        for (from, to) in [(library, &files.library), (PROGRAM.as_ref(), &files.application)] {
             fs::copy(from, to).with_context(|| format!("copy {}", from.display()))?;
         }
+        // One file, so that its pages cost the same.
+        if files.system.exists() {
+            fs::remove_file(&files.system)?;
+        }
+        fs::hard_link(&files.application, &files.system)?;
         Ok(files)
+    }
+
+    /// Program and preloaded library of each of [`VARIANTS`].
+    fn variants<'a, L: ?Sized>(
+        &'a self,
+        nothing: &'a L,
+        empty: &'a L,
+        library: &'a L,
+    ) -> [(&'a PathBuf, &'a L); VARIANTS.len()] {
+        [
+            (&self.application, nothing),
+            (&self.application, empty),
+            (&self.application, library),
+            (&self.system, nothing),
+            (&self.system, library),
+        ]
     }
 }
 
@@ -120,26 +151,27 @@ fn compile(directory: &Path, options: &[&str], source: &Path, program: &Path) ->
     process::run(&mut command, &directory.join("cc.log"), LIMIT, |_| false)?.expect_success("cc")
 }
 
-fn here(files: &Files, rounds: u32) -> Result<Samples> {
+fn here(files: &Files, file: bool, rounds: u32) -> Result<Samples> {
     ensure!(
         !Path::new("/etc/ld.so.preload").exists(),
         "every process of this machine has a library preloaded"
     );
-    let mut command = Command::new(&files.startup);
-    command.args([&rounds.to_string(), "environment"]);
-    let (nothing, library) = (Path::new("-"), files.library.as_path());
-    for (program, library) in [
-        (&files.application, nothing),
-        (&files.application, files.empty.as_path()),
-        (&files.application, library),
-        (&files.system, library),
-    ] {
+    let mut command = if file {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "--propagation", "private", "sh", "-c", OWN_ETC, "sh"]).arg(&files.startup);
+        unshare
+    } else {
+        Command::new(&files.startup)
+    };
+    command.args([rounds.to_string().as_str(), if file { "file" } else { "environment" }]);
+    let nothing = Path::new("-");
+    for (program, library) in files.variants(nothing, &files.empty, &files.library) {
         command.args([program.as_path(), library]);
     }
     let log = files.startup.with_extension("log");
     let finished = process::run(&mut command, &log, LIMIT, |_| false)?;
     finished.expect_success("startup")?;
-    Samples::read(finished.lines(), NAMES.len())
+    Samples::read(finished.lines(), VARIANTS.len())
 }
 
 fn in_guest(places: &Places, kernel: Kernel, files: &Files, rounds: u32) -> Result<Samples> {
@@ -150,12 +182,12 @@ fn in_guest(places: &Places, kernel: Kernel, files: &Files, rounds: u32) -> Resu
     let mut contents: Vec<_> = programs.map(|file| (file.clone(), place(file))).into();
     contents.push((files.library.clone(), library.clone()));
     let contents = Contents { module: Some(guest_module::driver(places, kernel)?), files: contents };
-    let (application, system) = (place(&files.application), place(&files.system));
-    let script = format!(
-        "exec {} {rounds} file {application} - {application} {} {application} {library} {system} {library}\n",
-        place(&files.startup),
-        place(&files.empty),
-    );
+    let empty = place(&files.empty);
+    let variants = files
+        .variants("-", &empty, &library)
+        .map(|(program, library)| format!("{} {library}", place(program)))
+        .join(" ");
+    let script = format!("exec {} {rounds} file {variants}\n", place(&files.startup));
     let machine = Machine {
         initrd: image::build(places, &image, &contents)?,
         kernel: image.vmlinuz,
@@ -174,10 +206,10 @@ fn in_guest(places: &Places, kernel: Kernel, files: &Files, rounds: u32) -> Resu
     if outcome.status != 0 {
         bail!("startup failed in the guest (logs: {})", machine.logs.display());
     }
-    Samples::read(outcome.lines.iter().map(String::as_str), NAMES.len())
+    Samples::read(outcome.lines.iter().map(String::as_str), VARIANTS.len())
 }
 
-/// What a variant costs more than a start without a library.
+/// What a variant costs more than the one that it is compared with.
 struct Cost {
     elapsed: Median,
     more: Median,
@@ -186,35 +218,35 @@ struct Cost {
     faults: f64,
 }
 
-fn cost(samples: &Samples, variant: usize) -> Option<Cost> {
+fn cost(samples: &Samples, variant: usize, than: usize) -> Option<Cost> {
     let elapsed = |sample: &Sample| sample.elapsed;
-    let more = samples.more(variant, WITHOUT, elapsed)?;
+    let more = samples.more(variant, than, elapsed)?;
     Some(Cost {
         elapsed: samples.median(variant, elapsed)?,
         more,
-        percent: 100.0 * more.value / samples.median(WITHOUT, elapsed)?.value,
-        processor: samples.more(variant, WITHOUT, |sample| sample.processor)?,
+        percent: 100.0 * more.value / samples.median(than, elapsed)?.value,
+        processor: samples.more(variant, than, |sample| sample.processor)?,
         faults: samples.mean(variant, |sample| sample.faults)?,
     })
 }
 
 fn table(samples: &Samples) -> Option<String> {
     let mut text = format!(
-        "{:18}{:>12}{:>11}{:>18}{:>9}{:>15}{:>13}\n",
+        "{:25}{:>12}{:>11}{:>18}{:>9}{:>15}{:>13}\n",
         "µs", "start to end", "more", "95 %", "", "processor", "page faults"
     );
-    for (variant, name) in NAMES.iter().enumerate() {
-        let cost = cost(samples, variant)?;
+    for (variant, (name, than)) in VARIANTS.iter().enumerate() {
+        let cost = cost(samples, variant, *than)?;
         let (elapsed, faults) = (cost.elapsed.value, cost.faults);
-        if variant == WITHOUT {
-            writeln!(text, "{name:18}{elapsed:12.1}{:>53}{faults:13.1}", "").ok()?;
+        if variant == *than {
+            writeln!(text, "{name:25}{elapsed:12.1}{:>53}{faults:13.1}", "").ok()?;
             continue;
         }
         let interval = format!("{:.1} to {:.1}", cost.more.low, cost.more.high);
         let (more, percent, processor) = (cost.more.value, cost.percent, cost.processor.value);
         writeln!(
             text,
-            "{name:18}{elapsed:12.1}{more:+11.1}{interval:>18}{percent:+7.1} %{processor:+15.1}{faults:13.1}"
+            "{name:25}{elapsed:12.1}{more:+11.1}{interval:>18}{percent:+7.1} %{processor:+15.1}{faults:13.1}"
         )
         .ok()?;
     }
@@ -222,11 +254,11 @@ fn table(samples: &Samples) -> Option<String> {
 }
 
 fn json(samples: &Samples) -> Option<String> {
-    let rows: Option<Vec<String>> = NAMES
+    let rows: Option<Vec<String>> = VARIANTS
         .iter()
         .enumerate()
-        .map(|(variant, name)| {
-            let Cost { elapsed, more, percent, processor, faults } = cost(samples, variant)?;
+        .map(|(variant, (name, than))| {
+            let Cost { elapsed, more, percent, processor, faults } = cost(samples, variant, *than)?;
             Some(format!(
                 "{{\"variant\": \"{name}\", \"elapsed_us\": {:.2}, \"more_us\": {:.2}, \"more_low_us\": {:.2}, \
                  \"more_high_us\": {:.2}, \"more_percent\": {percent:.2}, \"processor_more_us\": {:.2}, \

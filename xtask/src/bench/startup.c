@@ -4,8 +4,8 @@
  *
  * startup ROUNDS environment|file {PROGRAM LIBRARY}...    LIBRARY is "-" for none
  *
- * Each round starts every variant once, in an order that rotates, so that whatever else the machine does meets all of
- * them alike. A line for each start: variant, nanoseconds, microseconds of processor time, page faults.
+ * Each round measures every variant once, in an order that rotates, so that whatever else the machine does meets all of
+ * them alike; a start that is not measured goes before, so that caches have what this variant needs. A line for each start: variant, nanoseconds, microseconds of processor time, page faults.
  * "file" has the library in /etc/ld.so.preload, "environment" in LD_PRELOAD.
  */
 #define _GNU_SOURCE
@@ -50,7 +50,7 @@ static void preload(const char *library)
 		return;
 	}
 	list = open(LIST, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-	if (list < 0 || write(list, library, strlen(library)) != (ssize_t)strlen(library) || close(list) != 0)
+	if (list < 0 || dprintf(list, "%s\n", library) < 0 || close(list) != 0)
 		fail(LIST);
 }
 
@@ -65,9 +65,7 @@ static struct sample start(const char *program, const char *library, int by_file
 	int error, status;
 	pid_t child;
 
-	if (by_file) {
-		preload(library);
-	} else if (strcmp(library, "-") != 0) {
+	if (!by_file && strcmp(library, "-") != 0) {
 		snprintf(variable, sizeof(variable), "LD_PRELOAD=%s", library);
 		environment[1] = variable;
 	}
@@ -104,8 +102,13 @@ int main(int count, char **arguments)
 	for (round = -5; round < rounds; round++) {
 		for (step = 0; step < variants; step++) {
 			int variant = (round + 5 + step) % variants;
-			struct sample sample = start(arguments[3 + 2 * variant], arguments[4 + 2 * variant], by_file);
+			const char *program = arguments[3 + 2 * variant], *library = arguments[4 + 2 * variant];
+			struct sample sample;
 
+			if (by_file)
+				preload(library);
+			start(program, library, by_file);
+			sample = start(program, library, by_file);
 			/* The first rounds fill caches. */
 			if (round >= 0)
 				printf("%d %lld %ld %ld\n", variant, sample.nanoseconds, sample.processor, sample.faults);

@@ -9,12 +9,21 @@
 //! A response's results are, in the function's order, the bytes of each written memory, padded to 8. They follow only a
 //! result of `CUDA_SUCCESS`.
 
+use crate::cuda::CUresult;
+
 /// A value that travels in 8 bytes.
 pub trait Scalar: Copy {
     /// The 8 bytes.
     fn to_u64(self) -> u64;
     /// The value; what does not fit its type is cut off.
     fn from_u64(value: u64) -> Self;
+    /// The same of what a guest has sent, to be given to the host's driver.
+    ///
+    /// # Errors
+    /// What the call returns for a value that the driver must not be given.
+    fn from_guest(value: u64) -> Result<Self, CUresult> {
+        Ok(Self::from_u64(value))
+    }
 }
 
 /// Bytes that `length` bytes take when padded to 8.

@@ -181,24 +181,11 @@ unsafe fn attributes(
         let attribute = unsafe { attributes.wrapping_add(index).read() };
         match attribute.id {
             CUlaunchAttributeID::IGNORE => {}
-            CUlaunchAttributeID::ACCESS_POLICY_WINDOW
-            | CUlaunchAttributeID::COOPERATIVE
-            | CUlaunchAttributeID::SYNCHRONIZATION_POLICY
-            | CUlaunchAttributeID::CLUSTER_DIMENSION
-            | CUlaunchAttributeID::CLUSTER_SCHEDULING_POLICY_PREFERENCE
-            | CUlaunchAttributeID::PROGRAMMATIC_STREAM_SERIALIZATION
-            | CUlaunchAttributeID::PRIORITY
-            | CUlaunchAttributeID::MEM_SYNC_DOMAIN_MAP
-            | CUlaunchAttributeID::MEM_SYNC_DOMAIN
-            | CUlaunchAttributeID::PREFERRED_CLUSTER_DIMENSION
-            | CUlaunchAttributeID::PREFERRED_SHARED_MEMORY_CARVEOUT => {
-                read.push(LaunchAttribute { id: attribute.id.0, reserved: 0, value: attribute.value });
+            id if id.has_event() && !handles::check(&[Kind::Event], attribute.value[0]) => {
+                return Err(CUresult::ERROR_INVALID_HANDLE);
             }
-            CUlaunchAttributeID::PROGRAMMATIC_EVENT | CUlaunchAttributeID::LAUNCH_COMPLETION_EVENT => {
-                if !handles::check(&[Kind::Event], attribute.value[0]) {
-                    return Err(CUresult::ERROR_INVALID_HANDLE);
-                }
-                read.push(LaunchAttribute { id: attribute.id.0, reserved: 0, value: attribute.value });
+            id if id.is_plain() || id.has_event() => {
+                read.push(LaunchAttribute { id: id.0, reserved: 0, value: attribute.value });
             }
             _ => return Err(CUresult::ERROR_INVALID_VALUE),
         }

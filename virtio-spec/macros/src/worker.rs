@@ -81,7 +81,7 @@ fn decode_number(parameter: &Parameter) -> Option<TokenStream> {
     let raw = format_ident!("raw_{name}");
     match &parameter.role {
         Role::Scalar => {
-            Some(quote!(let #name: #ty = ::virtio_spec::codec::Scalar::from_u64(call.scalar()?);))
+            Some(quote!(let #name: #ty = ::virtio_spec::codec::Scalar::from_guest(call.scalar()?)?;))
         }
         Role::Handle(kind) => Some(quote! {
             let #raw = call.scalar()?;

@@ -294,7 +294,7 @@ pub trait Graphs {
     #[call(op = 0x47, since = 11000, wire, no_context)]
     fn cuGraphKernelNodeGetAttribute(
         node: CUgraphNode,
-        attribute: CUlaunchAttributeID,
+        attribute: CUkernelNodeAttrID,
         #[out] value: *mut [u64; 8],
     );
     #[call(op = 0x48, since = 10000, custom, no_context)]
@@ -304,7 +304,7 @@ pub trait Graphs {
     #[call(op = 0x4a, since = 11000, wire, no_context)]
     fn cuGraphKernelNodeSetAttribute(
         node: CUgraphNode,
-        attribute: CUlaunchAttributeID,
+        attribute: CUkernelNodeAttrID,
         #[input] value: *const [u64; 8],
     );
     #[call(op = 0x4b, since = 10000, custom)]

@@ -1,6 +1,7 @@
 //! Modules, libraries, functions and launches.
 
-use super::cuda_enum;
+use super::{CUresult, cuda_enum};
+use crate::codec::Scalar;
 
 cuda_enum! {
     /// Attributes of a function (`CUfunction_attribute` of cuda.h).
@@ -123,5 +124,72 @@ cuda_enum! {
         DEVICE_UPDATABLE_KERNEL_NODE = 13 as "CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE",
         PREFERRED_SHARED_MEMORY_CARVEOUT = 14 as "CU_LAUNCH_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT",
         NVLINK_UTIL_CENTRIC_SCHEDULING = 16 as "CU_LAUNCH_ATTRIBUTE_NVLINK_UTIL_CENTRIC_SCHEDULING",
+    }
+}
+
+impl CUlaunchAttributeID {
+    /// Whether the value is plain numbers. In others are events, graph nodes and addresses of host memory, which mean
+    /// nothing outside the process that has them.
+    #[must_use]
+    pub const fn is_plain(self) -> bool {
+        matches!(
+            self,
+            Self::IGNORE
+                | Self::ACCESS_POLICY_WINDOW
+                | Self::COOPERATIVE
+                | Self::SYNCHRONIZATION_POLICY
+                | Self::CLUSTER_DIMENSION
+                | Self::CLUSTER_SCHEDULING_POLICY_PREFERENCE
+                | Self::PROGRAMMATIC_STREAM_SERIALIZATION
+                | Self::PRIORITY
+                | Self::MEM_SYNC_DOMAIN_MAP
+                | Self::MEM_SYNC_DOMAIN
+                | Self::PREFERRED_CLUSTER_DIMENSION
+                | Self::PREFERRED_SHARED_MEMORY_CARVEOUT
+        )
+    }
+
+    /// Whether the value begins with an event.
+    #[must_use]
+    pub const fn has_event(self) -> bool {
+        matches!(self, Self::PROGRAMMATIC_EVENT | Self::LAUNCH_COMPLETION_EVENT)
+    }
+}
+
+/// An attribute of a kernel node (`CUkernelNodeAttrID` of cuda.h, another name for [`CUlaunchAttributeID`]): a guest may
+/// set and get those whose values are plain numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct CUkernelNodeAttrID(pub CUlaunchAttributeID);
+
+impl Scalar for CUkernelNodeAttrID {
+    fn to_u64(self) -> u64 {
+        self.0.to_u64()
+    }
+
+    fn from_u64(value: u64) -> Self {
+        Self(CUlaunchAttributeID::from_u64(value))
+    }
+
+    fn from_guest(value: u64) -> Result<Self, CUresult> {
+        let attribute = Self::from_u64(value);
+        if attribute.0.is_plain() { Ok(attribute) } else { Err(CUresult::ERROR_NOT_SUPPORTED) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_cannot_name_addresses_in_a_node_s_attribute() {
+        let from = |attribute: CUlaunchAttributeID| CUkernelNodeAttrID::from_guest(attribute.to_u64());
+        for attribute in CUlaunchAttributeID::ALL {
+            let plain = attribute.is_plain();
+            assert_eq!(from(*attribute).is_ok(), plain, "{attribute:?}");
+            assert!(!(plain && attribute.has_event()), "{attribute:?}");
+        }
+        assert_eq!(from(CUlaunchAttributeID::PROGRAMMATIC_EVENT), Err(CUresult::ERROR_NOT_SUPPORTED));
+        assert_eq!(from(CUlaunchAttributeID(99)), Err(CUresult::ERROR_NOT_SUPPORTED));
     }
 }

@@ -19,22 +19,6 @@ const PARAM_END: usize = 0;
 const PARAM_BUFFER_POINTER: usize = 1;
 const PARAM_BUFFER_SIZE: usize = 2;
 
-/// Attributes whose value is plain numbers; events, graph nodes and host memory in one would need translation.
-const PLAIN_ATTRIBUTES: &[CUlaunchAttributeID] = &[
-    CUlaunchAttributeID::IGNORE,
-    CUlaunchAttributeID::ACCESS_POLICY_WINDOW,
-    CUlaunchAttributeID::COOPERATIVE,
-    CUlaunchAttributeID::SYNCHRONIZATION_POLICY,
-    CUlaunchAttributeID::CLUSTER_DIMENSION,
-    CUlaunchAttributeID::CLUSTER_SCHEDULING_POLICY_PREFERENCE,
-    CUlaunchAttributeID::PROGRAMMATIC_STREAM_SERIALIZATION,
-    CUlaunchAttributeID::PRIORITY,
-    CUlaunchAttributeID::MEM_SYNC_DOMAIN_MAP,
-    CUlaunchAttributeID::MEM_SYNC_DOMAIN,
-    CUlaunchAttributeID::PREFERRED_CLUSTER_DIMENSION,
-    CUlaunchAttributeID::PREFERRED_SHARED_MEMORY_CARVEOUT,
-];
-
 /// What a request says of a launch, with everything checked and translated but its parameters.
 struct Order {
     launch: Launch,
@@ -57,10 +41,14 @@ impl Order {
         let mut attributes = Vec::new();
         for attribute in given {
             let id = CUlaunchAttributeID(attribute.id);
-            if !PLAIN_ATTRIBUTES.contains(&id) {
+            let mut value = attribute.value;
+            if id.has_event() {
+                let [event, ..] = &mut value;
+                *event = call.handle(Kind::Event, *event)?;
+            } else if !id.is_plain() {
                 return Err(CUresult::ERROR_NOT_SUPPORTED);
             }
-            attributes.push(CUlaunchAttribute { id, pad: [0; 4], value: attribute.value });
+            attributes.push(CUlaunchAttribute { id, pad: [0; 4], value });
         }
         if launch.flags & launch_flags::COOPERATIVE != 0 {
             let value = [1, 0, 0, 0, 0, 0, 0, 0];

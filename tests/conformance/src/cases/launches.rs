@@ -33,9 +33,13 @@ area!("launches":
     a_cooperative_grid_too_large_is_refused,
     launch_by_configuration,
     launch_by_configuration_with_attributes,
+    launch_records_an_event,
     a_kernel_handle_serves_as_a_function,
     thousands_of_launches,
 );
+
+/// `CU_EVENT_DISABLE_TIMING`.
+const EVENT_DISABLE_TIMING: u32 = 2;
 
 fn adds_two_vectors() -> CaseResult {
     let gpu = Gpu::new()?;
@@ -371,6 +375,35 @@ fn attribute_of(id: CUlaunchAttributeID, value: i32) -> CUlaunchAttribute_st {
     attribute.id = id;
     attribute.value.cooperative = value;
     attribute
+}
+
+/// CUDA wants an event without timing (`CU_EVENT_DISABLE_TIMING`), and records it when the kernel's blocks have ended.
+fn launch_records_an_event() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let step = gpu.kernel(kernels::BASIC, "step")?;
+    let mut cell = gpu.upload(&[5u32])?;
+    let (mut multiply, mut add) = (10u32, 3u32);
+    let mut list: [*mut c_void; 3] =
+        [(&raw mut cell).cast(), (&raw mut multiply).cast(), (&raw mut add).cast()];
+    let none = std::ptr::null_mut();
+    let event = gpu.event(EVENT_DISABLE_TIMING)?;
+    let mut attribute = attribute_of(CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT, 0);
+    attribute.value.launchCompletionEvent.event = std::ptr::with_exposed_provenance_mut(event);
+    let mut config = configuration(1, 1);
+    (config.attrs, config.numAttrs) = (&raw mut attribute, 1);
+    // Twice: a shape that has succeeded takes another way.
+    for expected in [53, 533] {
+        gpu.cu.cuLaunchKernelEx(&config, step, list.as_mut_ptr(), none).ok()?;
+        gpu.cu.cuEventSynchronize(event).ok()?;
+        gpu.cu.cuCtxSynchronize().ok()?;
+        ensure!(
+            gpu.read::<u32>(cell, 1)? == [expected],
+            "{:?} instead of {expected}",
+            gpu.read::<u32>(cell, 1)?
+        );
+    }
+    gpu.cu.cuEventDestroy_v2(event).ok()?;
+    pass()
 }
 
 fn launch_by_configuration_with_attributes() -> CaseResult {

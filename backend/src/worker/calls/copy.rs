@@ -11,7 +11,15 @@ use virtio_spec::{
     requests::{ArrayCopy, Copy, Origin, Place, Side, copy_flags},
 };
 
-use super::{Invocation, host_memory::pointer, ok};
+use super::{
+    Invocation,
+    host_memory::{self, pointer},
+    ok,
+};
+
+/// Bytes from which a copy through staging is done by DMA: smaller ones CUDA's driver takes with it in its commands, so
+/// pinning would only cost.
+const WORTH_PINNING: usize = 64 << 10;
 
 /// One side of a copy, checked.
 #[derive(Clone, Copy)]
@@ -63,6 +71,10 @@ fn perform(call: &mut Invocation<'_>, whole: &ArrayCopy) -> Result<(), CUresult>
     call.set_current()?;
     if bytes == 0 {
         return Ok(());
+    }
+    let sides = [copy.destination.place, copy.source.place];
+    if bytes >= WORTH_PINNING && sides.contains(&(Place::Staging as u32)) {
+        host_memory::pin_staging(call);
     }
     let mut result = Vec::new();
     let source = match Place::from_u32(copy.source.place) {

@@ -9,7 +9,10 @@ use virtio_spec::{
     requests::{HostRegister, HostRegistered, HostUnregister},
 };
 
-use super::{Invocation, ok};
+use super::{Invocation, copy::staging, ok};
+
+/// `CU_MEMHOSTREGISTER_PORTABLE`: for every context of the process.
+const REGISTER_PORTABLE: u32 = 1;
 
 pub(super) fn register(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     let request: HostRegister = call.structure()?;
@@ -44,6 +47,20 @@ pub(super) fn unregister(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     ok(call.in_driver(|| unsafe { unregister(pointer(request.address)) }))?;
     call.session().registered.lock().unwrap_or_else(PoisonError::into_inner).remove(&request.address);
     Ok(())
+}
+
+/// Makes the lane's staging known to CUDA, once: copies through it are then DMA, where CUDA's driver would copy each byte a
+/// second time, to pinned memory of its own. That is all that a failure costs, and the end of the context in which it
+/// happened.
+pub(super) fn pin_staging(call: &mut Invocation<'_>) {
+    if std::mem::replace(&mut call.lane.staging_is_known, true) {
+        return;
+    }
+    let bytes = call.session().layout.staging_bytes();
+    let (Ok(start), Ok(length)) = (staging(call, 0, bytes), usize::try_from(bytes)) else { return };
+    let Some(register) = call.driver().memory.cuMemHostRegister_v2 else { return };
+    // SAFETY: session memory, which stays mapped as long as the session.
+    let _result = call.relaxed(|| call.in_driver(|| unsafe { register(start, length, REGISTER_PORTABLE) }));
 }
 
 /// An address of the guest process, which is the same in this process.

@@ -178,11 +178,13 @@ pub(crate) struct LaneState {
     capture_mode: u32,
     /// Set while the thread is inside the driver, for the lanes that wait for it.
     pub(crate) in_driver: Arc<AtomicBool>,
+    /// CUDA has been told of the lane's staging.
+    staging_is_known: bool,
 }
 
 impl LaneState {
     pub(crate) fn new(lane: u32, in_driver: Arc<AtomicBool>) -> Self {
-        Self { lane, current: (0, CUcontext::default()), capture_mode: 0, in_driver }
+        Self { lane, current: (0, CUcontext::default()), capture_mode: 0, in_driver, staging_is_known: false }
     }
 }
 

@@ -35,7 +35,7 @@ const ALWAYS: [&str; 5] =
 fn library() -> Library {
     let path = backend::built().join("libnvidia_ml.so");
     // SAFETY: the library under test has no initialisers.
-    unsafe { Library::new(path) }.expect("the library is built with its tests")
+    unsafe { Library::new(path) }.expect("the library is built: cargo build -p guest-nvml")
 }
 
 /// Every function that needs an initialised library.
@@ -89,9 +89,6 @@ fn clients_find_what_they_look_for() {
 
 #[test]
 fn null_pointers_and_unknown_handles_are_refused() {
-    if let Some(path) = backend::missing(&["vhost-user-compute", "libsoft_gpu.so"]) {
-        return eprintln!("skipped: {path} is not built");
-    }
     if std::env::var_os(virtio_spec::local::SOCKET_VARIABLE).is_none() {
         // The library reads the environment, which a test with threads must not change: again in a process of its own.
         let folder = std::env::temp_dir().join(format!("nvml-rules-{}", std::process::id()));

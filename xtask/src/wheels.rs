@@ -38,7 +38,8 @@ pub(crate) fn obstacle() -> Option<String> {
 }
 
 impl Wheels {
-    /// Those of `requirements` in `target/wheels/<its name>`; fetched when they are not there, else offline. Of what was
+    /// Those of `requirements` in `target/wheels/<its name>`; fetched when they are not there, else offline. What has no
+    /// wheel is named in `<its name>.sources.txt` beside it, and built with what the requirements have brought. Of what was
     /// fetched, files whose names begin with one of `unwanted` are removed: they only take space.
     pub(crate) fn open_or_fetch(places: &Places, requirements: &Path, unwanted: &[&str]) -> Result<Self> {
         let name = requirements.file_stem().context("requirements have a name")?;
@@ -48,7 +49,9 @@ impl Wheels {
         let minor = minor_version()?;
         let text =
             fs::read_to_string(requirements).with_context(|| format!("read {}", requirements.display()))?;
-        let fingerprint = format!("Python 3.{minor}, without {unwanted:?}\n{text}");
+        let sources = requirements.with_extension("sources.txt");
+        let sources_text = fs::read_to_string(&sources).unwrap_or_default();
+        let fingerprint = format!("Python 3.{minor}, without {unwanted:?}\n{text}{sources_text}");
         let found = Self {
             python: directory.join("bin/python3"),
             packages: directory.join(format!("lib/python3.{minor}/site-packages")),
@@ -70,14 +73,21 @@ impl Wheels {
         let mut environment = Command::new("python3");
         environment.args(["-m", "venv", "--without-pip"]).arg(&directory);
         python(environment, &base)?;
-        let mut install = Command::new("python3");
-        install
-            .args(["-m", "pip", "--quiet", "--disable-pip-version-check", "--no-cache-dir", "--python"])
-            .arg(&found.python)
-            .args(["install", "--no-deps", "--no-compile", "--only-binary", ":all:", "--require-hashes"])
-            .arg("--requirement")
-            .arg(requirements);
-        python(install, &base).with_context(|| format!("fetch what {} names", requirements.display()))?;
+        let install = |how: &[&str], requirements: &Path| {
+            let mut install = Command::new("python3");
+            install
+                .args(["-m", "pip", "--quiet", "--disable-pip-version-check", "--no-cache-dir", "--python"])
+                .arg(&found.python)
+                .args(["install", "--no-deps", "--no-compile", "--require-hashes"])
+                .args(how)
+                .arg("--requirement")
+                .arg(requirements);
+            python(install, &base).with_context(|| format!("fetch what {} names", requirements.display()))
+        };
+        install(&["--only-binary", ":all:"], requirements)?;
+        if sources.exists() {
+            install(&["--no-binary", ":all:", "--no-build-isolation"], &sources)?;
+        }
         remove(&found.packages, unwanted)?;
         fs::write(&stamp, fingerprint)?;
         log::info!("  {} fetched in {:.1} s", name.display(), begin.elapsed().as_secs_f32());

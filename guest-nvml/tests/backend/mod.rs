@@ -12,15 +12,6 @@ pub(crate) fn built() -> PathBuf {
     test.ancestors().nth(2).expect("target/<profile>/deps/<test>").to_owned()
 }
 
-/// What is not there of what a test needs; the test is skipped then.
-pub(crate) fn missing(names: &[&str]) -> Option<String> {
-    names
-        .iter()
-        .map(|name| built().join(name))
-        .find(|path| !path.exists())
-        .map(|path| path.display().to_string())
-}
-
 /// A running backend; it ends with this.
 pub(crate) struct Backend {
     process: Child,
@@ -30,6 +21,14 @@ pub(crate) struct Backend {
 impl Backend {
     /// Starts it with its socket in `folder`, and waits until it has its device.
     pub(crate) fn start(folder: &Path) -> Self {
+        for name in ["vhost-user-compute", "libsoft_gpu.so"] {
+            let path = built().join(name);
+            assert!(
+                path.exists(),
+                "{} is needed: cargo build -p vhost-user-compute -p soft-gpu",
+                path.display()
+            );
+        }
         let socket = folder.join("socket");
         let mut process = Command::new(built().join("vhost-user-compute"))
             .args(["--driver", "soft", "--local-socket"])

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use qemu::Places;
 
-use super::{compilers, old_libc};
+use super::{compilers, management, old_libc};
 use crate::artifacts::{self, Artifacts};
 use crate::backend::Backend;
 use crate::counts::Counts;
@@ -66,6 +66,7 @@ pub(super) fn programs(places: &Places, artifacts: &Artifacts, steps: &mut Steps
         Ok(Counts::one(true))
     });
     old_libc::run(places, artifacts, steps);
+    management::run(places, artifacts, steps);
     compilers::run(places, artifacts, steps);
 }
 

@@ -7,6 +7,7 @@ mod compilers;
 mod faulty;
 mod guest;
 mod host;
+mod management;
 mod old_libc;
 pub(crate) mod strike;
 
@@ -30,7 +31,8 @@ pub(crate) struct Arguments {
 enum Part {
     /// Formatting, lints, documentation, unit and protocol tests, models, and the suite without a VM
     Host,
-    /// Of these: kernels by clang, numba, CuPy and nvcc, and CUDA's runtimes, through the local transport
+    /// Of these: programs of other people, through the local transport: clients of NVML, kernels by clang, numba, CuPy and nvcc,
+    /// and CUDA's runtimes
     Compilers,
     /// The suite in guests of every kernel
     Guest(GuestArguments),
@@ -86,6 +88,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         }
         Some(Part::Compilers) => {
             if let Some(artifacts) = build(&places, &mut steps) {
+                management::run(&places, &artifacts, &mut steps);
                 compilers::run(&places, &artifacts, &mut steps);
             }
         }

@@ -1,0 +1,143 @@
+//! Both sides in turn: natively and through a backend that is started for it.
+//!
+//! Read in this order: this file (rounds), [`sides`] (how a process of a side is started), [`startup`], [`processes`],
+//! [`footprint`] (what takes processes of their own), [`paired`] (what comes out of it).
+
+mod footprint;
+pub(crate) mod paired;
+mod processes;
+mod sides;
+mod startup;
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::cases::is_wanted;
+use crate::report::{self, About};
+use crate::series::{Effort, Series};
+use paired::{Results, Side};
+use sides::Sides;
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Arguments {
+    /// The CUDA library to measure natively
+    #[arg(long, value_name = "PATH")]
+    native: PathBuf,
+    /// The guest's CUDA library, which the backend answers
+    #[arg(long, value_name = "PATH")]
+    remoted: PathBuf,
+    /// The backend
+    #[arg(long, value_name = "PATH")]
+    backend: PathBuf,
+    /// The backend's driver: auto (this machine's GPU, else in software), soft, or a library's path
+    #[arg(long, default_value = "auto")]
+    driver: String,
+    /// Where report.json, report.md, samples.jsonl and the plots go
+    #[arg(long, value_name = "DIRECTORY")]
+    out: PathBuf,
+    /// How often each side is measured
+    #[arg(long, default_value_t = 11, value_name = "N")]
+    rounds: usize,
+    /// Only the cases whose names contain this (repeatable)
+    #[arg(long, value_name = "SUBSTRING")]
+    case: Vec<String>,
+    /// Fewer samples and smaller sizes
+    #[arg(long)]
+    quick: bool,
+    /// Warm workers of the backend where the start-up with warm workers is measured
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    warm: u32,
+    /// Which state of the project this is, for the report
+    #[arg(long, default_value = "unknown", value_name = "TEXT")]
+    revision: String,
+}
+
+/// The chores beside the cases of one process, in the order in which they run.
+type Chore = fn(&Arguments, &Sides, &mut Results) -> Result<()>;
+const CHORES: [(&str, &str, Chore); 3] = [
+    ("start-up", startup::WHAT, startup::measure),
+    ("processes", processes::WHAT, processes::measure),
+    ("footprint", footprint::WHAT, footprint::measure),
+];
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    ensure!(arguments.rounds > 0, "no rounds");
+    fs::create_dir_all(&arguments.out).with_context(|| format!("make {}", arguments.out.display()))?;
+    let begin = Instant::now();
+    let mut results = Results::default();
+    let about = {
+        let sides = Sides::start(arguments, 0)?;
+        let about = About::find(sides.identify()?, &arguments.revision);
+        one_process(arguments, &sides, &mut results, begin)?;
+        for (name, _, measure) in CHORES {
+            if is_wanted(name, &arguments.case) {
+                say(begin, name);
+                measure(arguments, &sides, &mut results).with_context(|| name)?;
+            }
+        }
+        about
+    };
+    if results.is_empty() {
+        bail!("no case has such a name: cuda-bench measure --list");
+    }
+    report::write(&arguments.out, &about, &results, arguments.rounds)?;
+    say(begin, &format!("written to {}", arguments.out.display()));
+    Ok(())
+}
+
+/// Names of what is measured by several processes, and what it stands for.
+pub(crate) fn chores() -> impl Iterator<Item = (&'static str, &'static str)> {
+    CHORES.into_iter().map(|(name, what, _)| (name, what))
+}
+
+/// The cases of one process: a fresh one for each side and round.
+fn one_process(arguments: &Arguments, sides: &Sides, results: &mut Results, begin: Instant) -> Result<()> {
+    let wanted_here = crate::cases::all().any(|(name, _)| is_wanted(name, &arguments.case));
+    if !wanted_here {
+        return Ok(());
+    }
+    for round in 0..arguments.rounds {
+        for side in order(round) {
+            let mut command = sides.command(side, "measure");
+            if let Some(process) = sides.backend_process(side) {
+                command.args(["--backend-process", &process.to_string()]);
+            }
+            for part in &arguments.case {
+                command.args(["--case", part]);
+            }
+            if arguments.quick {
+                command.arg("--quick");
+            }
+            let lines = sides::lines(command).with_context(|| format!("round {round}, {side}"))?;
+            for line in lines.lines() {
+                let series: Series =
+                    serde_json::from_str(line).with_context(|| format!("a series: {line}"))?;
+                results.add(side, series);
+            }
+        }
+        results.end_round();
+        say(begin, &format!("round {} of {}", round + 1, arguments.rounds));
+    }
+    Ok(())
+}
+
+impl Arguments {
+    fn effort(&self) -> Effort {
+        Effort { quick: self.quick }
+    }
+}
+
+/// Which side goes first changes from round to round.
+fn order(round: usize) -> [Side; 2] {
+    if round.is_multiple_of(2) { [Side::Native, Side::Remoted] } else { [Side::Remoted, Side::Native] }
+}
+
+/// Tells whoever waits.
+fn say(begin: Instant, what: &str) {
+    // Nobody may be listening.
+    let _ = writeln!(std::io::stdout(), "[{:6.1} s] {what}", begin.elapsed().as_secs_f32());
+}

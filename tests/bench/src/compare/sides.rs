@@ -1,0 +1,109 @@
+//! How processes of the two sides are started.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use backend_process::{Backend, Running, Socket};
+use virtio_spec::local::SOCKET_VARIABLE;
+
+use super::paired::Side;
+use crate::client::Client;
+use crate::process::family_processor_time;
+use crate::solo::Started;
+
+/// A backend is quiet when its processes have taken less of the processors in this time than [`QUIET_SECONDS`].
+const LOOK: Duration = Duration::from_millis(100);
+const QUIET_SECONDS: f64 = 0.001;
+/// How long that may take: warm workers initialise the driver one after the other.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Both libraries, and a running backend with a socket of its own.
+pub(super) struct Sides {
+    program: PathBuf,
+    native: PathBuf,
+    remoted: PathBuf,
+    directory: tempfile::TempDir,
+    backend: Running,
+}
+
+impl Sides {
+    /// Starts a backend with so many warm workers.
+    pub(super) fn start(arguments: &super::Arguments, warm: u32) -> Result<Self> {
+        let find =
+            |path: &Path| fs::canonicalize(path).with_context(|| format!("the file {}", path.display()));
+        let directory = tempfile::tempdir().context("a directory for the socket")?;
+        let config = directory.path().join("config.toml");
+        fs::write(&config, format!("[warm]\nworkers = {warm}\n"))?;
+        let backend = Backend { program: find(&arguments.backend)?, driver: arguments.driver.clone() };
+        let socket = directory.path().join("local");
+        let log = directory.path().join("backend.log");
+        Ok(Self {
+            program: std::env::current_exe().context("this program")?,
+            native: find(&arguments.native)?,
+            remoted: find(&arguments.remoted)?,
+            backend: backend.start_with(Socket::Local(&socket), Some(&config), &log)?,
+            directory,
+        })
+    }
+
+    /// The backend's supervisor, where the side has one.
+    pub(super) fn backend_process(&self, side: Side) -> Option<u32> {
+        (side == Side::Remoted).then(|| self.backend.process_id())
+    }
+
+    /// The supervisor.
+    pub(super) fn supervisor(&self) -> u32 {
+        self.backend.process_id()
+    }
+
+    /// Waits until nothing of the backend works: its warm workers are ready, and those of earlier sessions gone.
+    pub(super) fn wait_until_quiet(&self) -> Result<()> {
+        let begin = Instant::now();
+        loop {
+            let before = family_processor_time(self.supervisor())?;
+            std::thread::sleep(LOOK);
+            if (family_processor_time(self.supervisor())? - before).abs() < QUIET_SECONDS {
+                return Ok(());
+            }
+            if begin.elapsed() > PATIENCE {
+                bail!("the backend is not quiet after {} s", PATIENCE.as_secs());
+            }
+        }
+    }
+
+    /// This program, told to do something with a side's library.
+    pub(super) fn command(&self, side: Side, what: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg(what).arg("--library");
+        match side {
+            Side::Native => command.arg(&self.native).env_remove(SOCKET_VARIABLE),
+            Side::Remoted => {
+                command.arg(&self.remoted).env(SOCKET_VARIABLE, self.directory.path().join("local"))
+            }
+        };
+        command
+    }
+
+    /// What the native driver says of itself, asked in a process that ends: one that stayed would keep the GPU awake.
+    pub(super) fn identify(&self) -> Result<Started> {
+        let line = lines(self.command(Side::Native, "solo"))?;
+        serde_json::from_str(line.trim()).context("what the native driver says of itself")
+    }
+
+    /// A process of a side that has not run its first kernel yet, and then does what it is told.
+    pub(super) fn client(&self, side: Side) -> Result<Client> {
+        Client::start(self.command(side, "solo"))
+    }
+}
+
+/// Runs a command to its end; what it printed. Its errors come out here.
+pub(super) fn lines(mut command: Command) -> Result<String> {
+    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("start a process")?;
+    if !output.status.success() {
+        bail!("a process ended with {}", output.status);
+    }
+    String::from_utf8(output.stdout).context("a process's output")
+}

@@ -33,9 +33,9 @@ pub(crate) struct Arguments {
 }
 
 /// Before the count, so that both sides' spinning has adapted itself.
-const WARMING: Order = Order::Launch { milliseconds: 500 };
+const WARMING: Order = Order::Launch { milliseconds: 300 };
 /// What is counted.
-const BUSY: Order = Order::Launch { milliseconds: 3000 };
+const BUSY: Order = Order::Launch { milliseconds: 2000 };
 /// Fewest launches that say something.
 const FEWEST_LAUNCHES: f64 = 20_000.0;
 

@@ -12,11 +12,11 @@ use crate::series::{Series, Unit};
 
 pub(super) const WHAT: &str = "private memory of a worker and of the same program natively; processor time of the backend while a session idles";
 
-/// For how long the idle backend is watched.
-const WATCHED: Duration = Duration::from_secs(5);
 const MOST_ROUNDS: usize = 3;
 
 pub(super) fn measure(arguments: &Arguments, sides: &Sides, results: &mut Results) -> Result<()> {
+    // For how long the idle backend is watched.
+    let watched = Duration::from_secs(if arguments.effort().quick { 2 } else { 5 });
     for _ in 0..arguments.rounds.min(MOST_ROUNDS) {
         let mut native = sides.client(Side::Native)?;
         native.started()?;
@@ -38,8 +38,8 @@ pub(super) fn measure(arguments: &Arguments, sides: &Sides, results: &mut Result
 
         sides.wait_until_quiet()?;
         let busy = family_processor_time(sides.supervisor())?;
-        std::thread::sleep(WATCHED);
-        let share = (family_processor_time(sides.supervisor())? - busy) / WATCHED.as_secs_f64();
+        std::thread::sleep(watched);
+        let share = (family_processor_time(sides.supervisor())? - busy) / watched.as_secs_f64();
         results.add(Side::Remoted, Series::new("footprint/idle-processor", Unit::Processor, vec![share]));
         remoted.end()?;
         results.end_round();

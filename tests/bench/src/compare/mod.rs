@@ -22,10 +22,12 @@ use crate::series::{Effort, Series};
 use paired::{Results, Side};
 use sides::Sides;
 
+// A later option replaces an earlier one, so that scripts can have choices of their own.
 #[derive(clap::Args, Debug)]
+#[command(args_override_self = true)]
 pub(crate) struct Arguments {
-    /// The CUDA library to measure natively
-    #[arg(long, value_name = "PATH")]
+    /// The CUDA library to measure natively (else the one that the dynamic loader finds)
+    #[arg(long, value_name = "PATH", default_value = "libcuda.so.1")]
     native: PathBuf,
     /// The guest's CUDA library, which the backend answers
     #[arg(long, value_name = "PATH")]

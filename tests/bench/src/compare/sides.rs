@@ -14,8 +14,10 @@ use crate::client::Client;
 use crate::process::family_processor_time;
 use crate::solo::Started;
 
-/// A backend is quiet when its processes have taken less of the processors in this time than [`QUIET_SECONDS`].
+/// A backend is quiet when its processes have taken less of the processors in this time than [`QUIET_SECONDS`], several
+/// times in a row: a driver that starts waits for the GPU in between.
 const LOOK: Duration = Duration::from_millis(100);
+const QUIET_LOOKS: u32 = 3;
 const QUIET_SECONDS: f64 = 0.001;
 /// How long that may take: warm workers initialise the driver one after the other.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,6 +36,9 @@ impl Sides {
     pub(super) fn start(arguments: &super::Arguments, warm: u32) -> Result<Self> {
         let find =
             |path: &Path| fs::canonicalize(path).with_context(|| format!("the file {}", path.display()));
+        // A name alone is for the dynamic loader.
+        let is_name = arguments.native.components().count() == 1 && !arguments.native.exists();
+        let native = if is_name { arguments.native.clone() } else { find(&arguments.native)? };
         let directory = tempfile::tempdir().context("a directory for the socket")?;
         let config = directory.path().join("config.toml");
         fs::write(&config, format!("[warm]\nworkers = {warm}\n"))?;
@@ -42,7 +47,7 @@ impl Sides {
         let log = directory.path().join("backend.log");
         Ok(Self {
             program: std::env::current_exe().context("this program")?,
-            native: find(&arguments.native)?,
+            native,
             remoted: find(&arguments.remoted)?,
             backend: backend.start_with(Socket::Local(&socket), Some(&config), &log)?,
             directory,
@@ -62,16 +67,17 @@ impl Sides {
     /// Waits until nothing of the backend works: its warm workers are ready, and those of earlier sessions gone.
     pub(super) fn wait_until_quiet(&self) -> Result<()> {
         let begin = Instant::now();
-        loop {
+        let mut quiet = 0;
+        while quiet < QUIET_LOOKS {
             let before = family_processor_time(self.supervisor())?;
             std::thread::sleep(LOOK);
-            if (family_processor_time(self.supervisor())? - before).abs() < QUIET_SECONDS {
-                return Ok(());
-            }
+            let is_quiet = (family_processor_time(self.supervisor())? - before).abs() < QUIET_SECONDS;
+            quiet = if is_quiet { quiet + 1 } else { 0 };
             if begin.elapsed() > PATIENCE {
                 bail!("the backend is not quiet after {} s", PATIENCE.as_secs());
             }
         }
+        Ok(())
     }
 
     /// This program, told to do something with a side's library.

@@ -24,6 +24,8 @@ pub(super) fn measure(arguments: &Arguments, cold: &Sides, results: &mut Results
     for round in 0..arguments.rounds {
         for _ in 0..STARTS {
             for side in super::order(round) {
+                // The worker before takes a while to leave the GPU.
+                cold.wait_until_quiet()?;
                 let nanoseconds = start(cold, side)?;
                 results.add(side, series("start-up/cold", nanoseconds));
                 // The native process has nothing that could be warm: both kinds are compared with the same.

@@ -58,6 +58,14 @@ impl Kernels {
         Ok(())
     }
 
+    /// Takes the counter as it is, after a failure.
+    pub(crate) fn start_over(&self) -> Result<()> {
+        self.gpu.cu.cuCtxSynchronize().ok()?;
+        let counted = self.gpu.read::<u32>(self.counter, 1)?;
+        self.launched.set(counted.first().copied().unwrap_or_default());
+        Ok(())
+    }
+
     fn launch(&self, function: Handle, stream: Handle, parameters: *mut *mut c_void) -> Code {
         let none = std::ptr::null_mut();
         self.gpu.cu.cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, stream, parameters, none)

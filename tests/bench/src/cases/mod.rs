@@ -74,23 +74,37 @@ pub(crate) fn list() -> Result<()> {
     std::io::stdout().write_all(text.as_bytes()).context("standard output")
 }
 
-/// Measures the cases that are asked for and prints their series.
+/// Measures the cases that are asked for and prints their series. One that fails does not keep others from it.
 pub(crate) fn measure(library: &Path, wanted: &[String], effort: Effort, backend: Option<u32>) -> Result<()> {
     libcuda::driver_at(library)?;
     let gpu = Gpu::new()?;
     let bench = Bench { gpu, kernels: Kernels::load(gpu)?, effort, backend };
+    let mut failures = Vec::new();
     for case in CASES.iter().flat_map(|area| area.iter()).filter(|case| is_wanted(case.name, wanted)) {
-        let measured = (case.body)(&bench).with_context(|| case.name)?;
-        bench.kernels.check().with_context(|| format!("after {}", case.name))?;
-        for series in measured {
-            ensure!(!series.samples.is_empty(), "{} has no samples", series.name);
-            series.print()?;
+        if let Err(error) = bench.run(case) {
+            failures.push(format!("{}: {error:#}", case.name));
+            // The next case is not to blame; after an error that stays, it fails by itself.
+            if bench.kernels.start_over().is_err() {
+                break;
+            }
         }
     }
+    ensure!(failures.is_empty(), "{}", failures.join("; "));
     Ok(())
 }
 
 impl Bench {
+    /// Measures one case, checks it, and only then prints its series.
+    fn run(&self, case: &Case) -> Result<()> {
+        let measured = (case.body)(self)?;
+        self.kernels.check()?;
+        for series in measured {
+            ensure!(!series.samples.is_empty(), "{} has no samples", series.name);
+            series.print()?;
+        }
+        Ok(())
+    }
+
     /// Seconds of processors so far: of this process and, where it is known, of the backend's.
     fn processor_time(&self) -> Result<f64> {
         let backend = self.backend.map_or(Ok(0.0), family_processor_time)?;

@@ -66,65 +66,94 @@ const CHORES: [(&str, &str, Chore); 3] = [
     ("footprint", footprint::WHAT, footprint::measure),
 ];
 
+/// One comparison, as far as it has come.
+struct Run<'a> {
+    arguments: &'a Arguments,
+    about: About,
+    results: Results,
+    /// Rounds of the cases of one process that are complete.
+    rounds: usize,
+    begin: Instant,
+}
+
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     ensure!(arguments.rounds > 0, "no rounds");
     fs::create_dir_all(&arguments.out).with_context(|| format!("make {}", arguments.out.display()))?;
     let begin = Instant::now();
-    let mut results = Results::default();
-    let about = {
-        let sides = Sides::start(arguments, 0)?;
-        let about = About::find(sides.identify()?, &arguments.revision);
-        one_process(arguments, &sides, &mut results, begin)?;
-        for (name, _, measure) in CHORES {
-            if is_wanted(name, &arguments.case) {
-                say(begin, name);
-                measure(arguments, &sides, &mut results).with_context(|| name)?;
+    let sides = Sides::start(arguments, 0)?;
+    let about = About::find(sides.identify()?, &arguments.revision);
+    let mut run = Run { arguments, about, results: Results::default(), rounds: 0, begin };
+    run.cases(&sides)?;
+    for (name, _, measure) in CHORES {
+        if is_wanted(name, &arguments.case) {
+            run.say(name);
+            if let Err(error) = measure(arguments, &sides, &mut run.results) {
+                run.results.fail(format!("{name}: {error:#}"));
             }
+            run.write()?;
         }
-        about
-    };
-    if results.is_empty() {
+    }
+    if run.results.is_empty() && run.results.failures().next().is_none() {
         bail!("no case has such a name: cuda-bench measure --list");
     }
-    report::write(&arguments.out, &about, &results, arguments.rounds)?;
-    say(begin, &format!("written to {}", arguments.out.display()));
+    run.say(&format!("written to {}", arguments.out.display()));
+    let failures: Vec<_> = run.results.failures().collect();
+    ensure!(failures.is_empty(), "not everything was measured:\n{}", failures.join("\n"));
     Ok(())
+}
+
+impl Run<'_> {
+    /// The cases of one process: a fresh one for each side and round.
+    fn cases(&mut self, sides: &Sides) -> Result<()> {
+        let arguments = self.arguments;
+        if !crate::cases::all().any(|(name, _)| is_wanted(name, &arguments.case)) {
+            return Ok(());
+        }
+        for round in 0..arguments.rounds {
+            for side in order(round) {
+                let mut command = sides.command(side, "measure");
+                if let Some(process) = sides.backend_process(side) {
+                    command.args(["--backend-process", &process.to_string()]);
+                }
+                for part in &arguments.case {
+                    command.args(["--case", part]);
+                }
+                if arguments.quick {
+                    command.arg("--quick");
+                }
+                let ended = sides::run(command)?;
+                for line in ended.lines.lines() {
+                    let series: Series =
+                        serde_json::from_str(line).with_context(|| format!("a series: {line}"))?;
+                    self.results.add(side, series);
+                }
+                if let Some(failure) = ended.failure {
+                    self.results.fail(format!("{side}: {failure}"));
+                }
+            }
+            self.results.end_round();
+            self.rounds += 1;
+            self.say(&format!("round {} of {}", self.rounds, arguments.rounds));
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    /// Writes the report as far as it goes: what ends this process early does not take it away.
+    fn write(&self) -> Result<()> {
+        report::write(&self.arguments.out, &self.about, &self.results, self.rounds)
+    }
+
+    /// Tells whoever waits.
+    fn say(&self, what: &str) {
+        // Nobody may be listening.
+        let _ = writeln!(std::io::stdout(), "[{:6.1} s] {what}", self.begin.elapsed().as_secs_f32());
+    }
 }
 
 /// Names of what is measured by several processes, and what it stands for.
 pub(crate) fn chores() -> impl Iterator<Item = (&'static str, &'static str)> {
     CHORES.into_iter().map(|(name, what, _)| (name, what))
-}
-
-/// The cases of one process: a fresh one for each side and round.
-fn one_process(arguments: &Arguments, sides: &Sides, results: &mut Results, begin: Instant) -> Result<()> {
-    let wanted_here = crate::cases::all().any(|(name, _)| is_wanted(name, &arguments.case));
-    if !wanted_here {
-        return Ok(());
-    }
-    for round in 0..arguments.rounds {
-        for side in order(round) {
-            let mut command = sides.command(side, "measure");
-            if let Some(process) = sides.backend_process(side) {
-                command.args(["--backend-process", &process.to_string()]);
-            }
-            for part in &arguments.case {
-                command.args(["--case", part]);
-            }
-            if arguments.quick {
-                command.arg("--quick");
-            }
-            let lines = sides::lines(command).with_context(|| format!("round {round}, {side}"))?;
-            for line in lines.lines() {
-                let series: Series =
-                    serde_json::from_str(line).with_context(|| format!("a series: {line}"))?;
-                results.add(side, series);
-            }
-        }
-        results.end_round();
-        say(begin, &format!("round {} of {}", round + 1, arguments.rounds));
-    }
-    Ok(())
 }
 
 impl Arguments {
@@ -136,10 +165,4 @@ impl Arguments {
 /// Which side goes first changes from round to round.
 fn order(round: usize) -> [Side; 2] {
     if round.is_multiple_of(2) { [Side::Native, Side::Remoted] } else { [Side::Remoted, Side::Native] }
-}
-
-/// Tells whoever waits.
-fn say(begin: Instant, what: &str) {
-    // Nobody may be listening.
-    let _ = writeln!(std::io::stdout(), "[{:6.1} s] {what}", begin.elapsed().as_secs_f32());
 }

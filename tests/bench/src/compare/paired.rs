@@ -42,6 +42,8 @@ pub(crate) struct Results {
     pairs: BTreeMap<String, Pair>,
     /// Where a series of this round stands.
     round: BTreeMap<(Side, String), usize>,
+    /// What could not be measured, and how often that was.
+    failures: BTreeMap<String, usize>,
 }
 
 impl Results {
@@ -65,6 +67,19 @@ impl Results {
     /// What is added from here on belongs to another round.
     pub(crate) fn end_round(&mut self) {
         self.round.clear();
+    }
+
+    /// Notes that something could not be measured.
+    pub(crate) fn fail(&mut self, what: String) {
+        *self.failures.entry(what).or_default() += 1;
+    }
+
+    /// What could not be measured.
+    pub(crate) fn failures(&self) -> impl Iterator<Item = String> {
+        self.failures.iter().map(|(what, count)| match count {
+            1 => what.clone(),
+            count => format!("{what} ({count} times)"),
+        })
     }
 
     pub(crate) fn is_empty(&self) -> bool {

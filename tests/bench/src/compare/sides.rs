@@ -105,11 +105,25 @@ impl Sides {
     }
 }
 
-/// Runs a command to its end; what it printed. Its errors come out here.
-pub(super) fn lines(mut command: Command) -> Result<String> {
-    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("start a process")?;
-    if !output.status.success() {
-        bail!("a process ended with {}", output.status);
+/// What a process printed, and what it complained of if it failed.
+pub(super) struct Ended {
+    pub(super) lines: String,
+    pub(super) failure: Option<String>,
+}
+
+/// Runs a command to its end.
+pub(super) fn run(mut command: Command) -> Result<Ended> {
+    let output = command.stdin(Stdio::null()).output().context("start a process")?;
+    let lines = String::from_utf8(output.stdout).context("a process's output")?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    let failure = (!output.status.success()).then(|| format!("{} ({})", complaint.trim_end(), output.status));
+    Ok(Ended { lines, failure })
+}
+
+/// Runs a command to its end, which must be a good one; what it printed.
+pub(super) fn lines(command: Command) -> Result<String> {
+    match run(command)? {
+        Ended { lines, failure: None } => Ok(lines),
+        Ended { failure: Some(failure), .. } => bail!("{failure}"),
     }
-    String::from_utf8(output.stdout).context("a process's output")
 }

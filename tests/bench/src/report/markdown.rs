@@ -33,6 +33,14 @@ pub(super) fn text(
         "\n{rounds} rounds, both sides in each, in turn. Figures are medians of the rounds' medians; the ratio is remoted \
          by native, paired by round, with {interval} (start-up, processes and footprint have rounds of their own).\n"
     )?;
+    let failures: Vec<_> = results.failures().collect();
+    if !failures.is_empty() {
+        text.push_str("**Not everything was measured:**\n\n");
+        for failure in failures {
+            writeln!(text, "- {}", failure.replace('\n', " "))?;
+        }
+        text.push('\n');
+    }
     if about.is_software {
         text.push_str(
             "**The driver is in software: its calls cost other than a GPU's, so no goal is judged. The table shows what \

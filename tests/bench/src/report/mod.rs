@@ -23,6 +23,8 @@ use crate::series::Unit;
 struct Report<'a> {
     about: &'a About,
     rounds: usize,
+    /// What could not be measured.
+    failures: Vec<String>,
     series: Vec<Row<'a>>,
 }
 
@@ -53,7 +55,8 @@ struct Figures {
 /// Writes all files into a folder.
 pub(crate) fn write(folder: &Path, about: &About, results: &Results, rounds: usize) -> Result<()> {
     let judged = if about.is_software { Vec::new() } else { goals::judge(results) };
-    let report = Report { about, rounds, series: rows(results, &judged) };
+    let report =
+        Report { about, rounds, failures: results.failures().collect(), series: rows(results, &judged) };
     let json = serde_json::to_string_pretty(&report)?;
     fs::write(folder.join("report.json"), json).context("report.json")?;
     samples(&folder.join("samples.jsonl"), results).context("samples.jsonl")?;

@@ -34,17 +34,21 @@ const GOALS: &[(&str, Goal)] = &[
     ("copy/pinned/h2d/256MiB", Goal::Least(0.99)),
     ("copy/pinned/d2h/256MiB", Goal::Least(0.99)),
     ("copy/pageable/h2d/1MiB", Goal::Least(1.0)),
+    ("copy/pageable/h2d/4MiB", Goal::Least(1.0)),
     ("copy/pageable/h2d/16MiB", Goal::Least(1.0)),
     ("copy/pageable/h2d/256MiB", Goal::Least(1.0)),
     ("copy/pageable/h2d/1GiB", Goal::Least(1.0)),
     ("copy/pageable/d2h/1MiB", Goal::Least(1.0)),
+    ("copy/pageable/d2h/4MiB", Goal::Least(1.0)),
     ("copy/pageable/d2h/16MiB", Goal::Least(1.0)),
     ("copy/pageable/d2h/256MiB", Goal::Least(1.0)),
     ("copy/pageable/d2h/1GiB", Goal::Least(1.0)),
     ("copy/pageable/h2d/1MiB/processor", Goal::WithOneCopy("memcpy/1MiB/processor")),
+    ("copy/pageable/h2d/16MiB/processor", Goal::WithOneCopy("memcpy/16MiB/processor")),
     ("copy/pageable/h2d/256MiB/processor", Goal::WithOneCopy("memcpy/256MiB/processor")),
     ("copy/pageable/h2d/1GiB/processor", Goal::WithOneCopy("memcpy/1GiB/processor")),
     ("copy/pageable/d2h/1MiB/processor", Goal::WithOneCopy("memcpy/1MiB/processor")),
+    ("copy/pageable/d2h/16MiB/processor", Goal::WithOneCopy("memcpy/16MiB/processor")),
     ("copy/pageable/d2h/256MiB/processor", Goal::WithOneCopy("memcpy/256MiB/processor")),
     ("copy/pageable/d2h/1GiB/processor", Goal::WithOneCopy("memcpy/1GiB/processor")),
     ("start-up/warm", Goal::Most(0.25)),
@@ -72,7 +76,6 @@ pub(crate) struct Judged {
     pub(crate) name: &'static str,
     /// The goal in words.
     pub(crate) goal: String,
-    /// What was compared with it: a ratio, or what the goal names.
     pub(crate) verdict: Verdict,
 }
 

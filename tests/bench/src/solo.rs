@@ -30,6 +30,8 @@ pub(crate) struct Started {
     pub(crate) device: String,
     /// The driver's version, as 1000 × major + 10 × minor of CUDA.
     pub(crate) cuda: i32,
+    /// The library's file, behind all links.
+    pub(crate) library: PathBuf,
 }
 
 /// What a process has done of a command.
@@ -59,7 +61,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let (gpu, kernels) = first_kernel(&arguments.library)?;
     let done = monotonic();
     kernels.check()?;
-    print_line(&Started { done, device: device_name(gpu)?, cuda: libcuda::gpu::version()? })?;
+    let library = gpu.cu.path()?;
+    let library = library.canonicalize().unwrap_or(library);
+    print_line(&Started { done, device: device_name(gpu)?, cuda: libcuda::gpu::version()?, library })?;
     if !arguments.obey {
         return Ok(());
     }

@@ -29,6 +29,8 @@ pub(super) struct Sides {
     remoted: PathBuf,
     directory: tempfile::TempDir,
     backend: Running,
+    /// Processes of the backend besides the supervisor while there is no session: the spawner and the warm workers.
+    least_processes: usize,
 }
 
 impl Sides {
@@ -51,6 +53,7 @@ impl Sides {
             remoted: find(&arguments.remoted)?,
             backend: backend.start_with(Socket::Local(&socket), Some(&config), &log)?,
             directory,
+            least_processes: 1 + usize::try_from(warm)?,
         })
     }
 
@@ -72,7 +75,8 @@ impl Sides {
             let before = family_processor_time(self.supervisor())?;
             std::thread::sleep(LOOK);
             let is_quiet = (family_processor_time(self.supervisor())? - before).abs() < QUIET_SECONDS;
-            quiet = if is_quiet { quiet + 1 } else { 0 };
+            let is_complete = backend_process::descendants(self.supervisor())?.len() >= self.least_processes;
+            quiet = if is_quiet && is_complete { quiet + 1 } else { 0 };
             if begin.elapsed() > PATIENCE {
                 bail!("the backend is not quiet after {} s", PATIENCE.as_secs());
             }

@@ -32,13 +32,15 @@ pub(crate) struct About {
 impl About {
     /// Of this machine, this process's command line, and a driver that has said what it is.
     pub(crate) fn find(native: Started, revision: &str) -> Self {
-        let module = fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
         let (major, minor) = (native.cuda / 1000, native.cuda % 1000 / 10);
-        let version = kernel_module_version(&module);
-        let is_software = version.is_none() || !native.device.contains("NVIDIA");
+        let is_software = !native.device.contains("NVIDIA");
+        let module = fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
+        let library = native.library.to_string_lossy();
+        let version = library_version(&library).or_else(|| kernel_module_version(&module));
         let name = match version {
-            Some(version) if !is_software => format!("NVIDIA {version}"),
-            _ => "in software".to_owned(),
+            _ if is_software => "in software".to_owned(),
+            Some(version) => format!("NVIDIA {version}"),
+            None => "NVIDIA, of unknown version".to_owned(),
         };
         Self {
             machine: machine(),
@@ -89,6 +91,11 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
+/// The version in `…/libcuda.so.580.65.06`.
+fn library_version(path: &str) -> Option<&str> {
+    path.rsplit_once("libcuda.so.").map(|(_, version)| version).filter(|version| version.contains('.'))
+}
+
 /// The version in `NVRM version: NVIDIA UNIX … x86_64  580.65.06  …`.
 fn kernel_module_version(text: &str) -> Option<&str> {
     let is_version = |word: &&str| {
@@ -118,6 +125,13 @@ mod tests {
         let text = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build\nGCC version: 12.2.0\n";
         assert_eq!(kernel_module_version(text), Some("580.65.06"));
         assert_eq!(kernel_module_version(""), None);
+    }
+
+    #[test]
+    fn a_drivers_file_tells_its_version() {
+        assert_eq!(library_version("/usr/lib/x86_64-linux-gnu/libcuda.so.580.65.06"), Some("580.65.06"));
+        assert_eq!(library_version("/usr/lib/libcuda.so.1"), None);
+        assert_eq!(library_version("/opt/libsoft_gpu.so"), None);
     }
 
     #[test]

@@ -23,16 +23,13 @@ pub(super) fn text(
     for (label, value) in about.lines() {
         writeln!(text, "| {label} | {value} |")?;
     }
-    let interval = if rounds < FEWEST {
-        "the range of all rounds, which are too few for a 95 % interval"
-    } else {
-        "a 95 % interval"
-    };
-    writeln!(
-        text,
-        "\n{rounds} rounds, both sides in each, in turn. Figures are medians of the rounds' medians; the ratio is remoted \
-         by native, paired by round, with {interval} (start-up, processes and footprint have rounds of their own).\n"
-    )?;
+    if rounds > 0 {
+        writeln!(text, "\nRounds of the cases of one process: {rounds}, both sides in each, in turn.")?;
+    }
+    text.push_str(
+        "\nFigures are medians of the rounds' medians; the ratio is remoted by native, paired by round, with its 95 % interval, \
+         or the range of all rounds where they are too few for that.\n\n",
+    );
     let failures: Vec<_> = results.failures().collect();
     if !failures.is_empty() {
         text.push_str("**Not everything was measured:**\n\n");
@@ -93,8 +90,10 @@ fn all(text: &mut String, results: &Results) -> fmt::Result {
 /// Three cells: both sides and the ratio.
 fn sides(pair: &Pair) -> String {
     let side = |side| pair.median(side).map_or(String::new(), |median| figure(pair.unit, median.value));
+    let is_range = pair.rounds(Side::Native).len().min(pair.rounds(Side::Remoted).len()) < FEWEST;
+    let range = if is_range { "range " } else { "" };
     let ratio = pair.ratio().map_or(String::new(), |Median { value, low, high }| {
-        format!("{} ({} to {})", number(value), number(low), number(high))
+        format!("{} ({range}{} to {})", number(value), number(low), number(high))
     });
     format!("{} | {} | {ratio}", side(Side::Native), side(Side::Remoted))
 }
@@ -142,13 +141,17 @@ mod tests {
     #[test]
     fn a_row_has_both_sides_and_their_ratio() {
         let mut results = Results::default();
-        for round in [1.0, 2.0, 3.0] {
+        for round in [1.0, 2.0, 3.0, 4.0, 5.0] {
             for (side, factor) in [(Side::Native, 1000.0), (Side::Remoted, 1500.0)] {
                 results.add(side, Series::new("launch", Unit::Nanoseconds, vec![round * factor]));
             }
             results.end_round();
         }
         let pair = results.get("launch").expect("a pair");
-        assert_eq!(sides(pair), "2.00 µs | 3.00 µs | 1.50 (1.50 to 1.50)");
+        assert_eq!(sides(pair), "3.00 µs | 4.50 µs | 1.50 (range 1.50 to 1.50)");
+        results.add(Side::Native, Series::new("launch", Unit::Nanoseconds, vec![3000.0]));
+        results.add(Side::Remoted, Series::new("launch", Unit::Nanoseconds, vec![6000.0]));
+        let pair = results.get("launch").expect("a pair");
+        assert!(sides(pair).ends_with("1.50 (1.50 to 2.00)"), "{}", sides(pair));
     }
 }

@@ -89,6 +89,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             run.say(name);
             if let Err(error) = measure(arguments, &sides, &mut run.results) {
                 run.results.fail(format!("{name}: {error:#}"));
+                run.results.end_round();
             }
             run.write()?;
         }

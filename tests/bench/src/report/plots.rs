@@ -30,7 +30,7 @@ const BANDWIDTHS: &[&str] = &["copy/pinned/h2d", "copy/pinned/d2h", "copy/pageab
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Points = Vec<(f64, f64)>;
 
-/// One diagram with a line for each side; its horizontal axis is logarithmic.
+/// One diagram with a line for each side; its horizontal axis has steps of powers of two.
 struct Panel {
     title: String,
     across: &'static str,
@@ -139,13 +139,16 @@ impl Panel {
             .margin(10)
             .x_label_area_size(36)
             .y_label_area_size(52)
-            .build_cartesian_2d((low..high).log_scale(), 0.0..top.max(f64::MIN_POSITIVE))?;
+            .build_cartesian_2d((low..high).log_scale().base(2.0), 0.0..top.max(f64::MIN_POSITIVE))?;
         chart
             .configure_mesh()
             .x_desc(self.across)
             .y_desc(self.up)
             .max_light_lines(0)
-            .x_labels(6)
+            .x_labels(8)
+            .x_label_formatter(&|value| {
+                if *value < 1.0 { format!("{value:.2}") } else { format!("{value:.0}") }
+            })
             .y_labels(6)
             .label_style(("sans-serif", 11))
             .draw()?;

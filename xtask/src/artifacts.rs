@@ -13,7 +13,8 @@ use qemu::Places;
 use crate::process;
 
 /// Packages whose programs and libraries are staged.
-const PACKAGES: &[&str] = &["vhost-user-compute", "soft-gpu", "conformance", "faulty-device", MANAGEMENT.0];
+const PACKAGES: &[&str] =
+    &["vhost-user-compute", "soft-gpu", "conformance", "cuda-bench", "faulty-device", MANAGEMENT.0];
 
 /// The guest's CUDA library, in two halves that lie side by side: profile (and directory), package, file as built, file
 /// as installed. Programs find the first, which loads the second.
@@ -50,6 +51,11 @@ impl Artifacts {
     /// The conformance suite.
     pub(crate) fn conformance(&self) -> PathBuf {
         self.directory.join("bin/conformance")
+    }
+
+    /// The benchmark.
+    pub(crate) fn bench(&self) -> PathBuf {
+        self.directory.join("bin/cuda-bench")
     }
 
     /// A device that misbehaves.
@@ -105,6 +111,7 @@ impl Artifacts {
         let built = target_directory(places).join("release");
         stage(&built.join("vhost-user-compute"), &staged.backend())?;
         stage(&built.join("conformance"), &staged.conformance())?;
+        stage(&built.join("cuda-bench"), &staged.bench())?;
         stage(&built.join("faulty-device"), &staged.faulty_device())?;
         for (profile, _, file, name) in GUEST_LIBRARIES {
             let library = target_directory(places).join(profile).join(file);

@@ -3,7 +3,6 @@
 //! One subcommand is one file; each starts at its `run`.
 
 mod artifacts;
-mod backend;
 mod bench;
 mod boot;
 mod bundle;
@@ -27,6 +26,7 @@ mod workspace;
 
 use std::process::ExitCode;
 
+use backend_process as backend;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]

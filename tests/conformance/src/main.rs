@@ -4,11 +4,9 @@
 //! on the software driver, through the guest's library, in a guest, and on a real GPU.
 //!
 //! Read in this order: [`registry`] (what a case is), [`runner`] (a process for each case, time limit,
-//! report), [`driver`] (the library under test), [`gpu`] (what most cases start from), then [`cases`].
+//! report), the crate `libcuda` (the library under test, and what most cases start from), then [`cases`].
 
 mod cases;
-mod driver;
-mod gpu;
 mod outcome;
 mod probe;
 mod registry;
@@ -18,6 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use libcuda::{self as driver, gpu};
 
 /// Asks a CUDA driver library whether it keeps CUDA's promises.
 #[derive(Parser, Debug)]

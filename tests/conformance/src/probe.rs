@@ -75,7 +75,7 @@ pub(crate) fn watch(mut command: Command) -> Result<Seen> {
     let mut err = runner::capture_file()?;
     command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(err.try_clone()?);
     let mut child = command.spawn().context("the probe")?;
-    let limit = Duration::from_secs(40 * u64::from(crate::gpu::slow_factor()));
+    let limit = Duration::from_secs(40 * u64::from(crate::runner::slow_factor()));
     let Some(status) = runner::wait_for(&mut child, limit)? else {
         // It is in the case's process group: whatever it started ends with the case.
         child.kill().context("ending the probe")?;

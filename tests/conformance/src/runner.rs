@@ -22,6 +22,11 @@ use crate::registry::Case;
 /// Says to a case's process by which factor this machine is slow.
 pub(crate) const SLOW_VARIABLE: &str = "CONFORMANCE_SLOW";
 
+/// The factor by which this machine is slow, as the runner was told.
+pub(crate) fn slow_factor() -> u32 {
+    std::env::var(SLOW_VARIABLE).ok().and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
+}
+
 /// How a run is made.
 #[derive(Debug)]
 pub(crate) struct Plan {

@@ -1,5 +1,7 @@
 //! `bench`: what something costs, measured so that another day's figures can be compared.
 
+mod micro;
+mod pack;
 mod preload;
 mod samples;
 
@@ -15,10 +17,16 @@ pub(crate) struct Arguments {
 enum What {
     /// What the library costs a process that does not use it
     Preload(preload::Arguments),
+    /// What CUDA calls cost, natively and through the device (docs/benchmarks/)
+    Micro(micro::Arguments),
+    /// Make an archive that measures that on another machine
+    Pack,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.what {
         What::Preload(arguments) => preload::run(arguments),
+        What::Micro(arguments) => micro::run(arguments),
+        What::Pack => pack::run(),
     }
 }

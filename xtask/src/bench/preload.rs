@@ -11,10 +11,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use cuda_bench::statistics::Median;
 use qemu::image::{self, Contents, Job};
 use qemu::{Accelerator, Kernel, Places, Qemu, Report};
 
-use super::samples::{Median, Sample, Samples};
+use super::samples::{Sample, Samples};
 use crate::artifacts::Artifacts;
 use crate::backend::Backend;
 use crate::guest_module;

@@ -1,6 +1,7 @@
 //! Samples of several variants, taken in turn, and what they say.
 
 use anyhow::{Context, Result, ensure};
+use cuda_bench::statistics::Median;
 
 /// What was measured of one start.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -11,31 +12,6 @@ pub(super) struct Sample {
     pub(super) processor: f64,
     /// Page faults.
     pub(super) faults: f64,
-}
-
-/// A value that half of the samples are below, and where it lies with 95 % certainty.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Median {
-    pub(super) value: f64,
-    pub(super) low: f64,
-    pub(super) high: f64,
-}
-
-impl Median {
-    /// Of values in any order. The interval is that of order statistics, which asks nothing of their distribution.
-    pub(super) fn of(mut values: Vec<f64>) -> Option<Self> {
-        values.sort_by(f64::total_cmp);
-        let count = values.len();
-        let at = |index: usize| values.get(index.min(count.checked_sub(1)?)).copied();
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "less than the number of samples"
-        )]
-        let reach = (0.98 * (count as f64).sqrt()).ceil() as usize;
-        let middle = count / 2;
-        Some(Self { value: at(middle)?, low: at(middle.saturating_sub(reach))?, high: at(middle + reach)? })
-    }
 }
 
 /// Samples of each variant; those of one round stand at one place.
@@ -81,13 +57,6 @@ impl Samples {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_median_lies_in_its_interval() {
-        let median = Median::of((0..100).map(f64::from).collect()).expect("values");
-        assert_eq!(median, Median { value: 50.0, low: 40.0, high: 60.0 });
-        assert_eq!(Median::of(Vec::new()), None);
-    }
 
     #[test]
     fn rounds_are_paired() {

@@ -65,6 +65,30 @@ pub(super) fn programs(places: &Places, artifacts: &Artifacts, steps: &mut Steps
         })?;
         Ok(Counts::one(true))
     });
+    steps.step("bench: notifications of a busy session", || {
+        let mut command = Command::new(artifacts.bench());
+        command.arg("count").arg("--remoted").arg(artifacts.shim()).arg("--backend").arg(artifacts.backend());
+        process::run(&mut command, &logs.join("bench-count.log"), Duration::from_secs(60), |_| true)?
+            .expect_success("cuda-bench count")?;
+        Ok(Counts::one(true))
+    });
+    steps.step("bench: each case checks what it measures", || {
+        let mut command = Command::new(artifacts.bench());
+        command
+            .arg("compare")
+            .arg("--native")
+            .arg(artifacts.soft_gpu())
+            .arg("--remoted")
+            .arg(artifacts.shim());
+        command
+            .arg("--backend")
+            .arg(artifacts.backend())
+            .args(["--driver", "soft", "--quick", "--rounds", "1"]);
+        command.arg("--out").arg(logs.join("bench"));
+        process::run(&mut command, &logs.join("bench.log"), Duration::from_secs(60), |_| false)?
+            .expect_success("cuda-bench compare")?;
+        Ok(Counts::one(true))
+    });
     old_libc::run(places, artifacts, steps);
     management::run(places, artifacts, steps);
     compilers::run(places, artifacts, steps);

@@ -7,9 +7,10 @@ use std::ffi::c_void;
 use anyhow::{Result, ensure};
 
 use crate::driver::Code;
-use crate::gpu::{Gpu, arguments, host, shape, slow_factor};
+use crate::gpu::{Gpu, arguments, host, shape};
 use crate::outcome::{CaseResult, pass};
 use crate::registry::area;
+use crate::runner::slow_factor;
 
 area!("copies":
     round_trips_of_many_sizes,

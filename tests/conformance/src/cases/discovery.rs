@@ -16,10 +16,11 @@ use anyhow::{Context, Result, ensure};
 use libloading::os::unix::{Library, RTLD_LAZY};
 
 use crate::driver::{MemoryAccess, MemoryLocation, MemoryProperties, driver};
-use crate::gpu::{Gpu, slow_factor};
+use crate::gpu::Gpu;
 use crate::outcome::{CaseResult, pass, skip};
 use crate::probe::{Probe, ask, command};
 use crate::registry::area;
+use crate::runner::slow_factor;
 
 area!("discovery":
     ollama_finds_the_library_by_path,

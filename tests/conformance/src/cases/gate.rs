@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Result, ensure};
 
 use crate::driver::Handle;
-use crate::gpu::{Gpu, arguments, shape, slow_factor};
+use crate::gpu::{Gpu, arguments, shape};
+use crate::runner::slow_factor;
 
 use super::kernels;
 

@@ -1,4 +1,4 @@
-//! What most cases start from: a device, its primary context, memory, modules, launches.
+//! What most cases and measurements start from: a device, its primary context, memory, modules, launches.
 //!
 //! This file has unsafe code: it makes slices of memory that the driver handed out.
 
@@ -6,23 +6,17 @@ use std::ffi::{CString, c_void};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::driver::{Code, Device, Driver, Handle, driver};
-use crate::runner::SLOW_VARIABLE;
-
-/// The factor by which this machine is slow, as the runner was told.
-pub(crate) fn slow_factor() -> u32 {
-    std::env::var(SLOW_VARIABLE).ok().and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
-}
+use crate::{Code, Device, Driver, Handle, driver};
 
 /// The driver, initialized.
-pub(crate) fn initialized() -> Result<&'static Driver> {
+pub fn initialized() -> Result<&'static Driver> {
     let cu = driver()?;
     cu.cuInit(0).ok()?;
     Ok(cu)
 }
 
 /// The driver, initialized, with its first device.
-pub(crate) fn first_device() -> Result<(&'static Driver, Device)> {
+pub fn first_device() -> Result<(&'static Driver, Device)> {
     let cu = initialized()?;
     let mut device = -1;
     cu.cuDeviceGet(&mut device, 0).ok()?;
@@ -30,7 +24,7 @@ pub(crate) fn first_device() -> Result<(&'static Driver, Device)> {
 }
 
 /// The driver's version, as 1000 × major + 10 × minor.
-pub(crate) fn version() -> Result<i32> {
+pub fn version() -> Result<i32> {
     let mut version = 0;
     driver()?.cuDriverGetVersion(&mut version).ok()?;
     Ok(version)
@@ -38,18 +32,18 @@ pub(crate) fn version() -> Result<i32> {
 
 /// The first device with its primary context current on the thread that made this.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Gpu {
+pub struct Gpu {
     /// The library.
-    pub(crate) cu: &'static Driver,
+    pub cu: &'static Driver,
     /// The first device.
-    pub(crate) device: Device,
+    pub device: Device,
     /// Its primary context.
-    pub(crate) context: Handle,
+    pub context: Handle,
 }
 
 impl Gpu {
     /// Initializes, retains the first device's primary context and makes it current.
-    pub(crate) fn new() -> Result<Self> {
+    pub fn new() -> Result<Self> {
         let (cu, device) = first_device()?;
         let mut context = 0;
         cu.cuDevicePrimaryCtxRetain(&mut context, device).ok()?;
@@ -59,7 +53,7 @@ impl Gpu {
     }
 
     /// One of the device's attributes.
-    pub(crate) fn attribute(&self, attribute: i32) -> Result<i32> {
+    pub fn attribute(&self, attribute: i32) -> Result<i32> {
         let mut value = -1;
         self.cu.cuDeviceGetAttribute(&mut value, attribute, self.device).ok()?;
         Ok(value)
@@ -67,7 +61,7 @@ impl Gpu {
 
     /// Device memory of this many bytes.
     #[track_caller]
-    pub(crate) fn alloc(&self, bytes: usize) -> Result<u64> {
+    pub fn alloc(&self, bytes: usize) -> Result<u64> {
         let mut pointer = 0;
         self.cu.cuMemAlloc_v2(&mut pointer, bytes).ok()?;
         ensure!(pointer != 0, "an allocation of {bytes} bytes is at address 0");
@@ -76,7 +70,7 @@ impl Gpu {
 
     /// Device memory that holds these values.
     #[track_caller]
-    pub(crate) fn upload<T: Copy>(&self, values: &[T]) -> Result<u64> {
+    pub fn upload<T: Copy>(&self, values: &[T]) -> Result<u64> {
         let pointer = self.alloc(size_of_val(values).max(1))?;
         self.write(pointer, values)?;
         Ok(pointer)
@@ -85,14 +79,14 @@ impl Gpu {
     /// Copies values to the device, and waits until they are there: the copy of pageable memory returns
     /// as soon as it is staged, and other streams than the legacy one do not wait for it.
     #[track_caller]
-    pub(crate) fn write<T: Copy>(&self, pointer: u64, values: &[T]) -> Result<()> {
+    pub fn write<T: Copy>(&self, pointer: u64, values: &[T]) -> Result<()> {
         self.cu.cuMemcpyHtoD_v2(pointer, values.as_ptr().cast(), size_of_val(values)).ok()?;
         self.cu.cuStreamSynchronize(0).ok()
     }
 
     /// Copies values from the device, synchronously.
     #[track_caller]
-    pub(crate) fn read<T: Copy + Default>(&self, pointer: u64, count: usize) -> Result<Vec<T>> {
+    pub fn read<T: Copy + Default>(&self, pointer: u64, count: usize) -> Result<Vec<T>> {
         let mut values = vec![T::default(); count];
         self.cu.cuMemcpyDtoH_v2(values.as_mut_ptr().cast(), pointer, size_of_val(values.as_slice())).ok()?;
         Ok(values)
@@ -100,7 +94,7 @@ impl Gpu {
 
     /// Loads a module from PTX text.
     #[track_caller]
-    pub(crate) fn module(&self, ptx: &str) -> Result<Handle> {
+    pub fn module(&self, ptx: &str) -> Result<Handle> {
         let text = CString::new(ptx).context("PTX text")?;
         let mut log = vec![0u8; 4096];
         let mut options = [JIT_ERROR_LOG_BUFFER, JIT_ERROR_LOG_BUFFER_SIZE];
@@ -122,7 +116,7 @@ impl Gpu {
 
     /// A function of a module.
     #[track_caller]
-    pub(crate) fn function(&self, module: Handle, name: &str) -> Result<Handle> {
+    pub fn function(&self, module: Handle, name: &str) -> Result<Handle> {
         let c_name = CString::new(name)?;
         let mut function = 0;
         self.cu
@@ -135,18 +129,12 @@ impl Gpu {
 
     /// Loads PTX and returns one of its functions.
     #[track_caller]
-    pub(crate) fn kernel(&self, ptx: &str, name: &str) -> Result<Handle> {
+    pub fn kernel(&self, ptx: &str, name: &str) -> Result<Handle> {
         self.function(self.module(ptx)?, name)
     }
 
     /// Launches on a stream, without waiting; returns the driver's answer.
-    pub(crate) fn launch_on(
-        &self,
-        stream: Handle,
-        function: Handle,
-        shape: Shape,
-        arguments: &[Argument],
-    ) -> Code {
+    pub fn launch_on(&self, stream: Handle, function: Handle, shape: Shape, arguments: &[Argument]) -> Code {
         let mut arguments = arguments.to_vec();
         let mut pointers: Vec<*mut c_void> = arguments.iter_mut().map(Argument::pointer).collect();
         let list = if pointers.is_empty() { std::ptr::null_mut() } else { pointers.as_mut_ptr() };
@@ -167,14 +155,14 @@ impl Gpu {
 
     /// Launches on the legacy default stream and waits for the end.
     #[track_caller]
-    pub(crate) fn run(&self, function: Handle, shape: Shape, arguments: &[Argument]) -> Result<()> {
+    pub fn run(&self, function: Handle, shape: Shape, arguments: &[Argument]) -> Result<()> {
         self.launch_on(0, function, shape, arguments).ok()?;
         self.cu.cuCtxSynchronize().ok()
     }
 
     /// Page-locked host memory of this many bytes, zeroed.
     #[track_caller]
-    pub(crate) fn pinned(&self, bytes: usize, flags: u32) -> Result<*mut u8> {
+    pub fn pinned(&self, bytes: usize, flags: u32) -> Result<*mut u8> {
         let mut pointer = std::ptr::null_mut();
         self.cu.cuMemHostAlloc(&mut pointer, bytes, flags).ok()?;
         ensure!(!pointer.is_null(), "pinned memory is at address 0");
@@ -186,7 +174,7 @@ impl Gpu {
 
     /// A stream with these flags.
     #[track_caller]
-    pub(crate) fn stream(&self, flags: u32) -> Result<Handle> {
+    pub fn stream(&self, flags: u32) -> Result<Handle> {
         let mut stream = 0;
         self.cu.cuStreamCreate(&mut stream, flags).ok()?;
         ensure!(stream > 2, "a new stream has a reserved handle");
@@ -195,7 +183,7 @@ impl Gpu {
 
     /// An event with these flags.
     #[track_caller]
-    pub(crate) fn event(&self, flags: u32) -> Result<Handle> {
+    pub fn event(&self, flags: u32) -> Result<Handle> {
         let mut event = 0;
         self.cu.cuEventCreate(&mut event, flags).ok()?;
         ensure!(event != 0, "a new event is a null handle");
@@ -204,49 +192,49 @@ impl Gpu {
 }
 
 /// Host memory that the driver handed out, for the rest of the case.
-pub(crate) fn host<T: Copy>(pointer: *mut T, count: usize) -> &'static mut [T] {
+pub fn host<T: Copy>(pointer: *mut T, count: usize) -> &'static mut [T] {
     // SAFETY: cases pass memory that the driver allocated with this size, or mapped themselves, and free
     // only when they are done with the slice; where the device writes it, they wait before they read.
     unsafe { std::slice::from_raw_parts_mut(pointer, count) }
 }
 
 /// The JIT options that the suite uses.
-pub(crate) const JIT_INFO_LOG_BUFFER: i32 = 3;
+pub const JIT_INFO_LOG_BUFFER: i32 = 3;
 /// Size of the buffer of [`JIT_INFO_LOG_BUFFER`]; written back.
-pub(crate) const JIT_INFO_LOG_BUFFER_SIZE: i32 = 4;
+pub const JIT_INFO_LOG_BUFFER_SIZE: i32 = 4;
 /// Where error text goes.
-pub(crate) const JIT_ERROR_LOG_BUFFER: i32 = 5;
+pub const JIT_ERROR_LOG_BUFFER: i32 = 5;
 /// Size of the buffer of [`JIT_ERROR_LOG_BUFFER`]; written back.
-pub(crate) const JIT_ERROR_LOG_BUFFER_SIZE: i32 = 6;
+pub const JIT_ERROR_LOG_BUFFER_SIZE: i32 = 6;
 
 /// A launch's grid, block and dynamic shared memory.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Shape {
+pub struct Shape {
     /// Blocks in x, y, z.
-    pub(crate) grid: (u32, u32, u32),
+    pub grid: (u32, u32, u32),
     /// Threads in x, y, z.
-    pub(crate) block: (u32, u32, u32),
+    pub block: (u32, u32, u32),
     /// Bytes of dynamic shared memory.
-    pub(crate) shared: u32,
+    pub shared: u32,
 }
 
 /// A one-dimensional shape.
-pub(crate) fn shape(blocks: u32, threads: u32) -> Shape {
+pub fn shape(blocks: u32, threads: u32) -> Shape {
     Shape { grid: (blocks, 1, 1), block: (threads, 1, 1), shared: 0 }
 }
 
 /// A shape with enough blocks of 128 threads for so many threads.
-pub(crate) fn threads(count: usize) -> Shape {
+pub fn threads(count: usize) -> Shape {
     shape(u32::try_from(count.div_ceil(128)).unwrap_or(u32::MAX), 128)
 }
 
 /// A kernel argument's bytes.
 #[derive(Debug, Clone)]
-pub(crate) struct Argument(Vec<u64>);
+pub struct Argument(Vec<u64>);
 
 impl Argument {
     /// An argument of any plain structure, by its bytes.
-    pub(crate) fn bytes(bytes: &[u8]) -> Self {
+    pub fn bytes(bytes: &[u8]) -> Self {
         Self(
             bytes
                 .chunks(8)
@@ -260,7 +248,7 @@ impl Argument {
     }
 
     /// Where the driver finds the value.
-    pub(crate) fn pointer(&mut self) -> *mut c_void {
+    pub fn pointer(&mut self) -> *mut c_void {
         self.0.as_mut_ptr().cast()
     }
 }
@@ -277,7 +265,8 @@ macro_rules! arguments_from {
 arguments_from!(u8, u16, u32, i32, u64, i64, f32, f64);
 
 /// Arguments of a launch.
+#[macro_export]
 macro_rules! arguments {
     ($($value:expr),* $(,)?) => { &[$($crate::gpu::Argument::from($value)),*] };
 }
-pub(crate) use arguments;
+pub use crate::arguments;

@@ -7,12 +7,12 @@ use anyhow::{Result, bail};
 
 /// What a driver call returned.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Code(pub(crate) i32);
+pub struct Code(pub i32);
 
 macro_rules! codes {
     ($($name:ident = $value:literal),* $(,)?) => {
         impl Code { $(#[doc = concat!("`CUDA_ERROR_`", stringify!($name), " or the like.")]
-            pub(crate) const $name: Self = Self($value);)* }
+            pub const $name: Self = Self($value);)* }
     };
 }
 
@@ -33,7 +33,7 @@ pub(crate) const SYMBOL_MISSING: Code = Code(-1);
 
 impl Code {
     /// CUDA's name of the code.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         if self == SYMBOL_MISSING {
             return "(the library does not export this function)";
         }
@@ -42,13 +42,13 @@ impl Code {
 
     /// An error unless the call succeeded.
     #[track_caller]
-    pub(crate) fn ok(self) -> Result<()> {
+    pub fn ok(self) -> Result<()> {
         self.is(Self::SUCCESS)
     }
 
     /// An error unless the call returned this code.
     #[track_caller]
-    pub(crate) fn is(self, wanted: Self) -> Result<()> {
+    pub fn is(self, wanted: Self) -> Result<()> {
         if self == wanted {
             return Ok(());
         }
@@ -57,7 +57,7 @@ impl Code {
 
     /// An error unless the call returned one of these codes.
     #[track_caller]
-    pub(crate) fn is_one_of(self, wanted: &[Self]) -> Result<()> {
+    pub fn is_one_of(self, wanted: &[Self]) -> Result<()> {
         if wanted.contains(&self) {
             return Ok(());
         }
@@ -73,7 +73,7 @@ impl fmt::Debug for Code {
 
 /// The codes of CUDA 13.0 with their names.
 #[rustfmt::skip]
-pub(crate) const NAMES: &[(i32, &str)] = &[
+pub const NAMES: &[(i32, &str)] = &[
     (0, "CUDA_SUCCESS"),
     (1, "CUDA_ERROR_INVALID_VALUE"),
     (2, "CUDA_ERROR_OUT_OF_MEMORY"),

@@ -5,58 +5,58 @@ use std::ffi::c_void;
 /// `CUmemLocation`: its kind (1 is a device) and which one.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct MemoryLocation {
+pub struct MemoryLocation {
     /// `type`.
-    pub(crate) kind: u32,
+    pub kind: u32,
     /// `id`.
-    pub(crate) id: i32,
+    pub id: i32,
 }
 
 /// `CUmemAccessDesc`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct MemoryAccess {
+pub struct MemoryAccess {
     /// `location`.
-    pub(crate) location: MemoryLocation,
+    pub location: MemoryLocation,
     /// `flags`: 0, 1 (read) or 3 (read and write).
-    pub(crate) flags: u32,
+    pub flags: u32,
 }
 
 /// `CUmemAllocationProp`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct MemoryProperties {
+pub struct MemoryProperties {
     /// `type`: 1 is pinned.
-    pub(crate) kind: u32,
+    pub kind: u32,
     /// `requestedHandleTypes`.
-    pub(crate) handle_types: u32,
+    pub handle_types: u32,
     /// `location`.
-    pub(crate) location: MemoryLocation,
+    pub location: MemoryLocation,
     /// `win32HandleMetaData`.
-    pub(crate) win32: *mut c_void,
+    pub win32: *mut c_void,
     /// `allocFlags`.
-    pub(crate) flags: [u8; 8],
+    pub flags: [u8; 8],
 }
 
 /// `CUmemPoolProps`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct PoolProperties {
+pub struct PoolProperties {
     /// `allocType`: 1 is pinned.
-    pub(crate) kind: u32,
+    pub kind: u32,
     /// `handleTypes`.
-    pub(crate) handle_types: u32,
+    pub handle_types: u32,
     /// `location`.
-    pub(crate) location: MemoryLocation,
+    pub location: MemoryLocation,
     /// `win32SecurityAttributes`.
-    pub(crate) win32: *mut c_void,
+    pub win32: *mut c_void,
     /// `maxSize`.
-    pub(crate) most: usize,
+    pub most: usize,
     /// `usage` and what is reserved.
-    pub(crate) rest: [u8; 56],
+    pub rest: [u8; 56],
 }
 
 /// `CUipcMemHandle` and `CUipcEventHandle`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct IpcHandle(pub(crate) [u8; 64]);
+pub struct IpcHandle(pub [u8; 64]);

@@ -1,4 +1,4 @@
-//! The backend as a child process.
+//! The backend as a child process of tests and measurements: started, waited for, looked at from outside, ended.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How to start it.
 #[derive(Debug, Clone)]
-pub(crate) struct Backend {
+pub struct Backend {
     /// The program.
     pub program: PathBuf,
     /// `soft`, `auto` or a path.
@@ -23,7 +23,7 @@ pub(crate) struct Backend {
 
 /// At which socket it listens, and for whom.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Socket<'a> {
+pub enum Socket<'a> {
     /// For QEMU.
     VhostUser(&'a Path),
     /// For programs on this machine.
@@ -32,23 +32,36 @@ pub(crate) enum Socket<'a> {
 
 /// A running backend. Dropping it ends it.
 #[derive(Debug)]
-pub(crate) struct Running {
+pub struct Running {
     child: Child,
     log: PathBuf,
 }
 
 impl Backend {
     /// Starts it and waits until it listens.
-    pub(crate) fn start(&self, socket: Socket<'_>, log: &Path) -> Result<Running> {
+    ///
+    /// # Errors
+    /// When it ends at once or does not listen in time, with what it logged.
+    pub fn start(&self, socket: Socket<'_>, log: &Path) -> Result<Running> {
+        self.start_with(socket, None, log)
+    }
+
+    /// As [`Backend::start`], with a configuration file.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_with(&self, socket: Socket<'_>, config: Option<&Path>, log: &Path) -> Result<Running> {
         let (option, path) = match socket {
             Socket::VhostUser(path) => ("--socket-path", path),
             Socket::Local(path) => ("--local-socket", path),
         };
         let output = File::create(log).with_context(|| format!("create {}", log.display()))?;
-        let child = Command::new(&self.program)
-            .arg(option)
-            .arg(path)
-            .args(["--driver", &self.driver])
+        let mut command = Command::new(&self.program);
+        command.arg(option).arg(path).args(["--driver", &self.driver]);
+        if let Some(config) = config {
+            command.arg("--config").arg(config);
+        }
+        let child = command
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
@@ -71,17 +84,17 @@ impl Backend {
 
 impl Running {
     /// The supervisor, from which all its processes descend.
-    pub(crate) fn process_id(&self) -> u32 {
+    pub fn process_id(&self) -> u32 {
         self.child.id()
     }
 
     /// What it has logged.
-    pub(crate) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
     /// The status with which it ended, if it has.
-    pub(crate) fn ended(&mut self) -> Result<Option<std::process::ExitStatus>> {
+    pub fn ended(&mut self) -> Result<Option<std::process::ExitStatus>> {
         Ok(self.child.try_wait()?)
     }
 }
@@ -94,7 +107,7 @@ impl Drop for Running {
 }
 
 /// The processes that descend from this one, and live.
-pub(crate) fn descendants(process: u32) -> Result<BTreeSet<u32>> {
+pub fn descendants(process: u32) -> Result<BTreeSet<u32>> {
     // `NUMBER (NAME) STATE PARENT …`; a name may have spaces and parentheses.
     let parse = |stat: &str| {
         let (number, rest) = stat.split_once(' ')?;

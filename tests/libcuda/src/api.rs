@@ -3,6 +3,7 @@
 //! This file has unsafe code: it calls the library.
 
 use std::ffi::{c_char, c_void};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use cudarc::driver::sys;
@@ -13,41 +14,39 @@ use super::graph::{HostNode, KernelNode, MemsetNode, UpdateInfo};
 use super::structures::{IpcHandle, MemoryAccess, MemoryLocation, MemoryProperties, PoolProperties};
 
 /// Any of CUDA's opaque handles.
-pub(crate) type Handle = usize;
+pub type Handle = usize;
 /// A device's ordinal handle.
-pub(crate) type Device = i32;
+pub type Device = i32;
 /// A device address.
-type Ptr = u64;
+pub type Ptr = u64;
 /// A function that the driver calls for a stream.
-pub(crate) type HostFunction = unsafe extern "C" fn(*mut c_void);
+pub type HostFunction = unsafe extern "C" fn(*mut c_void);
 /// A callback that the driver calls for a stream, with the stream and its status.
-pub(crate) type StreamCallback = unsafe extern "C" fn(Handle, i32, *mut c_void);
+pub type StreamCallback = unsafe extern "C" fn(Handle, i32, *mut c_void);
 /// Dynamic shared memory for a block size.
-pub(crate) type OccupancySize = unsafe extern "C" fn(i32) -> usize;
+pub type OccupancySize = unsafe extern "C" fn(i32) -> usize;
 
 /// `CUctxCreateParams`, which is younger than the type crate's CUDA version on some drivers.
 #[repr(C)]
 #[derive(Debug)]
-pub(crate) struct CtxCreateParams {
+pub struct CtxCreateParams {
     /// `execAffinityParams`.
-    pub(crate) affinity: *mut c_void,
+    pub affinity: *mut c_void,
     /// `numExecAffinityParams`.
-    pub(crate) affinity_count: i32,
+    pub affinity_count: i32,
     /// `cigParams`.
-    pub(crate) cig: *mut c_void,
+    pub cig: *mut c_void,
 }
 
-/// The name under which the loader is asked for the library.
-pub(crate) fn library_name() -> &'static str {
-    "libcuda.so.1"
-}
+/// The name under which programs ask the loader for the library.
+pub(crate) const LIBRARY_NAME: &str = "libcuda.so.1";
 
 macro_rules! api {
     ($($symbol:ident($($argument:ident: $kind:ty),* $(,)?);)*) => {
         /// The functions of the library under test; one that is absent answers "symbol missing".
         #[allow(non_snake_case, reason = "CUDA's own names")]
         #[derive(Debug)]
-        pub(crate) struct Driver {
+        pub struct Driver {
             library: Library,
             $($symbol: Option<unsafe extern "C" fn($($kind),*) -> i32>,)*
         }
@@ -55,9 +54,13 @@ macro_rules! api {
         #[allow(non_snake_case, clippy::too_many_arguments, dead_code, reason = "CUDA's own names and shapes")]
         impl Driver {
             /// Opens the library and looks up every function.
-            pub(crate) fn open() -> Result<Self> {
+            ///
+            /// # Errors
+            /// When the dynamic loader cannot load it.
+            pub fn open(path: &Path) -> Result<Self> {
                 // SAFETY: what the library's constructors do is part of what is tested.
-                let library = unsafe { Library::new(library_name()) }.context("the CUDA driver library")?;
+                let library = unsafe { Library::new(path) }
+                    .with_context(|| format!("the CUDA driver library {}", path.display()))?;
                 $(
                     // SAFETY: the signature is the documented one of this symbol.
                     let $symbol = unsafe { library.get(concat!(stringify!($symbol), "\0").as_bytes()) }
@@ -68,13 +71,13 @@ macro_rules! api {
             }
 
             /// The library itself.
-            pub(crate) fn library(&self) -> &Library {
+            pub fn library(&self) -> &Library {
                 &self.library
             }
 
             $(
                 /// The driver function of this name.
-                pub(crate) fn $symbol(&self, $($argument: $kind),*) -> Code {
+                pub fn $symbol(&self, $($argument: $kind),*) -> Code {
                     match self.$symbol {
                         // SAFETY: the signature is the documented one. What the driver does with the
                         // values is what the case, in a process of its own, wants to know.

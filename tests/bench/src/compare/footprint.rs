@@ -1,0 +1,48 @@
+//! What a session that does nothing takes: its worker's memory, and processors.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::Arguments;
+use super::paired::{Results, Side};
+use super::sides::Sides;
+use crate::process::{family_processor_time, private_memory};
+use crate::series::{Series, Unit};
+
+pub(super) const WHAT: &str = "private memory of a worker and of the same program natively; processor time of the backend while a session idles";
+
+const MOST_ROUNDS: usize = 3;
+
+pub(super) fn measure(arguments: &Arguments, sides: &Sides, results: &mut Results) -> Result<()> {
+    // For how long the idle backend is watched.
+    let watched = Duration::from_secs(if arguments.effort().quick { 2 } else { 5 });
+    for _ in 0..arguments.rounds.min(MOST_ROUNDS) {
+        let mut native = sides.client(Side::Native)?;
+        native.started()?;
+        let memory = private_memory(native.process_id())?;
+        results.add(Side::Native, Series::new("footprint/memory", Unit::Bytes, vec![memory]));
+        native.end()?;
+
+        // Clients of earlier sessions are gone.
+        sides.wait_until_quiet()?;
+        let before = backend_process::descendants(sides.supervisor())?;
+        let mut remoted = sides.client(Side::Remoted)?;
+        remoted.started()?;
+        let after = backend_process::descendants(sides.supervisor())?;
+        let workers: Vec<_> = after.difference(&before).copied().collect();
+        ensure!(workers.len() == 1, "{} workers were started for one session", workers.len());
+        let memory = private_memory(*workers.first().context("the worker")?)
+            .context("the worker's memory (as root, it can be read)")?;
+        results.add(Side::Remoted, Series::new("footprint/memory", Unit::Bytes, vec![memory]));
+
+        sides.wait_until_quiet()?;
+        let busy = family_processor_time(sides.supervisor())?;
+        std::thread::sleep(watched);
+        let share = (family_processor_time(sides.supervisor())? - busy) / watched.as_secs_f64();
+        results.add(Side::Remoted, Series::new("footprint/idle-processor", Unit::Processor, vec![share]));
+        remoted.end()?;
+        results.end_round();
+    }
+    Ok(())
+}

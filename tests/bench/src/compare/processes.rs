@@ -1,0 +1,52 @@
+//! Several processes at once: what they launch and copy together.
+
+use anyhow::{Context, Result};
+
+use super::Arguments;
+use super::paired::Results;
+use super::sides::Sides;
+use crate::client::Client;
+use crate::series::{Series, Unit};
+use crate::solo::{Done, Order};
+
+pub(super) const WHAT: &str = "1 to 16 processes at once: launches per second and bandwidth of pinned copies to the device, of all together";
+
+const COUNTS: [usize; 5] = [1, 2, 4, 8, 16];
+/// More rounds would take long and say little more.
+const MOST_ROUNDS: usize = 7;
+
+pub(super) fn measure(arguments: &Arguments, sides: &Sides, results: &mut Results) -> Result<()> {
+    let milliseconds = if arguments.effort().quick { 200 } else { 500 };
+    for round in 0..arguments.rounds.min(MOST_ROUNDS) {
+        for count in COUNTS {
+            for side in super::order(round) {
+                let mut clients = (0..count).map(|_| sides.client(side)).collect::<Result<Vec<Client>>>()?;
+                for client in &mut clients {
+                    client.started()?;
+                }
+                let launches = together(&mut clients, Order::Launch { milliseconds })?;
+                let bytes = together(&mut clients, Order::Copy { milliseconds })?;
+                for client in clients {
+                    client.end()?;
+                }
+                let name = |what| format!("processes/{what}/{count}");
+                results.add(side, Series::new(name("launches"), Unit::PerSecond, vec![launches]));
+                results.add(side, Series::new(name("copies"), Unit::BytesPerSecond, vec![bytes]));
+            }
+        }
+        results.end_round();
+    }
+    Ok(())
+}
+
+/// What all do together in a second, while any of them works.
+fn together(clients: &mut [Client], order: Order) -> Result<f64> {
+    for client in clients.iter_mut() {
+        client.tell(&order)?;
+    }
+    let done = clients.iter_mut().map(Client::answer).collect::<Result<Vec<Done>>>()?;
+    let begin = done.iter().map(|done| done.begin).min().context("no processes")?;
+    let end = done.iter().map(|done| done.end).max().context("no processes")?;
+    let amount: f64 = done.iter().map(|done| done.amount).sum();
+    Ok(amount / (end.saturating_sub(begin).max(1) as f64 / 1e9))
+}

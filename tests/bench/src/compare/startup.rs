@@ -1,0 +1,56 @@
+//! From the start of a process to the end of its first kernel: cold, and with warm workers.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::Arguments;
+use super::paired::{Results, Side};
+use super::sides::{self, Sides};
+use crate::process::monotonic;
+use crate::series::{Series, Unit};
+use crate::solo::Started;
+
+pub(super) const WHAT: &str =
+    "from the start of a process until its first kernel is done: cuInit, context, PTX module, launch";
+
+/// Starts of each kind in a round.
+const STARTS: usize = 3;
+/// The pause in which the backend renews nothing, and what it may take to begin with it.
+const RENEWAL: Duration = Duration::from_millis(400);
+
+pub(super) fn measure(arguments: &Arguments, cold: &Sides, results: &mut Results) -> Result<()> {
+    let warm = Sides::start(arguments, arguments.warm)?;
+    for round in 0..arguments.rounds {
+        for _ in 0..STARTS {
+            for side in super::order(round) {
+                // The worker before takes a while to leave the GPU.
+                cold.wait_until_quiet()?;
+                let nanoseconds = start(cold, side)?;
+                results.add(side, series("start-up/cold", nanoseconds));
+                // The native process has nothing that could be warm: both kinds are compared with the same.
+                if side == Side::Native {
+                    results.add(side, series("start-up/warm", nanoseconds));
+                }
+            }
+            std::thread::sleep(RENEWAL);
+            warm.wait_until_quiet()?;
+            results.add(Side::Remoted, series("start-up/warm", start(&warm, Side::Remoted)?));
+        }
+        results.end_round();
+    }
+    Ok(())
+}
+
+fn series(name: &str, nanoseconds: f64) -> Series {
+    Series::new(name, Unit::Nanoseconds, vec![nanoseconds])
+}
+
+/// Nanoseconds of one start.
+fn start(sides: &Sides, side: Side) -> Result<f64> {
+    let command = sides.command(side, "solo");
+    let begin = monotonic();
+    let output = sides::lines(command)?;
+    let started: Started = serde_json::from_str(output.trim()).context("when the first kernel was done")?;
+    Ok(started.done.saturating_sub(begin) as f64)
+}

@@ -1,0 +1,170 @@
+//! What a busy session costs in notifications, counted instead of timed, so that a regression of the path itself shows on
+//! any machine.
+//!
+//! The kernel counts for each process how often it wrote and how often its threads slept, and session memory counts
+//! sleeps that ended by their time limit although there was work: a wake-up that was lost. Nothing in the session has
+//! to be changed to be counted, and what is counted is the busy phase alone, without the start.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use backend_process::{Backend, Socket};
+use serde::Serialize;
+use virtio_spec::local::SOCKET_VARIABLE;
+
+use crate::client::Client;
+use crate::process;
+use crate::series::print_line;
+use crate::solo::{Done, Order};
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Arguments {
+    /// The guest's CUDA library
+    #[arg(long, value_name = "PATH")]
+    remoted: PathBuf,
+    /// The backend
+    #[arg(long, value_name = "PATH")]
+    backend: PathBuf,
+    /// The backend's driver: auto (this machine's GPU, else in software), soft, or a library's path
+    #[arg(long, default_value = "soft")]
+    driver: String,
+}
+
+/// Before the count, so that both sides' spinning has adapted itself.
+const WARMING: Order = Order::Launch { milliseconds: 300 };
+/// What is counted.
+const BUSY: Order = Order::Launch { milliseconds: 2000 };
+/// Fewest launches that say something.
+const FEWEST_LAUNCHES: f64 = 20_000.0;
+
+/// What names of the worker's threads that serve the client begin with; others are the driver's.
+const LANE: &str = "lane";
+
+/// Counts so far.
+#[derive(Clone, Copy, Debug)]
+struct Counts {
+    requests: u64,
+    client_writes: u64,
+    client_sleeps: u64,
+    lane_sleeps: u64,
+    backstops: u32,
+}
+
+/// Counts of the busy phase, for each 1,000 launches where not said otherwise.
+#[derive(Debug, Serialize)]
+struct Counted {
+    launches: f64,
+    requests: f64,
+    /// The client woke the worker: a system call here, and in a guest an exit from it.
+    kicks: f64,
+    /// The client slept because the queue was full, and was woken.
+    client_sleeps: f64,
+    /// The worker's thread slept because there was nothing to do, and was woken.
+    lane_sleeps: f64,
+    /// Wake-ups that were lost, in all.
+    backstops: u32,
+}
+
+/// Requests for 1,000 launches: each launch is one, and the end of each order is a few.
+const MOST_REQUESTS: f64 = 1001.0;
+/// Notifications of each kind for 1,000 launches. The goal is below 1. A client that is faster than the GPU sleeps at a full
+/// queue until half of its 128 slots are free, which is 15.6; and where other work keeps it from its processor then, the
+/// worker empties the other half, sleeps, too, and is kicked, at most as often. A regression of the path is one for each
+/// launch, or for each of a few.
+const MOST_NOTIFICATIONS: f64 = 20.0;
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let directory = tempfile::tempdir().context("a directory for the socket")?;
+    let socket = directory.path().join("local");
+    let find =
+        |path: &PathBuf| fs::canonicalize(path).with_context(|| format!("the file {}", path.display()));
+    let backend = Backend { program: find(&arguments.backend)?, driver: arguments.driver.clone() };
+    let running = backend.start(Socket::Local(&socket), &directory.path().join("log"))?;
+
+    let before = backend_process::descendants(running.process_id())?;
+    let mut command = Command::new(std::env::current_exe().context("this program")?);
+    command.args(["solo", "--library"]).arg(find(&arguments.remoted)?).env(SOCKET_VARIABLE, &socket);
+    let mut client = Client::start(command)?;
+    client.started()?;
+    let after = backend_process::descendants(running.process_id())?;
+    let Some(&worker) = after.difference(&before).next() else { bail!("no worker was started") };
+
+    client.tell(&WARMING)?;
+    let _: Done = client.answer()?;
+    let begin = Counts::take(client.process_id(), worker)?;
+    client.tell(&BUSY)?;
+    let done: Done = client.answer()?;
+    let end = Counts::take(client.process_id(), worker)?;
+    client.end()?;
+
+    let counted = Counted::between(begin, end, done.amount);
+    print_line(&counted)?;
+    counted.check()
+}
+
+impl Counts {
+    fn take(client: u32, worker: u32) -> Result<Self> {
+        let header = process::session_header(client)?;
+        Ok(Self {
+            requests: header.next_sequence,
+            client_writes: process::writes(client)?,
+            client_sleeps: process::sleeps(client, ""),
+            lane_sleeps: process::sleeps(worker, LANE),
+            backstops: header.guest_backstops.wrapping_add(header.device_backstops),
+        })
+    }
+}
+
+impl Counted {
+    fn between(begin: Counts, end: Counts, launches: f64) -> Self {
+        let per_thousand = |begin: u64, end: u64| end.saturating_sub(begin) as f64 * 1000.0 / launches;
+        Self {
+            launches,
+            requests: per_thousand(begin.requests, end.requests),
+            // The client's answer is a write, too.
+            kicks: per_thousand(begin.client_writes + 1, end.client_writes),
+            client_sleeps: per_thousand(begin.client_sleeps, end.client_sleeps),
+            lane_sleeps: per_thousand(begin.lane_sleeps, end.lane_sleeps),
+            backstops: end.backstops.wrapping_sub(begin.backstops),
+        }
+    }
+
+    /// Fails above the bounds.
+    fn check(&self) -> Result<()> {
+        ensure!(self.launches >= FEWEST_LAUNCHES, "{} launches are too few to count with", self.launches);
+        ensure!(self.backstops == 0, "{} wake-ups were lost", self.backstops);
+        for (what, value, most) in [
+            ("requests", self.requests, MOST_REQUESTS),
+            ("kicks", self.kicks, MOST_NOTIFICATIONS),
+            ("sleeps of the worker", self.lane_sleeps, MOST_NOTIFICATIONS),
+            ("sleeps of the client", self.client_sleeps, MOST_NOTIFICATIONS),
+        ] {
+            ensure!(value <= most, "{value:.2} {what} for 1,000 launches, {most} are allowed");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_of_the_phase_alone() {
+        let begin = Counts { requests: 10, client_writes: 5, client_sleeps: 7, lane_sleeps: 9, backstops: 1 };
+        let end =
+            Counts { requests: 50_010, client_writes: 31, client_sleeps: 107, lane_sleeps: 59, backstops: 1 };
+        let counted = Counted::between(begin, end, 50_000.0);
+        assert_eq!(
+            (counted.requests, counted.kicks, counted.client_sleeps, counted.lane_sleeps),
+            (1000.0, 0.5, 2.0, 1.0)
+        );
+        assert!(counted.check().is_ok());
+        let lost = Counted { backstops: 1, ..counted };
+        assert!(lost.check().is_err());
+        let kicked = Counted { backstops: 0, kicks: 25.0, ..lost };
+        assert!(kicked.check().is_err());
+    }
+}

@@ -1,0 +1,90 @@
+//! Structures of graph calls, as CUDA's documentation describes them.
+
+use std::ffi::c_void;
+
+use super::api::{Handle, HostFunction};
+
+/// `CUDA_KERNEL_NODE_PARAMS_v2`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct KernelNode {
+    /// `func`.
+    pub function: Handle,
+    /// `gridDimX` and so on.
+    pub grid: [u32; 3],
+    /// `blockDimX` and so on.
+    pub block: [u32; 3],
+    /// `sharedMemBytes`.
+    pub shared: u32,
+    /// `kernelParams`.
+    pub parameters: *mut *mut c_void,
+    /// `extra`.
+    pub extra: *mut *mut c_void,
+    /// `kern`.
+    pub kernel: Handle,
+    /// `ctx`.
+    pub context: Handle,
+}
+
+impl KernelNode {
+    /// Room for a node's parameters.
+    pub const fn empty() -> Self {
+        Self {
+            function: 0,
+            grid: [0; 3],
+            block: [0; 3],
+            shared: 0,
+            parameters: std::ptr::null_mut(),
+            extra: std::ptr::null_mut(),
+            kernel: 0,
+            context: 0,
+        }
+    }
+}
+
+/// `CUDA_MEMSET_NODE_PARAMS_v1`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct MemsetNode {
+    /// `dst`.
+    pub target: u64,
+    /// `pitch`.
+    pub pitch: usize,
+    /// `value`.
+    pub value: u32,
+    /// `elementSize`.
+    pub element: u32,
+    /// `width`, in elements.
+    pub width: usize,
+    /// `height`, in rows.
+    pub height: usize,
+}
+
+/// `CUDA_HOST_NODE_PARAMS_v1`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct HostNode {
+    /// `fn`.
+    pub function: Option<HostFunction>,
+    /// `userData`.
+    pub data: *mut c_void,
+}
+
+/// `CUgraphExecUpdateResultInfo`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct UpdateInfo {
+    /// `result`.
+    pub result: i32,
+    /// `errorNode`.
+    pub node: Handle,
+    /// `errorFromNode`.
+    pub from: Handle,
+}
+
+impl UpdateInfo {
+    /// Room for a result.
+    pub const fn empty() -> Self {
+        Self { result: -1, node: 0, from: 0 }
+    }
+}

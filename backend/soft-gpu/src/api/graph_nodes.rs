@@ -8,13 +8,14 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use virtio_spec::cuda::{
-    CUDA_HOST_NODE_PARAMS, CUDA_KERNEL_NODE_PARAMS, CUDA_KERNEL_NODE_PARAMS_v1, CUDA_MEMCPY_NODE_PARAMS,
-    CUDA_MEMCPY3D, CUDA_MEMSET_NODE_PARAMS, CUcontext, CUevent, CUfunction, CUgraph, CUgraphEdgeData,
-    CUgraphExec, CUgraphNode, CUgraphNodeParams, CUgraphNodeType, CUkernel, CUresult,
+    CUDA_HOST_NODE_PARAMS, CUDA_KERNEL_NODE_PARAMS, CUDA_KERNEL_NODE_PARAMS_v1, CUDA_MEM_FREE_NODE_PARAMS,
+    CUDA_MEMCPY_NODE_PARAMS, CUDA_MEMCPY3D, CUDA_MEMSET_NODE_PARAMS, CUcontext, CUevent, CUfunction, CUgraph,
+    CUgraphEdgeData, CUgraphExec, CUgraphNode, CUgraphNodeParams, CUgraphNodeType, CUkernel, CUresult,
 };
 
 use super::copies::node_sides;
 use super::entry::{Call, In, List, Out, exports};
+use super::graph_memory;
 use super::launches::host_node;
 use crate::driver::context::Context;
 use crate::driver::copy::{Pattern, fill_node, replay};
@@ -169,7 +170,7 @@ fn host(params: In<CUDA_HOST_NODE_PARAMS>) -> Result<Op> {
 }
 
 fn child(graph: u64) -> Result<Op> {
-    Ok(Op::Child(graph::find(graph)?.duplicate(driver())))
+    Ok(Op::Child(graph::find(graph)?.clone_for_node(driver())?))
 }
 
 fn record(event: CUevent) -> Result<Op> {
@@ -180,6 +181,7 @@ fn wait(event: CUevent) -> Result<Op> {
     Ok(Op::Wait(driver().events.get(event.0)?))
 }
 
+/// A node of any kind but those that allocate and free memory, which cannot be changed.
 fn any(call: &Call, params: *mut CUgraphNodeParams) -> Result<Op> {
     if params.is_null() {
         return Err(CUresult::ERROR_INVALID_VALUE);
@@ -204,7 +206,7 @@ fn any(call: &Call, params: *mut CUgraphNodeParams) -> Result<Op> {
     }
 }
 
-fn add(
+pub(super) fn add(
     node: Out<CUgraphNode>,
     graph: CUgraph,
     after: List<CUgraphNode>,
@@ -331,7 +333,23 @@ fn add_any(
     count: usize,
     params: *mut CUgraphNodeParams,
 ) -> Result<()> {
-    add(node, graph, after, count, || any(call, params))
+    add(node, graph, after, count, || {
+        if params.is_null() {
+            return Err(CUresult::ERROR_INVALID_VALUE);
+        }
+        // SAFETY: the program's structure.
+        let kind = unsafe { (*params).kind };
+        // SAFETY: the program's structure.
+        let arm: *mut c_void = unsafe { &raw mut (*params).union }.cast();
+        match kind {
+            // SAFETY: the arm that the kind says.
+            CUgraphNodeType::MEM_ALLOC => unsafe { graph_memory::allocation(arm.cast(), graph.0) },
+            CUgraphNodeType::MEM_FREE => {
+                graph_memory::free(In::<CUDA_MEM_FREE_NODE_PARAMS>::at(arm.cast()).get()?.dptr)
+            }
+            _ => any(call, params),
+        }
+    })
 }
 
 fn add_any_2(

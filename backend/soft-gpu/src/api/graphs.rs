@@ -100,7 +100,7 @@ fn destroy(driver: &Driver, graph: CUgraph) -> Result<()> {
 
 fn clone(driver: &Driver, clone: Out<CUgraph>, original: CUgraph) -> Result<()> {
     clone.check()?;
-    clone.put(CUgraph(graph::find(original.0)?.clone_whole(driver).handle))
+    clone.put(CUgraph(graph::find(original.0)?.clone_whole(driver)?.handle))
 }
 
 fn destroy_node(driver: &Driver, node: CUgraphNode) -> Result<()> {

@@ -44,6 +44,7 @@ pub(in crate::api) fn entries() -> impl Iterator<Item = &'static Entry> {
         super::copies::ENTRIES,
         super::devices::ENTRIES,
         super::functions::ENTRIES,
+        super::graph_memory::ENTRIES,
         super::graph_nodes::ENTRIES,
         super::graphs::ENTRIES,
         super::launches::ENTRIES,

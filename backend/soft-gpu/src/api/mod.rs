@@ -12,6 +12,7 @@ mod debugger;
 mod devices;
 mod entry;
 mod functions;
+mod graph_memory;
 mod graph_nodes;
 mod graphs;
 mod launches;

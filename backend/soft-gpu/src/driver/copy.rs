@@ -99,6 +99,8 @@ fn classify(side: &Side, extent: &Extent3) -> Result<Found> {
         None if side.place != Place::Device && side.address != 0 && !memory.in_window(side.address) => {
             Ok(Found::Pageable)
         }
+        // Its memory comes with the launch that allocates it.
+        None if driver().graph_memory.contains(side.address, span) => Ok(Found::Device),
         _ => Err(CUresult::ERROR_INVALID_VALUE),
     }
 }

@@ -1,5 +1,6 @@
 //! Executable graphs: the steps that a launch takes, one after the other.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use virtio_spec::cuda::{CUgraphExecUpdateResult, CUresult};
@@ -7,6 +8,7 @@ use virtio_spec::cuda::{CUgraphExecUpdateResult, CUresult};
 use super::capture;
 use super::context::Context;
 use super::graph::{Graph, Op, Owned};
+use super::graph_memory::Balance;
 use super::handles::{kind, mint};
 use super::queue::{Completion, Health, Stream, lock};
 use super::{Driver, Result, driver};
@@ -39,6 +41,10 @@ pub(crate) struct Exec {
     source: Arc<Graph>,
     /// What the program must not end while this may be launched.
     _owned: Vec<Arc<Owned>>,
+    /// What launches do with memory; the same after updates, which cannot change it.
+    balance: Balance,
+    /// The last launch, which the next one follows.
+    last: Mutex<Option<Arc<Completion>>>,
 }
 
 fn plan(graph: &Graph) -> Result<Vec<Step>> {
@@ -75,7 +81,15 @@ fn recorded(steps: &[Step], done: &Arc<Completion>) {
     }
 }
 
-fn run(steps: &[Step], health: &Health) -> Result<()> {
+/// The nodes that are no child graphs: those of child graphs neither allocate nor free.
+fn ops(steps: &[Step]) -> impl Iterator<Item = &Op> + Clone {
+    steps.iter().filter_map(|step| match &step.work {
+        Work::Op(op) => Some(op),
+        Work::Steps(_) => None,
+    })
+}
+
+fn run(steps: &[Step], context: u64, health: &Health) -> Result<()> {
     for step in steps.iter().filter(|step| step.enabled) {
         match &step.work {
             Work::Op(
@@ -84,8 +98,10 @@ fn run(steps: &[Step], health: &Health) -> Result<()> {
                 | Op::Fill { replay, .. }
                 | Op::Host { replay, .. },
             ) => replay(health)?,
+            Work::Op(Op::Allocate(allocation)) => driver().graph_memory.begin(allocation, context)?,
+            Work::Op(Op::Free(allocation)) => driver().graph_memory.end(allocation),
             Work::Op(_) => {}
-            Work::Steps(steps) => run(steps, health)?,
+            Work::Steps(steps) => run(steps, context, health)?,
         }
     }
     Ok(())
@@ -113,6 +129,14 @@ fn update(old: &[Step], new: &[Step]) -> core::result::Result<Vec<Step>, Differe
             if old.follows != new.follows {
                 return Err((new.node, CUgraphExecUpdateResult::ERROR_TOPOLOGY_CHANGED));
             }
+            let is_same_memory = match (&old.work, &new.work) {
+                (Work::Op(Op::Allocate(old)), Work::Op(Op::Allocate(new)))
+                | (Work::Op(Op::Free(old)), Work::Op(Op::Free(new))) => Arc::ptr_eq(old, new),
+                _ => true,
+            };
+            if !is_same_memory {
+                return Err((new.node, CUgraphExecUpdateResult::ERROR_PARAMETERS_CHANGED));
+            }
             let work = match (&old.work, &new.work) {
                 (Work::Steps(old), Work::Steps(new)) => Work::Steps(update(old, new)?),
                 (_, work) => work.clone(),
@@ -129,8 +153,15 @@ impl Drop for Exec {
 }
 
 impl Exec {
+    /// An executable graph; one at a time of a graph whose nodes allocate or free memory.
     pub(crate) fn instantiate(driver: &Driver, graph: &Graph, flags: u64) -> Result<Arc<Self>> {
-        let steps = Mutex::new(Arc::new(plan(graph)?));
+        let before = driver.execs.find(graph.instance.load(Ordering::Acquire));
+        if before.is_some() {
+            graph.check_no_memory()?;
+        }
+        let steps = plan(graph)?;
+        let balance = Balance::of(ops(&steps));
+        let steps = Mutex::new(Arc::new(steps));
         let owned = lock(&graph.contents).owned.clone();
         let exec = Arc::new(Self {
             handle: mint(kind::EXEC),
@@ -138,7 +169,10 @@ impl Exec {
             steps,
             source: graph.duplicate(driver),
             _owned: owned,
+            balance,
+            last: Mutex::default(),
         });
+        graph.instance.store(exec.handle, Ordering::Release);
         driver.execs.insert(exec.handle, Arc::clone(&exec));
         Ok(exec)
     }
@@ -201,21 +235,30 @@ impl Exec {
 
     /// Launches.
     pub(crate) fn launch(self: &Arc<Self>, context: &Context, stream: &Arc<Stream>) -> Result<()> {
-        let node = || Ok(Op::Child(self.source.duplicate(driver())));
+        /// `CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH`.
+        const FREES: u64 = 1;
+        let node = || Ok(Op::Child(self.source.clone_for_node(driver())?));
         if capture::add(driver(), stream, node)? {
             return Ok(());
         }
         let steps = Arc::clone(&lock(&self.steps));
-        let mut after = Vec::new();
+        let mut last = lock(&self.last);
+        let left = self.balance.launch(self.flags & FREES != 0)?;
+        let mut after: Vec<_> = last.take().into_iter().collect();
         awaited(&steps, &mut after);
+        let context_handle = context.handle;
         let exec = Arc::clone(self);
         let work = Arc::clone(&steps);
         let done = context.submit(stream, after, move |health: &Health| {
-            let outcome = if health.check().is_err() { Ok(()) } else { run(&work, health) };
+            for allocation in &left {
+                driver().graph_memory.end(allocation);
+            }
+            let outcome = if health.check().is_err() { Ok(()) } else { run(&work, context_handle, health) };
             drop(exec);
             outcome
         })?;
         recorded(&steps, &done);
+        *last = Some(done);
         Ok(())
     }
 }

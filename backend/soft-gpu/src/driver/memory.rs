@@ -62,6 +62,8 @@ pub(crate) enum Kind {
     Imported,
     /// An array's.
     Array,
+    /// A graph's; its addresses stay taken when it ends.
+    Graph,
 }
 
 /// A live range of memory.
@@ -194,6 +196,15 @@ fn discard(window: &Window, start: u64, length: u64) {
     punch(&window.file, first - window.start, last - first);
 }
 
+/// Bytes that an allocation of so many takes.
+fn reserved_for(length: u64) -> Result<u64> {
+    if length == 0 {
+        return Err(CUresult::ERROR_INVALID_VALUE);
+    }
+    let reserved = length.checked_next_multiple_of(ALIGN).filter(|&reserved| reserved <= TOTAL);
+    reserved.ok_or(CUresult::ERROR_OUT_OF_MEMORY)
+}
+
 impl Memory {
     fn window(&self) -> Result<&Window> {
         let map_window = || {
@@ -236,14 +247,30 @@ impl Memory {
         self.allocate_marked(length, 1, Kind::Pool, (context, pool))
     }
 
-    fn allocate_marked(&self, length: u64, align: u64, kind: Kind, marks: (u64, u32)) -> Result<u64> {
-        if length == 0 {
-            return Err(CUresult::ERROR_INVALID_VALUE);
+    /// Takes addresses without memory.
+    pub(crate) fn take_range(&self, length: u64) -> Result<u64> {
+        let reserved = reserved_for(length)?;
+        let taken = lock(&self.window()?.ranges).take(reserved + GAP, ALIGN);
+        taken.ok_or(CUresult::ERROR_OUT_OF_MEMORY)
+    }
+
+    /// Gives addresses back that were taken without memory.
+    pub(crate) fn give_range(&self, start: u64, length: u64) {
+        if let (Ok(window), Ok(reserved)) = (self.window(), reserved_for(length)) {
+            lock(&window.ranges).give(start, reserved + GAP);
         }
-        let reserved = length
-            .checked_next_multiple_of(ALIGN)
-            .filter(|&reserved| reserved <= TOTAL)
-            .ok_or(CUresult::ERROR_OUT_OF_MEMORY)?;
+    }
+
+    /// Puts memory of a graph at addresses that were taken for it.
+    pub(crate) fn allocate_at(&self, start: u64, length: u64, context: u64) -> Result<()> {
+        let reserved = reserved_for(length)?;
+        self.take_bytes(reserved)?;
+        self.insert(start, length, reserved, Kind::Graph, (context, 0));
+        Ok(())
+    }
+
+    fn allocate_marked(&self, length: u64, align: u64, kind: Kind, marks: (u64, u32)) -> Result<u64> {
+        let reserved = reserved_for(length)?;
         let window = self.window()?;
         let mut ranges = lock(&window.ranges);
         if window.used.load(Ordering::Relaxed) + reserved > TOTAL {
@@ -436,7 +463,9 @@ impl Memory {
             _ => {
                 if let Ok(window) = self.window() {
                     discard(window, allocation.start, allocation.reserved);
-                    lock(&window.ranges).give(allocation.start, allocation.reserved + GAP);
+                    if allocation.kind != Kind::Graph {
+                        lock(&window.ranges).give(allocation.start, allocation.reserved + GAP);
+                    }
                     window.used.fetch_sub(allocation.reserved, Ordering::Relaxed);
                 }
             }

@@ -1,7 +1,8 @@
 //! The driver's state and what happens to it; the C functions in [`crate::api`] are a thin skin over this.
 //!
 //! Read in this order: `handles`, `context` (contexts and their streams), `queue` (how a stream works), `memory`,
-//! `virtual_memory`, `pool`, `sharing`, `copy`, `array`, `image` and `compile` (from bytes to code), `module`, `library`, `launch`, `attributes`; `graph`, `graph_exec` and `capture`.
+//! `virtual_memory`, `pool`, `sharing`, `copy`, `array`, `image` and `compile` (from bytes to code), `module`, `library`, `launch`, `attributes`; `graph`, `graph_exec`,
+//! `graph_memory` and `capture`.
 //!
 //! Locks are taken in this order: a context's order of work, a stream's queue, a table; and none is held while work runs.
 
@@ -14,6 +15,7 @@ pub(crate) mod copy;
 pub(crate) mod event;
 pub(crate) mod graph;
 pub(crate) mod graph_exec;
+pub(crate) mod graph_memory;
 pub(crate) mod handles;
 pub(crate) mod image;
 pub(crate) mod jit;
@@ -40,6 +42,7 @@ use context::{Context, Primary};
 use event::Event;
 use graph::{Graph, Node, UserObject};
 use graph_exec::Exec;
+use graph_memory::GraphMemory;
 use handles::Table;
 use library::{Kernel, Library};
 use link::Linker;
@@ -79,6 +82,7 @@ pub(crate) struct Driver {
     pub(crate) graphs: Table<Graph>,
     pub(crate) nodes: Table<Node>,
     pub(crate) execs: Table<Exec>,
+    pub(crate) graph_memory: GraphMemory,
     pub(crate) user_objects: Table<UserObject>,
 }
 
@@ -162,5 +166,6 @@ impl Driver {
         }
         let taken = self.memory.take_context(handle);
         self.reclaim(&taken);
+        self.graph_memory.forget(handle);
     }
 }

@@ -19,7 +19,7 @@ use virtio_spec::{
     requests::Launch,
 };
 
-use super::{Invocation, graph::function, graph::pointer_to, ok};
+use super::{Invocation, graph::function, graph::pointer_to, graph_memory, ok};
 use crate::worker::host_calls;
 
 /// `CU_LAUNCH_PARAM_BUFFER_POINTER` and `…_SIZE` of cuda.h.
@@ -28,7 +28,7 @@ const BUFFER_SIZE: usize = 2;
 
 /// Which node is added or changed, and where.
 #[derive(Clone, Copy)]
-enum Target<'a> {
+pub(super) enum Target<'a> {
     Add(CUgraph, &'a [CUgraphNode]),
     Set(CUgraphNode),
     ExecSet(CUgraphExec, CUgraphNode),
@@ -81,11 +81,17 @@ pub(super) fn node(call: &mut Invocation<'_>) -> Result<(), CUresult> {
         }
         _ => return Err(CUresult::ERROR_INVALID_VALUE),
     };
+    let mut address = None;
     let made = match CUgraphNodeType(request.kind) {
         CUgraphNodeType::KERNEL => kernel(call, target),
         CUgraphNodeType::MEMCPY => copy(call, target),
         CUgraphNodeType::MEMSET => fill(call, target),
         CUgraphNodeType::EMPTY => empty(call, target),
+        CUgraphNodeType::MEM_ALLOC => graph_memory::allocate(call, target).map(|(node, value)| {
+            address = Some(value);
+            node
+        }),
+        CUgraphNodeType::MEM_FREE => graph_memory::free(call, target),
         CUgraphNodeType::HOST
         | CUgraphNodeType::GRAPH
         | CUgraphNodeType::WAIT_EVENT
@@ -98,7 +104,8 @@ pub(super) fn node(call: &mut Invocation<'_>) -> Result<(), CUresult> {
         connect(call, graph, made, &after, &data)?;
     }
     let node = call.name_node(made.0, request.graph)?;
-    call.put(&GraphNodeMade { node })
+    call.put(&GraphNodeMade { node })?;
+    address.map_or(Ok(()), |address| call.put(&address))
 }
 
 /// Makes a new node's edges; without them there is no node either.
@@ -374,6 +381,8 @@ pub(super) fn get(call: &mut Invocation<'_>) -> Result<(), CUresult> {
             ok(unsafe { get(node, &raw mut params) })?;
             call.put(&NodeValue { value: params.userData.addr() as u64 })
         }
+        CUgraphNodeType::MEM_ALLOC => graph_memory::get_allocation(call, node),
+        CUgraphNodeType::MEM_FREE => graph_memory::get_free(call, node),
         kind @ (CUgraphNodeType::EVENT_RECORD | CUgraphNodeType::WAIT_EVENT) => {
             let graphs = &call.driver().graphs;
             let get = if kind == CUgraphNodeType::EVENT_RECORD {

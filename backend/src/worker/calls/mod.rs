@@ -22,6 +22,7 @@ mod copy;
 mod function;
 mod generated;
 mod graph;
+mod graph_memory;
 mod graph_names;
 mod graph_node;
 pub(crate) mod handles;
@@ -250,6 +251,7 @@ impl<'a> Invocation<'a> {
             graph_opcode::GRAPH_INSTANTIATE => graph::instantiate(self),
             graph_opcode::GRAPH_UPDATE => graph::update(self),
             graph_opcode::GRAPH_TEXT => graph::text(self),
+            graph_opcode::GRAPH_MEMORY => graph_memory::attribute(self),
             graph_opcode::CAPTURE_BEGIN => capture::begin(self),
             graph_opcode::CAPTURE_END => capture::end(self),
             graph_opcode::CAPTURE_INFO => capture::info(self),

@@ -7,23 +7,27 @@ use std::ffi::c_void;
 use virtio_spec::cuda::{
     CUDA_HOST_NODE_PARAMS, CUDA_KERNEL_NODE_PARAMS, CUDA_KERNEL_NODE_PARAMS_v1, CUDA_MEMCPY_NODE_PARAMS,
     CUDA_MEMCPY3D, CUDA_MEMSET_NODE_PARAMS, CUcontext, CUevent, CUfunction, CUgraph, CUgraphEdgeData,
-    CUgraphExec, CUgraphNode, CUgraphNodeParams, CUgraphNodeType, CUkernel, CUmemorytype, CUresult,
+    CUgraphExec, CUgraphNode, CUgraphNodeParams, CUgraphNodeType, CUkernel, CUmemAccessDesc, CUmemorytype,
+    CUresult,
 };
-use virtio_spec::graph_requests::{NodeCopy, NodeFill, NodeValue, node_operation};
+use virtio_spec::graph_requests::{NodeAllocation, NodeCopy, NodeFill, NodeValue, node_operation};
 use virtio_spec::requests::Launch;
+use zerocopy::IntoBytes;
 
+use super::memory::{allocation, give_address};
 use super::{data_at, nodes_at};
 use crate::calls::give;
 use crate::code::{function, launch};
 use crate::entry::status;
-use crate::graph::{After, held, host_calls, kernels, node, node_get};
+use crate::graph::{After, Made, given, held, host_calls, node, node_get};
 use crate::wire::Request;
 
 /// What a node does, as the device is told.
-enum Body {
+pub(super) enum Body {
     Kernel(Launch, Vec<u8>),
     Copy(NodeCopy),
     Fill(NodeFill),
+    Allocation(NodeAllocation, Vec<CUmemAccessDesc>),
     Value(u64),
     Empty,
 }
@@ -37,6 +41,10 @@ impl Body {
             }
             Self::Copy(copy) => request.structure(copy),
             Self::Fill(fill) => request.structure(fill),
+            Self::Allocation(allocation, access) => {
+                request.structure(allocation);
+                request.slice(access.as_bytes());
+            }
             Self::Value(value) => request.structure(&NodeValue { value: *value }),
             Self::Empty => {}
         }
@@ -241,9 +249,12 @@ unsafe fn any(params: *const CUgraphNodeParams) -> Result<(CUgraphNodeType, Body
         CUgraphNodeType::GRAPH if params.union[1] & u64::from(u32::MAX) != 0 => {
             return Err(CUresult::ERROR_NOT_SUPPORTED);
         }
-        CUgraphNodeType::GRAPH | CUgraphNodeType::WAIT_EVENT | CUgraphNodeType::EVENT_RECORD => {
-            Body::Value(first)
-        }
+        CUgraphNodeType::GRAPH
+        | CUgraphNodeType::WAIT_EVENT
+        | CUgraphNodeType::EVENT_RECORD
+        | CUgraphNodeType::MEM_FREE => Body::Value(first),
+        // SAFETY: the kind's arm.
+        CUgraphNodeType::MEM_ALLOC => unsafe { allocation(arm.cast()) }?,
         CUgraphNodeType::EMPTY => Body::Empty,
         _ => return Err(CUresult::ERROR_NOT_SUPPORTED),
     };
@@ -254,28 +265,41 @@ unsafe fn any(params: *const CUgraphNodeParams) -> Result<(CUgraphNodeType, Body
 ///
 /// # Safety
 /// `place` is null or room for a node; the arrays are null or have `count` elements.
-unsafe fn add(
+pub(super) unsafe fn added(
     place: *mut CUgraphNode,
     graph: CUgraph,
     (nodes, data): (*const CUgraphNode, *const CUgraphEdgeData),
     count: usize,
     body: impl FnOnce() -> Result<(CUgraphNodeType, Body), CUresult>,
+) -> Result<Made, CUresult> {
+    if place.is_null() {
+        return Err(CUresult::ERROR_INVALID_VALUE);
+    }
+    // SAFETY: as the caller promises.
+    let nodes = unsafe { nodes_at(nodes, count) }?;
+    // SAFETY: as the caller promises.
+    let data = unsafe { data_at(data, count) };
+    let (kind, body) = body()?;
+    let after = After { nodes: &nodes, data: data.as_deref() };
+    let made = node(node_operation::ADD, kind, graph.0, 0, after, |request| body.append(request))?;
+    // SAFETY: as the caller promises.
+    unsafe { give(place, CUgraphNode(made.node)) }?;
+    Ok(made)
+}
+
+/// Adds a node of which the program is told no more than the handle.
+///
+/// # Safety
+/// As of [`added`].
+pub(super) unsafe fn add(
+    place: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: (*const CUgraphNode, *const CUgraphEdgeData),
+    count: usize,
+    body: impl FnOnce() -> Result<(CUgraphNodeType, Body), CUresult>,
 ) -> CUresult {
-    let run = || {
-        if place.is_null() {
-            return Err(CUresult::ERROR_INVALID_VALUE);
-        }
-        // SAFETY: as the caller promises.
-        let nodes = unsafe { nodes_at(nodes, count) }?;
-        // SAFETY: as the caller promises.
-        let data = unsafe { data_at(data, count) };
-        let (kind, body) = body()?;
-        let after = After { nodes: &nodes, data: data.as_deref() };
-        let made = node(node_operation::ADD, kind, graph.0, 0, after, |request| body.append(request))?;
-        // SAFETY: as the caller promises.
-        unsafe { give(place, CUgraphNode(made)) }
-    };
-    status(run())
+    // SAFETY: as the caller promises.
+    status(unsafe { added(place, graph, dependencies, count, body) }.map(|_| ()))
 }
 
 /// Changes what a node does, in its graph (0) or in an executable one.
@@ -421,7 +445,15 @@ pub(crate) unsafe fn cuGraphAddNode_v2(
     // SAFETY: the same contract.
     let body = || unsafe { any(params) };
     // SAFETY: the same contract.
-    unsafe { add(node, graph, (dependencies, edge_data), dependency_count, body) }
+    let made = unsafe { added(node, graph, (dependencies, edge_data), dependency_count, body) };
+    status(made.map(|made| {
+        if made.address != 0 {
+            // SAFETY: the program's structure.
+            let arm = unsafe { &raw mut (*params).union };
+            // SAFETY: its union has the arm of an allocation.
+            unsafe { give_address(arm.cast(), made.address) };
+        }
+    }))
 }
 
 pub(crate) unsafe fn cuGraphNodeSetParams(node: CUgraphNode, params: *mut CUgraphNodeParams) -> CUresult {
@@ -459,7 +491,7 @@ pub(crate) unsafe fn cuGraphKernelNodeGetParams_v2(
         if bytes.len() < function.parameter_bytes as usize {
             return Err(CUresult::ERROR_UNKNOWN);
         }
-        let pointers = kernels::keep(node.0, graph, &bytes, &function.parameters);
+        let pointers = given::parameters(node.0, graph, &bytes, &function.parameters);
         let [grid_x, grid_y, grid_z] = launch.grid;
         let [block_x, block_y, block_z] = launch.block;
         let found = CUDA_KERNEL_NODE_PARAMS {
@@ -525,7 +557,7 @@ pub(crate) unsafe fn cuGraphMemsetNodeGetParams(
     status(found.and_then(|found| unsafe { give(params, found.fill) }))
 }
 
-fn value(node: CUgraphNode, kind: CUgraphNodeType) -> Result<u64, CUresult> {
+pub(super) fn value(node: CUgraphNode, kind: CUgraphNodeType) -> Result<u64, CUresult> {
     Ok(node_get(node.0, kind)?.1.take::<NodeValue>()?.value)
 }
 

@@ -62,7 +62,7 @@ impl Parameters {
     }
 }
 
-fn graph(gpu: &Gpu) -> Result<Option<Handle>> {
+pub(super) fn graph(gpu: &Gpu) -> Result<Option<Handle>> {
     let mut graph = 0;
     match gpu.cu.cuGraphCreate(&mut graph, 0) {
         Code::NOT_SUPPORTED => Ok(None),
@@ -92,14 +92,20 @@ impl Parameters {
     }
 }
 
-fn add_memset(gpu: &Gpu, graph: Handle, after: &[Handle], target: u64, value: u32) -> Result<Handle> {
+pub(super) fn add_memset(
+    gpu: &Gpu,
+    graph: Handle,
+    after: &[Handle],
+    target: u64,
+    value: u32,
+) -> Result<Handle> {
     let mut node = 0;
     let params = MemsetNode { target, pitch: 0, value, element: 4, width: 1, height: 1 };
     gpu.cu.cuGraphAddMemsetNode(&mut node, graph, after.as_ptr(), after.len(), &params, gpu.context).ok()?;
     Ok(node)
 }
 
-fn run(gpu: &Gpu, exec: Handle) -> Result<()> {
+pub(super) fn run(gpu: &Gpu, exec: Handle) -> Result<()> {
     gpu.cu.cuGraphLaunch(exec, 0).ok()?;
     gpu.cu.cuStreamSynchronize(0).ok()
 }

@@ -17,6 +17,7 @@ mod fills;
 mod floats;
 mod functions;
 mod gate;
+mod graph_memory;
 mod graphs;
 mod handles;
 mod host_functions;
@@ -81,6 +82,7 @@ pub(crate) const AREAS: &[&[Case]] = &[
     host_functions::CASES,
     captures::CASES,
     graphs::CASES,
+    graph_memory::CASES,
     events::CASES,
     threads::CASES,
     output::CASES,

@@ -3,6 +3,7 @@
 use std::ffi::c_void;
 
 use super::api::{Handle, HostFunction};
+use super::structures::{MemoryAccess, PoolProperties};
 
 /// `CUDA_KERNEL_NODE_PARAMS_v2`.
 #[repr(C)]
@@ -52,6 +53,27 @@ pub(crate) struct MemsetNode {
 pub(crate) struct HostNode {
     pub(crate) function: Option<HostFunction>,
     pub(crate) data: *mut c_void,
+}
+
+/// `CUDA_MEM_ALLOC_NODE_PARAMS`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AllocationNode {
+    pub(crate) properties: PoolProperties,
+    pub(crate) access: *const MemoryAccess,
+    pub(crate) access_count: usize,
+    pub(crate) bytes: usize,
+    pub(crate) pointer: u64,
+}
+
+/// `CUgraphNodeParams`, with the union as words.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AnyNode {
+    pub(crate) kind: i32,
+    pub(crate) reserved: [i32; 3],
+    pub(crate) arm: [u64; 29],
+    pub(crate) end: u64,
 }
 
 /// `CUgraphExecUpdateResultInfo`.

@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 
 pub(crate) use api::{CtxCreateParams, Device, Driver, Handle};
 pub(crate) use code::{Code, NAMES};
-pub(crate) use graph::{HostNode, KernelNode, MemsetNode, UpdateInfo};
+pub(crate) use graph::{AllocationNode, AnyNode, HostNode, KernelNode, MemsetNode, UpdateInfo};
 pub(crate) use structures::{IpcHandle, MemoryAccess, MemoryLocation, MemoryProperties, PoolProperties};
 
 /// The library under test, opened at first use.

@@ -19,7 +19,7 @@ use virtio_spec::{
     requests::Launch,
 };
 
-use super::{Invocation, graph::function, graph::pointer_to, graph_memory, ok};
+use super::{Invocation, graph::function, graph::pointer_to, graph_memory, host_function, ok};
 use crate::worker::host_calls;
 
 /// `CU_LAUNCH_PARAM_BUFFER_POINTER` and `…_SIZE` of cuda.h.
@@ -30,8 +30,19 @@ const BUFFER_SIZE: usize = 2;
 #[derive(Clone, Copy)]
 pub(super) enum Target<'a> {
     Add(CUgraph, &'a [CUgraphNode]),
-    Set(CUgraphNode),
+    /// In the graph that the node belongs to.
+    Set(CUgraph, CUgraphNode),
     ExecSet(CUgraphExec, CUgraphNode),
+}
+
+impl Target<'_> {
+    /// The graph that is changed; none for an executable one.
+    fn graph(self) -> Option<CUgraph> {
+        match self {
+            Self::Add(graph, _) | Self::Set(graph, _) => Some(graph),
+            Self::ExecSet(..) => None,
+        }
+    }
 }
 
 /// Calls the driver's function for the target; those that add give the new node.
@@ -47,7 +58,7 @@ macro_rules! apply {
                 }))?;
                 Ok(node)
             }
-            Target::Set(node) => {
+            Target::Set(_, node) => {
                 let set = function!($call, $set);
                 // SAFETY: as above.
                 ok($call.in_driver(|| unsafe { set(node, $($set_argument),*) }))?;
@@ -74,7 +85,10 @@ pub(super) fn node(call: &mut Invocation<'_>) -> Result<(), CUresult> {
         // Edges with data are made one step later.
         node_operation::ADD if data.is_empty() => Target::Add(call.graph(request.graph)?, &after),
         node_operation::ADD => Target::Add(call.graph(request.graph)?, &[]),
-        node_operation::SET => Target::Set(call.node(request.node)?),
+        node_operation::SET => {
+            let node = call.node(request.node)?;
+            Target::Set(call.graph(call.graph_of(request.node)?)?, node)
+        }
         node_operation::EXEC_SET => {
             let exec = CUgraphExec(call.handle(Kind::GraphExec, request.graph)?);
             Target::ExecSet(exec, call.node(request.node)?)
@@ -291,7 +305,7 @@ fn value(
                 userData: std::ptr::without_provenance_mut(number),
             };
             let params = &raw const params;
-            apply!(
+            let made: Result<CUgraphNode, CUresult> = apply!(
                 call,
                 target,
                 cuGraphAddHostNode,
@@ -299,7 +313,11 @@ fn value(
                 cuGraphExecHostNodeSetParams,
                 (params),
                 (params)
-            )
+            );
+            if let (Ok(_), Some(graph)) = (made, target.graph()) {
+                host_function::tell_when_gone(call, graph, value);
+            }
+            made
         }
         CUgraphNodeType::GRAPH => {
             let child = call.graph(value)?;
@@ -311,7 +329,7 @@ fn value(
                     ok(unsafe { add(&raw mut node, graph, pointer_to(after), after.len(), child) })?;
                     Ok(node)
                 }
-                Target::Set(_) => Err(CUresult::ERROR_NOT_SUPPORTED),
+                Target::Set(..) => Err(CUresult::ERROR_NOT_SUPPORTED),
                 Target::ExecSet(exec, node) => {
                     let set = function!(call, cuGraphExecChildGraphNodeSetParams);
                     // SAFETY: live objects.

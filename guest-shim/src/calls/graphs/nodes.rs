@@ -19,7 +19,8 @@ use super::{data_at, nodes_at};
 use crate::calls::give;
 use crate::code::{function, launch};
 use crate::entry::status;
-use crate::graph::{After, Made, given, held, host_calls, node, node_get};
+use crate::graph::host_calls::{self, Life};
+use crate::graph::{After, Made, given, held, node, node_get};
 use crate::wire::Request;
 
 /// What a node does, as the device is told.
@@ -28,6 +29,8 @@ pub(super) enum Body {
     Copy(NodeCopy),
     Fill(NodeFill),
     Allocation(NodeAllocation, Vec<CUmemAccessDesc>),
+    /// The number of a function of the program.
+    Host(u64),
     Value(u64),
     Empty,
 }
@@ -45,9 +48,24 @@ impl Body {
                 request.structure(allocation);
                 request.slice(access.as_bytes());
             }
-            Self::Value(value) => request.structure(&NodeValue { value: *value }),
+            Self::Host(value) | Self::Value(value) => request.structure(&NodeValue { value: *value }),
             Self::Empty => {}
         }
+    }
+
+    /// Sends a node of this kind; what was noted for one that was not made is forgotten.
+    fn send(
+        &self,
+        operation: u32,
+        kind: CUgraphNodeType,
+        (graph, changed): (u64, u64),
+        after: After<'_>,
+    ) -> Result<Made, CUresult> {
+        let sent = node(operation, kind, graph, changed, after, |request| self.append(request));
+        if let (Self::Host(number), Err(_)) = (self, &sent) {
+            host_calls::forget(*number);
+        }
+        sent
     }
 }
 
@@ -211,20 +229,38 @@ unsafe fn fill(params: *const CUDA_MEMSET_NODE_PARAMS, context: CUcontext) -> Re
 
 /// # Safety
 /// `params` is null or a structure.
-unsafe fn host(params: *const CUDA_HOST_NODE_PARAMS) -> Result<Body, CUresult> {
+unsafe fn host_with(params: *const CUDA_HOST_NODE_PARAMS, life: Life) -> Result<Body, CUresult> {
     if params.is_null() {
         return Err(CUresult::ERROR_INVALID_VALUE);
     }
     // SAFETY: as the caller promises.
     let params = unsafe { params.read() };
-    Ok(Body::Value(host_calls::host_function(params.fn_, params.userData, true)?))
+    Ok(Body::Host(host_calls::host_function(params.fn_, params.userData, life)?))
 }
 
-/// A node of any kind.
+/// A host node of a graph, which tells when it is gone.
+///
+/// # Safety
+/// As of [`host_with`].
+unsafe fn host(params: *const CUDA_HOST_NODE_PARAMS) -> Result<Body, CUresult> {
+    // SAFETY: as the caller promises.
+    unsafe { host_with(params, Life::Graph) }
+}
+
+/// What a host node of an executable graph is to run.
+///
+/// # Safety
+/// As of [`host_with`].
+unsafe fn exec_host(params: *const CUDA_HOST_NODE_PARAMS) -> Result<Body, CUresult> {
+    // SAFETY: as the caller promises.
+    unsafe { host_with(params, Life::Ever) }
+}
+
+/// A node of any kind; a function of the program is known for as long as it says.
 ///
 /// # Safety
 /// `params` is null or a structure whose union has the kind's arm.
-unsafe fn any(params: *const CUgraphNodeParams) -> Result<(CUgraphNodeType, Body), CUresult> {
+unsafe fn any(params: *const CUgraphNodeParams, function: Life) -> Result<(CUgraphNodeType, Body), CUresult> {
     if params.is_null() {
         return Err(CUresult::ERROR_INVALID_VALUE);
     }
@@ -244,7 +280,7 @@ unsafe fn any(params: *const CUgraphNodeParams) -> Result<(CUgraphNodeType, Body
         // SAFETY: the kind's arm, which the context follows.
         CUgraphNodeType::MEMSET => unsafe { fill(arm.cast(), CUcontext(params.union[5])) }?,
         // SAFETY: the kind's arm.
-        CUgraphNodeType::HOST => unsafe { host(arm.cast()) }?,
+        CUgraphNodeType::HOST => unsafe { host_with(arm.cast(), function) }?,
         // The graph, and how it is owned: only clones are known here.
         CUgraphNodeType::GRAPH if params.union[1] & u64::from(u32::MAX) != 0 => {
             return Err(CUresult::ERROR_NOT_SUPPORTED);
@@ -281,7 +317,7 @@ pub(super) unsafe fn added(
     let data = unsafe { data_at(data, count) };
     let (kind, body) = body()?;
     let after = After { nodes: &nodes, data: data.as_deref() };
-    let made = node(node_operation::ADD, kind, graph.0, 0, after, |request| body.append(request))?;
+    let made = body.send(node_operation::ADD, kind, (graph.0, 0), after)?;
     // SAFETY: as the caller promises.
     unsafe { give(place, CUgraphNode(made.node)) }?;
     Ok(made)
@@ -307,7 +343,7 @@ fn set(exec: u64, changed: CUgraphNode, body: Result<(CUgraphNodeType, Body), CU
     let operation = if exec == 0 { node_operation::SET } else { node_operation::EXEC_SET };
     let run = || {
         let (kind, body) = body?;
-        node(operation, kind, exec, changed.0, After::NOTHING, |request| body.append(request))
+        body.send(operation, kind, (exec, changed.0), After::NOTHING)
     };
     status(run().map(|_| ()))
 }
@@ -318,7 +354,7 @@ fn of(kind: CUgraphNodeType, body: Result<Body, CUresult>) -> Result<(CUgraphNod
 
 /// The calls of one kind of node: adding, setting in the graph and in an executable one.
 macro_rules! node_calls {
-    ($kind:ident: $add:ident, $set:ident, $exec_set:ident; $params:ty $(, $context:ident)?; $body:expr, $set_body:expr) => {
+    ($kind:ident: $add:ident, $set:ident, $exec_set:ident; $params:ty $(, $context:ident)?; $body:expr, $set_body:expr, $exec_body:expr) => {
         pub(crate) unsafe fn $add(
             node: *mut CUgraphNode,
             graph: CUgraph,
@@ -349,7 +385,7 @@ macro_rules! node_calls {
                 return CUresult::ERROR_INVALID_VALUE;
             }
             // SAFETY: the same contract.
-            set(exec.0, node, of(CUgraphNodeType::$kind, unsafe { $body(params $(, $context)?) }))
+            set(exec.0, node, of(CUgraphNodeType::$kind, unsafe { $exec_body(params $(, $context)?) }))
         }
     };
 }
@@ -375,19 +411,19 @@ unsafe fn event_value(event: CUevent) -> Result<Body, CUresult> {
 }
 
 node_calls!(KERNEL: cuGraphAddKernelNode_v2, cuGraphKernelNodeSetParams_v2, cuGraphExecKernelNodeSetParams_v2;
-    *const CUDA_KERNEL_NODE_PARAMS; kernel, kernel);
+    *const CUDA_KERNEL_NODE_PARAMS; kernel, kernel, kernel);
 node_calls!(KERNEL: cuGraphAddKernelNode, cuGraphKernelNodeSetParams, cuGraphExecKernelNodeSetParams;
-    *const CUDA_KERNEL_NODE_PARAMS_v1; kernel_v1, kernel_v1);
+    *const CUDA_KERNEL_NODE_PARAMS_v1; kernel_v1, kernel_v1, kernel_v1);
 node_calls!(MEMCPY: cuGraphAddMemcpyNode, cuGraphMemcpyNodeSetParams, cuGraphExecMemcpyNodeSetParams;
-    *const CUDA_MEMCPY3D, context; copy, copy_here);
+    *const CUDA_MEMCPY3D, context; copy, copy_here, copy);
 node_calls!(MEMSET: cuGraphAddMemsetNode, cuGraphMemsetNodeSetParams, cuGraphExecMemsetNodeSetParams;
-    *const CUDA_MEMSET_NODE_PARAMS, context; fill, fill_here);
+    *const CUDA_MEMSET_NODE_PARAMS, context; fill, fill_here, fill);
 node_calls!(HOST: cuGraphAddHostNode, cuGraphHostNodeSetParams, cuGraphExecHostNodeSetParams;
-    *const CUDA_HOST_NODE_PARAMS; host, host);
+    *const CUDA_HOST_NODE_PARAMS; host, host, exec_host);
 node_calls!(EVENT_RECORD: cuGraphAddEventRecordNode, cuGraphEventRecordNodeSetEvent,
-    cuGraphExecEventRecordNodeSetEvent; CUevent; event_value, event_value);
+    cuGraphExecEventRecordNodeSetEvent; CUevent; event_value, event_value, event_value);
 node_calls!(WAIT_EVENT: cuGraphAddEventWaitNode, cuGraphEventWaitNodeSetEvent,
-    cuGraphExecEventWaitNodeSetEvent; CUevent; event_value, event_value);
+    cuGraphExecEventWaitNodeSetEvent; CUevent; event_value, event_value, event_value);
 
 pub(crate) unsafe fn cuGraphAddChildGraphNode(
     node: *mut CUgraphNode,
@@ -443,7 +479,7 @@ pub(crate) unsafe fn cuGraphAddNode_v2(
     params: *mut CUgraphNodeParams,
 ) -> CUresult {
     // SAFETY: the same contract.
-    let body = || unsafe { any(params) };
+    let body = || unsafe { any(params, Life::Graph) };
     // SAFETY: the same contract.
     let made = unsafe { added(node, graph, (dependencies, edge_data), dependency_count, body) };
     status(made.map(|made| {
@@ -458,7 +494,7 @@ pub(crate) unsafe fn cuGraphAddNode_v2(
 
 pub(crate) unsafe fn cuGraphNodeSetParams(node: CUgraphNode, params: *mut CUgraphNodeParams) -> CUresult {
     // SAFETY: the same contract.
-    set(0, node, unsafe { any(params) })
+    set(0, node, unsafe { any(params, Life::Graph) })
 }
 
 pub(crate) unsafe fn cuGraphExecNodeSetParams(
@@ -470,7 +506,7 @@ pub(crate) unsafe fn cuGraphExecNodeSetParams(
         return CUresult::ERROR_INVALID_VALUE;
     }
     // SAFETY: the same contract.
-    set(exec.0, node, unsafe { any(params) })
+    set(exec.0, node, unsafe { any(params, Life::Ever) })
 }
 
 pub(crate) unsafe fn cuGraphKernelNodeGetParams_v2(

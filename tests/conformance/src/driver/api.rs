@@ -421,6 +421,8 @@ api! {
     cuGraphExecKernelNodeSetParams_v2(exec: Handle, node: Handle, params: *const KernelNode);
     cuGraphMemsetNodeGetParams(node: Handle, params: *mut MemsetNode);
     cuGraphMemsetNodeSetParams(node: Handle, params: *const MemsetNode);
+    cuGraphHostNodeSetParams(node: Handle, params: *const HostNode);
+    cuGraphExecHostNodeSetParams(exec: Handle, node: Handle, params: *const HostNode);
     cuGraphHostNodeGetParams(node: Handle, params: *mut HostNode);
     cuGraphNodeSetEnabled(exec: Handle, node: Handle, enabled: u32);
     cuGraphNodeGetEnabled(exec: Handle, node: Handle, enabled: *mut u32);

@@ -1,15 +1,18 @@
 //! Graphs and stream capture.
 //!
-//! `capture` (streams that capture), `nodes` (adding them, and their parameters), `memory` (nodes that allocate and free),
-//! `lists` (what a graph is made of), `whole` (graphs as a whole, executable graphs, user objects).
+//! `capture` (streams that capture), `bodies` (what nodes do), `nodes` (adding and changing them), `params` (asking what
+//! they do), `memory` (nodes that allocate and free), `lists` (what a graph is made of), `whole` (graphs as a whole,
+//! executable graphs, user objects).
 
+mod bodies;
 mod capture;
 mod lists;
 mod memory;
 mod nodes;
+mod params;
 mod whole;
 
-pub(crate) use self::{capture::*, lists::*, memory::*, nodes::*, whole::*};
+pub(crate) use self::{capture::*, lists::*, memory::*, nodes::*, params::*, whole::*};
 
 use virtio_spec::cuda::{CUgraphEdgeData, CUgraphNode, CUresult, CUstream};
 

@@ -9,9 +9,9 @@ use std::ffi::c_void;
 use virtio_spec::cuda::{CUdeviceptr, CUmemorytype, CUpointer_attribute as Attribute, CUresult, CUstream};
 
 use super::entry::{Call, Out, exports};
+use crate::driver::allocation::{Allocation, Kind};
 use crate::driver::graph::{Graph, Op};
 use crate::driver::graph_memory::Wanted;
-use crate::driver::memory::{Allocation, Kind};
 use crate::driver::pool::Pool;
 use crate::driver::queue::Health;
 use crate::driver::{Driver, Result, capture, driver};

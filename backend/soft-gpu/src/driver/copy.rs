@@ -11,7 +11,7 @@ use virtio_spec::cuda::{
 use super::capture;
 use super::context::Context;
 use super::graph::{Described, Op, Replay};
-use super::memory::host;
+use super::pages::host;
 use super::queue::{Health, Stream};
 use super::{Result, driver};
 

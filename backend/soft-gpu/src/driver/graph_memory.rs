@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, Weak};
 
 use virtio_spec::cuda::{CUgraphMem_attribute as Attribute, CUmemAccessDesc, CUresult};
 
+use super::allocation::Kind;
 use super::graph::Op;
-use super::memory::Kind;
 use super::queue::lock;
 use super::{Driver, Result, driver};
 

@@ -1,11 +1,13 @@
 //! The driver's state and what happens to it; the C functions in [`crate::api`] are a thin skin over this.
 //!
-//! Read in this order: `handles`, `context` (contexts and their streams), `queue` (how a stream works), `memory`,
-//! `virtual_memory`, `pool`, `sharing`, `copy`, `array`, `image` and `compile` (from bytes to code), `module`, `library`, `launch`, `attributes`; `graph`, `graph_exec`,
-//! `graph_memory` and `capture`.
+//! Read in this order: `handles`, `context` (contexts and their streams), `queue` (how a stream works), `pages`,
+//! `allocation`, `memory`, `virtual_memory`, `pool`, `sharing`, `copy`, `array`, `image` and `compile` (from bytes to code),
+//! `module`, `library`, `launch`, `attributes`; `graph`, `graph_exec`, `graph_memory` and `capture`.
 //!
-//! Locks are taken in this order: a context's order of work, a stream's queue, a table; and none is held while work runs.
+//! Locks are taken in this order: an executable graph's launches, a context's order of work, a stream's queue, a table; and
+//! none is held while work runs.
 
+pub(crate) mod allocation;
 pub(crate) mod array;
 pub(crate) mod attributes;
 pub(crate) mod capture;
@@ -25,6 +27,7 @@ pub(crate) mod link;
 mod lz4;
 pub(crate) mod memory;
 pub(crate) mod module;
+pub(crate) mod pages;
 pub(crate) mod pool;
 pub(crate) mod queue;
 mod ranges;
@@ -37,6 +40,7 @@ use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
 use virtio_spec::cuda::CUresult;
 
+use allocation::{Allocation, Kind};
 use array::{Array, Mipmapped, Object};
 use context::{Context, Primary};
 use event::Event;
@@ -46,7 +50,7 @@ use graph_memory::GraphMemory;
 use handles::Table;
 use library::{Kernel, Library};
 use link::Linker;
-use memory::{Allocation, Kind, Memory};
+use memory::Memory;
 use module::{Function, Module};
 use pool::Pools;
 use queue::Stream;

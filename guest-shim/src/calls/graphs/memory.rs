@@ -13,7 +13,9 @@ use virtio_spec::cuda::{
 use virtio_spec::graph_requests::{GraphMemory, NodeAllocation, NodeValue, opcode};
 use zerocopy::FromBytes;
 
-use super::nodes::{Body, add, added, value};
+use super::bodies::Body;
+use super::nodes::{add, added};
+use super::params::value;
 use crate::calls::give;
 use crate::calls::virtual_memory::{descriptors, host_location};
 use crate::device::devices;

@@ -10,7 +10,7 @@ use crate::registry::area;
 use super::captures::{captured, instantiated, some};
 use super::graphs::{add_memset, graph, run};
 
-area!("graph-memory":
+area!("graph_memory":
     memory_comes_and_goes_at_each_launch,
     a_captured_allocation_is_a_node,
     a_captured_allocation_of_a_pool_is_the_graphs,

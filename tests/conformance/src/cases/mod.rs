@@ -18,6 +18,7 @@ mod floats;
 mod functions;
 mod gate;
 mod graph_memory;
+mod graph_nodes;
 mod graphs;
 mod handles;
 mod host_functions;
@@ -82,6 +83,7 @@ pub(crate) const AREAS: &[&[Case]] = &[
     host_functions::CASES,
     captures::CASES,
     graphs::CASES,
+    graph_nodes::CASES,
     graph_memory::CASES,
     events::CASES,
     threads::CASES,

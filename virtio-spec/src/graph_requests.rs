@@ -40,6 +40,8 @@ pub mod opcode {
     pub const HOST_NEXT: u32 = 0x7f4d;
     /// [`super::UserObject`].
     pub const USER_OBJECT: u32 = 0x7f4e;
+    /// [`super::GraphMemory`] → [`super::NodeValue`].
+    pub const GRAPH_MEMORY: u32 = 0x7f4f;
 }
 
 macro_rules! request {
@@ -104,8 +106,8 @@ pub mod node_operation {
 
 request! {
     /// GRAPH_NODE: followed by `dependency_count` handles of nodes, as many `CUgraphEdgeData` if `edge_data` is 1, and the
-    /// body of the node's kind: [`crate::requests::Launch`] (its stream is the context) with its packed parameters, [`NodeCopy`], [`NodeFill`], or
-    /// [`NodeValue`]; none for an empty node.
+    /// body of the node's kind: [`crate::requests::Launch`] (its stream is the context) with its packed parameters,
+    /// [`NodeCopy`], [`NodeFill`], [`NodeAllocation`], or [`NodeValue`]; none for an empty node.
     GraphNode, 32 {
         /// One of [`node_operation`].
         operation: u32,
@@ -123,7 +125,7 @@ request! {
 }
 
 request! {
-    /// → of GRAPH_NODE.
+    /// → of GRAPH_NODE; for a new allocation node followed by a [`NodeValue`], the address.
     GraphNodeMade, 8 {
         /// The node.
         node: u64,
@@ -153,7 +155,28 @@ request! {
 }
 
 request! {
-    /// A node of one value: the child graph, the event, or the number of the host function.
+    /// An allocation node: pinned memory of a device that no other process can be given. Followed by `access_count`
+    /// `CUmemAccessDesc`, whose places are devices as the worker numbers them.
+    NodeAllocation, 40 {
+        /// Bytes.
+        bytes: u64,
+        /// Zero when a node is added; its address when it is asked about.
+        address: u64,
+        /// `CUmemPoolProps::maxSize`.
+        max_bytes: u64,
+        /// The device, as the worker numbers it.
+        device: u32,
+        /// `CUmemPoolProps::usage`.
+        usage: u32,
+        /// Descriptors that follow.
+        access_count: u32,
+        /// Zero.
+        reserved: u32,
+    }
+}
+
+request! {
+    /// A node of one value: the child graph, the event, the number of the host function, or the address that is freed.
     NodeValue, 8 {
         /// A handle or a number.
         value: u64,
@@ -263,12 +286,28 @@ request! {
     GraphOutcome, 24 {
         /// `CUgraphInstantiateResult` or `CUgraphExecUpdateResult`.
         result: u32,
-        /// Zero.
-        reserved: u32,
+        /// 1 if an executable graph was made that allocates or frees memory: its launches can be refused.
+        has_memory: u32,
         /// The node at fault, 0 if none is named.
         node: u64,
         /// The node before it, 0 if none is named.
         from: u64,
+    }
+}
+
+request! {
+    /// GRAPH_MEMORY: `cuDeviceGetGraphMemAttribute` and `cuDeviceSetGraphMemAttribute`.
+    GraphMemory, 24 {
+        /// The device, as the worker numbers it.
+        device: u32,
+        /// `CUgraphMem_attribute`.
+        attribute: u32,
+        /// 1 to set `value`, 0 to ask for it.
+        set: u32,
+        /// Zero.
+        reserved: u32,
+        /// The new value.
+        value: u64,
     }
 }
 

@@ -1,14 +1,18 @@
 //! Graphs and stream capture.
 //!
-//! `capture` (streams that capture), `nodes` (adding them, and their parameters), `lists` (what a graph is made of),
-//! `whole` (graphs as a whole, executable graphs, user objects).
+//! `capture` (streams that capture), `bodies` (what nodes do), `nodes` (adding and changing them), `params` (asking what
+//! they do), `memory` (nodes that allocate and free), `lists` (what a graph is made of), `whole` (graphs as a whole,
+//! executable graphs, user objects).
 
+mod bodies;
 mod capture;
 mod lists;
+mod memory;
 mod nodes;
+mod params;
 mod whole;
 
-pub(crate) use self::{capture::*, lists::*, nodes::*, whole::*};
+pub(crate) use self::{capture::*, lists::*, memory::*, nodes::*, params::*, whole::*};
 
 use virtio_spec::cuda::{CUgraphEdgeData, CUgraphNode, CUresult, CUstream};
 
@@ -18,7 +22,7 @@ use crate::entry::Flavour;
 const PER_THREAD: u64 = 2;
 
 /// The stream that is meant, whichever entry was called.
-const fn stream_of(stream: CUstream, flavour: Flavour) -> u64 {
+pub(super) const fn stream_of(stream: CUstream, flavour: Flavour) -> u64 {
     if stream.0 == 0 && flavour.is_per_thread() { PER_THREAD } else { stream.0 }
 }
 

@@ -13,7 +13,8 @@ use crate::code::launch::{self, Order};
 use crate::context;
 use crate::entry::{Flavour, status};
 use crate::exports::streams::wire_cuStreamSynchronize;
-use crate::graph::{capture, host_calls, request};
+use crate::graph::host_calls::{self, Life};
+use crate::graph::{capture, request};
 use crate::memory::copy::is_stream;
 
 /// `CU_STREAM_PER_THREAD`.
@@ -144,8 +145,16 @@ pub(crate) unsafe fn cuLaunchHostFunc(
     flavour: Flavour,
 ) -> CUresult {
     let stream = stream_of(stream, flavour);
-    // A graph may run it any number of times.
-    host_function(host_calls::host_function(function, data, capture::is_active()), stream, false, 0)
+    let number = host_calls::host_function(function, data, Life::Once);
+    let result = host_function(number, stream, false, 0);
+    // In a capture the device tells when the graph is gone.
+    if result == CUresult::SUCCESS
+        && capture::took(stream)
+        && let Ok(number) = number
+    {
+        host_calls::is_captured(number);
+    }
+    result
 }
 
 pub(crate) unsafe fn cuStreamAddCallback(
@@ -155,6 +164,6 @@ pub(crate) unsafe fn cuStreamAddCallback(
     flags: u32,
     flavour: Flavour,
 ) -> CUresult {
-    let number = host_calls::callback(callback, stream, data, capture::is_active());
+    let number = host_calls::callback(callback, stream, data);
     host_function(number, stream_of(stream, flavour), true, flags)
 }

@@ -4,18 +4,23 @@
 
 use std::ffi::c_void;
 
+use virtio_spec::calls::memory::rows;
 use virtio_spec::cuda::{CUdeviceptr, CUpointer_attribute, CUresult, CUstream};
+use virtio_spec::window;
 
+use super::graphs::stream_of;
 use super::{give, give_if_wanted, outcome};
 use crate::context;
-use crate::entry::{Flavour, status};
+use crate::entry::{Flavour, Row, status};
 use crate::exports::contexts::wire_cuCtxSynchronize;
 use crate::exports::memory::{
     wire_cuMemAlloc_v2, wire_cuMemAllocAsync, wire_cuMemAllocPitch_v2, wire_cuMemFree_v2,
     wire_cuMemFreeAsync, wire_cuMemGetAddressRange_v2,
 };
+use crate::graph::capture;
 use crate::memory::attributes::{self, Value};
 use crate::memory::{self, Kind, copy, managed, pinned, pools, registered};
+use crate::wire::Request;
 
 /// An address of the application as a number.
 fn address(pointer: *const c_void) -> u64 {
@@ -164,7 +169,8 @@ pub(crate) unsafe fn cuMemAllocAsync(
 ) -> CUresult {
     // SAFETY: the same contract.
     let result = unsafe { wire_cuMemAllocAsync(pointer, bytesize, stream, flavour) };
-    if result == CUresult::SUCCESS {
+    // In a capture it is the graph's: how long it lives, the device knows.
+    if result == CUresult::SUCCESS && !capture::took(stream_of(stream, flavour)) {
         let pool = context::current_context().and_then(|context| pools::known(context.device));
         // SAFETY: the call has written it.
         memory::insert_pooled(unsafe { pointer.read() }.0, bytesize as u64, pool.unwrap_or(0));
@@ -172,13 +178,24 @@ pub(crate) unsafe fn cuMemAllocAsync(
     result
 }
 
+/// Frees in a stream's order what only the device knows, and says what it says.
+fn free_unknown(pointer: CUdeviceptr, stream: CUstream, flavour: Flavour) -> Result<(), CUresult> {
+    let mut request = Request::new(const { Row::of(&rows::cuMemFreeAsync) }, flavour.is_per_thread())?;
+    request.scalar(pointer.0);
+    request.handle(stream.0);
+    request.answer().map(|_| ())
+}
+
 pub(crate) unsafe fn cuMemFreeAsync(pointer: CUdeviceptr, stream: CUstream, flavour: Flavour) -> CUresult {
     if !copy::is_stream(stream.0) {
         return CUresult::ERROR_INVALID_HANDLE;
     }
     let freed = |kind| matches!(kind, Kind::Device | Kind::Pooled { .. });
-    if memory::find(pointer.0).is_none_or(|range| range.start != pointer.0 || !freed(range.kind)) {
-        return CUresult::ERROR_INVALID_VALUE;
+    match memory::find(pointer.0) {
+        Some(range) if range.start == pointer.0 && freed(range.kind) => {}
+        // A graph's, perhaps.
+        None if window::is_device(pointer.0) => return status(free_unknown(pointer, stream, flavour)),
+        _ => return CUresult::ERROR_INVALID_VALUE,
     }
     // SAFETY: no pointers of the process.
     let result = unsafe { wire_cuMemFreeAsync(pointer, stream, flavour) };

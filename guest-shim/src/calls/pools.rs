@@ -12,6 +12,7 @@ use virtio_spec::cuda::{
 use virtio_spec::handle::Kind;
 use virtio_spec::requests::{MemoryProperties, PoolAttribute, PoolCreate, PoolValue, opcode};
 
+use super::graphs::stream_of;
 use super::virtual_memory::{check_handle_types, descriptors, host_location};
 use super::{give, outcome};
 use crate::device::devices;
@@ -20,6 +21,7 @@ use crate::exports::pools::{
     wire_cuDeviceSetMemPool, wire_cuMemAllocFromPoolAsync, wire_cuMemPoolDestroy, wire_cuMemPoolGetAccess,
     wire_cuMemPoolSetAccess, wire_cuMemPoolTrimTo,
 };
+use crate::graph::capture;
 use crate::handles;
 use crate::memory::{self, pools};
 use crate::wire::Request;
@@ -269,7 +271,8 @@ pub(crate) unsafe fn cuMemAllocFromPoolAsync(
     }
     // SAFETY: the same contract.
     let result = unsafe { wire_cuMemAllocFromPoolAsync(pointer, bytesize, pool, stream, flavour) };
-    if result == CUresult::SUCCESS {
+    // In a capture it is the graph's, and not the pool's.
+    if result == CUresult::SUCCESS && !capture::took(stream_of(stream, flavour)) {
         // SAFETY: the call has written it.
         let start = unsafe { pointer.read() }.0;
         memory::insert_pooled(start, bytesize as u64, pool.0);

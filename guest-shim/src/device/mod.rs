@@ -70,6 +70,12 @@ impl Devices {
         u32::try_from(*place).map_err(|_| CUresult::ERROR_INVALID_DEVICE)
     }
 
+    /// The visible device with a place in the device information.
+    pub(crate) fn at_host_ordinal(&self, place: u32) -> Option<CUdevice> {
+        let ordinal = self.visible.iter().position(|&known| known == place as usize)?;
+        Some(CUdevice::from_u64(ordinal as u64))
+    }
+
     /// The record of a device.
     pub(crate) fn record(&self, device: CUdevice) -> Result<&DeviceRecord, CUresult> {
         let place = self.host_ordinal(device)? as usize;

@@ -97,6 +97,11 @@ pub(crate) fn info(stream: u64, edge_data: bool, detail: bool) -> Result<Info, C
     Ok(info)
 }
 
+/// Whether what a stream has just been given became a part of a capture. Nothing is asked while no stream captures.
+pub(crate) fn took(stream: u64) -> bool {
+    status(stream) == Ok(CUstreamCaptureStatus::ACTIVE)
+}
+
 /// Whether a stream captures.
 pub(crate) fn status(stream: u64) -> Result<CUstreamCaptureStatus, CUresult> {
     if !is_active() {

@@ -1,6 +1,7 @@
 //! Functions of the program that the device has due: host functions, callbacks, destructors of user objects.
 //!
-//! A function is a number to the device. One thread, made at first use, asks the device what is due and runs it.
+//! A function is a number to the device. One thread, made at first use, asks the device what is due and runs it. The number
+//! of a graph's function is known until the device tells that the graph is gone, with all that was made of it.
 //!
 //! Unsafe code: calls of the program's functions.
 
@@ -28,15 +29,57 @@ enum Function {
     Callback { function: usize, stream: u64, data: usize },
 }
 
+/// How long a function's number is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Until the function has run.
+    Once,
+    /// Until the device tells that no graph has it any more.
+    Graph,
+    /// For good: nobody tells what becomes of a function that was given to an executable graph.
+    Ever,
+}
+
 #[derive(Default)]
 struct Functions {
     last: u64,
-    by_number: HashMap<u64, (Function, bool)>,
-    /// Functions of graphs, which may run any number of times.
-    kept: HashMap<Function, u64>,
+    by_number: HashMap<u64, (Function, Life)>,
+    /// Functions whose numbers are known for good, each by one.
+    ever: HashMap<Function, u64>,
     /// User objects: destructor and data.
     objects: HashMap<u64, (usize, usize)>,
     has_thread: bool,
+}
+
+impl Functions {
+    /// The number of a function.
+    fn number(&mut self, function: Function, life: Life) -> u64 {
+        if let Some(known) = self.ever.get(&function).filter(|_| life == Life::Ever) {
+            return *known;
+        }
+        self.last += 1;
+        self.by_number.insert(self.last, (function, life));
+        if life == Life::Ever {
+            self.ever.insert(function, self.last);
+        }
+        self.last
+    }
+
+    /// The function that is to run now.
+    fn due(&mut self, number: u64) -> Option<Function> {
+        let (function, life) = *self.by_number.get(&number)?;
+        if life == Life::Once {
+            self.by_number.remove(&number);
+        }
+        Some(function)
+    }
+
+    /// Forgets a function unless its number is known for good.
+    fn forget(&mut self, number: u64) {
+        if self.by_number.get(&number).is_some_and(|(_, life)| *life != Life::Ever) {
+            self.by_number.remove(&number);
+        }
+    }
 }
 
 static FUNCTIONS: Mutex<Option<Functions>> = Mutex::new(None);
@@ -52,49 +95,42 @@ pub(crate) fn is_inside() -> bool {
     INSIDE.try_with(Cell::get).unwrap_or(false)
 }
 
-/// The number of a function; one that is kept may run more than once.
-fn number(function: Function, keep: bool) -> Result<u64, CUresult> {
+/// The number of a function.
+fn number(function: Function, life: Life) -> Result<u64, CUresult> {
     let mut guard = lock();
     let functions = guard.get_or_insert_default();
     start(functions)?;
-    if let Some(known) = functions.kept.get(&function).filter(|_| keep) {
-        return Ok(*known);
-    }
-    functions.last += 1;
-    let number = functions.last;
-    functions.by_number.insert(number, (function, keep));
-    if keep {
-        functions.kept.insert(function, number);
-    }
-    Ok(number)
+    Ok(functions.number(function, life))
 }
 
 /// The number of a host function.
-pub(crate) fn host_function(function: CUhostFn, data: *mut c_void, keep: bool) -> Result<u64, CUresult> {
+pub(crate) fn host_function(function: CUhostFn, data: *mut c_void, life: Life) -> Result<u64, CUresult> {
     let function = function.ok_or(CUresult::ERROR_INVALID_VALUE)?;
     let function = (function as *const ()).expose_provenance();
-    number(Function::Host { function, data: data.expose_provenance() }, keep)
+    number(Function::Host { function, data: data.expose_provenance() }, life)
 }
 
-/// The number of a stream's callback.
+/// The number of a stream's callback, which no graph can have.
 pub(crate) fn callback(
     callback: CUstreamCallback,
     stream: CUstream,
     data: *mut c_void,
-    keep: bool,
 ) -> Result<u64, CUresult> {
     let function = callback.ok_or(CUresult::ERROR_INVALID_VALUE)?;
     let function = (function as *const ()).expose_provenance();
-    number(Function::Callback { function, stream: stream.0, data: data.expose_provenance() }, keep)
+    number(Function::Callback { function, stream: stream.0, data: data.expose_provenance() }, Life::Once)
+}
+
+/// Notes that a function became a part of a graph, where it may run any number of times.
+pub(crate) fn is_captured(number: u64) {
+    if let Some((_, life)) = lock().get_or_insert_default().by_number.get_mut(&number) {
+        *life = Life::Graph;
+    }
 }
 
 /// Forgets a function that will not run.
 pub(crate) fn forget(number: u64) {
-    let mut guard = lock();
-    let functions = guard.get_or_insert_default();
-    if functions.by_number.get(&number).is_some_and(|(_, keep)| !keep) {
-        functions.by_number.remove(&number);
-    }
+    lock().get_or_insert_default().forget(number);
 }
 
 /// The host function with a number.
@@ -182,7 +218,13 @@ fn run(due: HostDue) {
     match due.due {
         host_due::FUNCTION | host_due::CALLBACK => run_function(due),
         host_due::DESTRUCTOR => {
-            let found = lock().get_or_insert_default().objects.remove(&due.number);
+            let found = {
+                let mut guard = lock();
+                let functions = guard.get_or_insert_default();
+                // An object of the program, or a function that graphs had.
+                functions.forget(due.number);
+                functions.objects.remove(&due.number)
+            };
             if let Some((destroy, data)) = found
                 && let Some(destroy) = host_function_at(destroy)
             {
@@ -196,23 +238,15 @@ fn run(due: HostDue) {
 }
 
 fn run_function(due: HostDue) {
-    let found = {
-        let mut guard = lock();
-        let functions = guard.get_or_insert_default();
-        let found = functions.by_number.get(&due.number).copied();
-        if matches!(found, Some((_, false))) {
-            functions.by_number.remove(&due.number);
-        }
-        found
-    };
+    let found = lock().get_or_insert_default().due(due.number);
     match found {
-        Some((Function::Host { function, data }, _)) => {
+        Some(Function::Host { function, data }) => {
             if let Some(function) = host_function_at(function) {
                 // SAFETY: the program's function, with what it is to be given.
                 unsafe { function(std::ptr::with_exposed_provenance_mut(data)) };
             }
         }
-        Some((Function::Callback { function, stream, data }, _)) => {
+        Some(Function::Callback { function, stream, data }) => {
             let function: *const () = std::ptr::with_exposed_provenance(function);
             // SAFETY: the address of a function of this type.
             let function = unsafe { std::mem::transmute::<*const (), CUstreamCallback>(function) };
@@ -223,5 +257,44 @@ fn run_function(due: HostDue) {
             }
         }
         None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: Function = Function::Host { function: 16, data: 1 };
+    const SECOND: Function = Function::Host { function: 16, data: 2 };
+
+    #[test]
+    fn a_streams_function_is_known_until_it_has_run() {
+        let mut functions = Functions::default();
+        let number = functions.number(FIRST, Life::Once);
+        assert_eq!(functions.due(number), Some(FIRST));
+        assert_eq!(functions.due(number), None);
+    }
+
+    #[test]
+    fn a_graphs_function_is_known_until_its_own_graph_is_gone() {
+        let mut functions = Functions::default();
+        let first = functions.number(FIRST, Life::Graph);
+        let again = functions.number(FIRST, Life::Graph);
+        assert_ne!(first, again, "two graphs, of which each ends by itself");
+        for _ in 0..3 {
+            assert_eq!(functions.due(first), Some(FIRST));
+        }
+        functions.forget(first);
+        assert_eq!((functions.due(first), functions.due(again)), (None, Some(FIRST)));
+    }
+
+    #[test]
+    fn what_is_known_for_good_has_one_number() {
+        let mut functions = Functions::default();
+        let number = functions.number(FIRST, Life::Ever);
+        assert_eq!(functions.number(FIRST, Life::Ever), number);
+        assert_ne!(functions.number(SECOND, Life::Ever), number);
+        functions.forget(number);
+        assert_eq!(functions.due(number), Some(FIRST));
     }
 }

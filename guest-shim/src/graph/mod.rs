@@ -1,20 +1,21 @@
 //! Graphs, captures, and functions of the program that streams and graphs run.
 //!
 //! The device keeps graphs; here is what only this process can know. Read in this order: this file (requests about
-//! graphs), `capture` (whether any stream captures), `host_calls` (functions of the program), `kernels` (parameters that
-//! the program is given pointers to), `held` (memory of the process that graphs copy).
+//! graphs), `capture` (whether any stream captures), `host_calls` (functions of the program), `given` (what the program is
+//! given pointers to), `held` (memory of the process that graphs copy), `memory` (graphs that allocate memory).
 //!
 //! Graphs and nodes have handles that the device gives them, because capture and cloning make them unasked.
 
 pub(crate) mod capture;
+pub(crate) mod given;
 pub(crate) mod held;
 pub(crate) mod host_calls;
-pub(crate) mod kernels;
+pub(crate) mod memory;
 
 use virtio_spec::cuda::{CUgraphEdgeData, CUgraphNodeType, CUresult};
 use virtio_spec::graph_requests::{
     GraphCall, GraphEdges, GraphList, GraphListed, GraphNode, GraphNodeGet, GraphNodeMade, GraphObject,
-    opcode,
+    NodeValue, node_operation, opcode,
 };
 use virtio_spec::limits::MAX_RESPONSE_BYTES;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -68,6 +69,14 @@ impl After<'_> {
     }
 }
 
+/// What came of adding a node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Made {
+    pub(crate) node: u64,
+    /// Of the memory that an allocation node has, 0 for other kinds.
+    pub(crate) address: u64,
+}
+
 /// Adds or changes a node. `operation` is one of `node_operation`; `body` appends what the kind of node needs.
 pub(crate) fn node(
     operation: u32,
@@ -76,7 +85,7 @@ pub(crate) fn node(
     node: u64,
     after: After<'_>,
     body: impl FnOnce(&mut Request),
-) -> Result<u64, CUresult> {
+) -> Result<Made, CUresult> {
     let mut request = request(opcode::GRAPH_NODE)?;
     request.structure(&GraphNode {
         operation,
@@ -88,7 +97,11 @@ pub(crate) fn node(
     });
     after.append(&mut request);
     body(&mut request);
-    Ok(request.answer()?.take::<GraphNodeMade>()?.node)
+    let mut response = request.answer()?;
+    let node = response.take::<GraphNodeMade>()?.node;
+    let allocates = kind == CUgraphNodeType::MEM_ALLOC && operation == node_operation::ADD;
+    let address = if allocates { response.take::<NodeValue>()?.value } else { 0 };
+    Ok(Made { node, address })
 }
 
 /// What a node of a kind does: its graph, and the response at the kind's structure.

@@ -10,7 +10,7 @@ use cudarc::driver::sys;
 use libloading::Library;
 
 use super::code::{Code, SYMBOL_MISSING};
-use super::graph::{HostNode, KernelNode, MemsetNode, UpdateInfo};
+use super::graph::{AllocationNode, AnyNode, HostNode, KernelNode, MemsetNode, UpdateInfo};
 use super::structures::{IpcHandle, MemoryAccess, MemoryLocation, MemoryProperties, PoolProperties};
 
 /// Any of CUDA's opaque handles.
@@ -400,6 +400,23 @@ api! {
     cuGraphAddEventWaitNode(
         node: *mut Handle, graph: Handle, after: *const Handle, count: usize, event: Handle,
     );
+    cuGraphAddMemAllocNode(
+        node: *mut Handle, graph: Handle, after: *const Handle, count: usize, params: *mut AllocationNode,
+    );
+    cuGraphAddMemFreeNode(
+        node: *mut Handle, graph: Handle, after: *const Handle, count: usize, pointer: Ptr,
+    );
+    cuGraphAddNode_v2(
+        node: *mut Handle, graph: Handle, after: *const Handle, edges: *const u64, count: usize,
+        params: *mut AnyNode,
+    );
+    cuGraphNodeSetParams(node: Handle, params: *mut AnyNode);
+    cuGraphExecNodeSetParams(exec: Handle, node: Handle, params: *mut AnyNode);
+    cuGraphMemAllocNodeGetParams(node: Handle, params: *mut AllocationNode);
+    cuGraphMemFreeNodeGetParams(node: Handle, pointer: *mut Ptr);
+    cuDeviceGetGraphMemAttribute(device: Device, attribute: u32, value: *mut c_void);
+    cuDeviceSetGraphMemAttribute(device: Device, attribute: u32, value: *mut c_void);
+    cuDeviceGraphMemTrim(device: Device);
     cuGraphChildGraphNodeGetGraph(node: Handle, graph: *mut Handle);
     cuGraphEventRecordNodeGetEvent(node: Handle, event: *mut Handle);
     cuGraphKernelNodeGetParams_v2(node: Handle, params: *mut KernelNode);
@@ -407,6 +424,8 @@ api! {
     cuGraphExecKernelNodeSetParams_v2(exec: Handle, node: Handle, params: *const KernelNode);
     cuGraphMemsetNodeGetParams(node: Handle, params: *mut MemsetNode);
     cuGraphMemsetNodeSetParams(node: Handle, params: *const MemsetNode);
+    cuGraphHostNodeSetParams(node: Handle, params: *const HostNode);
+    cuGraphExecHostNodeSetParams(exec: Handle, node: Handle, params: *const HostNode);
     cuGraphHostNodeGetParams(node: Handle, params: *mut HostNode);
     cuGraphNodeSetEnabled(exec: Handle, node: Handle, enabled: u32);
     cuGraphNodeGetEnabled(exec: Handle, node: Handle, enabled: *mut u32);

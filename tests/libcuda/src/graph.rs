@@ -3,6 +3,7 @@
 use std::ffi::c_void;
 
 use super::api::{Handle, HostFunction};
+use super::structures::{MemoryAccess, PoolProperties};
 
 /// `CUDA_KERNEL_NODE_PARAMS_v2`.
 #[repr(C)]
@@ -68,6 +69,36 @@ pub struct HostNode {
     pub function: Option<HostFunction>,
     /// `userData`.
     pub data: *mut c_void,
+}
+
+/// `CUDA_MEM_ALLOC_NODE_PARAMS`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct AllocationNode {
+    /// `poolProps`.
+    pub properties: PoolProperties,
+    /// `accessDescs`.
+    pub access: *const MemoryAccess,
+    /// `accessDescCount`.
+    pub access_count: usize,
+    /// `bytesize`.
+    pub bytes: usize,
+    /// `dptr`, written by the driver.
+    pub pointer: u64,
+}
+
+/// `CUgraphNodeParams`, with the union as words.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct AnyNode {
+    /// `type`.
+    pub kind: i32,
+    /// Zeros.
+    pub reserved: [i32; 3],
+    /// What the kind says.
+    pub arm: [u64; 29],
+    /// Zero.
+    pub end: u64,
 }
 
 /// `CUgraphExecUpdateResultInfo`.

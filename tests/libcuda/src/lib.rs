@@ -27,7 +27,7 @@ use anyhow::{Context, Result, bail};
 use api::LIBRARY_NAME;
 pub use api::{CtxCreateParams, Device, Driver, Handle, HostFunction, OccupancySize, Ptr, StreamCallback};
 pub use code::{Code, NAMES};
-pub use graph::{HostNode, KernelNode, MemsetNode, UpdateInfo};
+pub use graph::{AllocationNode, AnyNode, HostNode, KernelNode, MemsetNode, UpdateInfo};
 pub use structures::{IpcHandle, MemoryAccess, MemoryLocation, MemoryProperties, PoolProperties};
 
 /// The process's library, once it has been opened.

@@ -38,12 +38,20 @@ pub trait Graphs {
     );
     #[call(op = 0x05, since = 10010, guest, no_context)]
     fn cuThreadExchangeStreamCaptureMode(mode: *mut CUstreamCaptureMode);
-    #[call(op = 0x06, since = 11040, unsupported)]
-    fn cuDeviceGetGraphMemAttribute();
-    #[call(op = 0x07, since = 11040, unsupported)]
-    fn cuDeviceGraphMemTrim();
-    #[call(op = 0x08, since = 11040, unsupported)]
-    fn cuDeviceSetGraphMemAttribute();
+    #[call(op = 0x06, since = 11040, custom, no_context)]
+    fn cuDeviceGetGraphMemAttribute(
+        device: CUdevice,
+        attr: CUgraphMem_attribute,
+        value: *mut core::ffi::c_void,
+    );
+    #[call(op = 0x07, since = 11040, wire, custom, no_context, blocks_driver)]
+    fn cuDeviceGraphMemTrim(device: CUdevice);
+    #[call(op = 0x08, since = 11040, custom, no_context)]
+    fn cuDeviceSetGraphMemAttribute(
+        device: CUdevice,
+        attr: CUgraphMem_attribute,
+        value: *mut core::ffi::c_void,
+    );
     #[call(op = 0x09, since = 11070, unsupported)]
     fn cuGraphAddBatchMemOpNode();
     #[call(op = 0x0a, since = 10000, custom)]
@@ -115,10 +123,22 @@ pub trait Graphs {
         dependency_count: usize,
         params: *const CUDA_KERNEL_NODE_PARAMS,
     );
-    #[call(op = 0x15, since = 11040, unsupported)]
-    fn cuGraphAddMemAllocNode();
-    #[call(op = 0x16, since = 11040, unsupported)]
-    fn cuGraphAddMemFreeNode();
+    #[call(op = 0x15, since = 11040, custom)]
+    fn cuGraphAddMemAllocNode(
+        node: *mut CUgraphNode,
+        graph: CUgraph,
+        dependencies: *const CUgraphNode,
+        dependency_count: usize,
+        params: *mut CUDA_MEM_ALLOC_NODE_PARAMS,
+    );
+    #[call(op = 0x16, since = 11040, custom)]
+    fn cuGraphAddMemFreeNode(
+        node: *mut CUgraphNode,
+        graph: CUgraph,
+        dependencies: *const CUgraphNode,
+        dependency_count: usize,
+        address: CUdeviceptr,
+    );
     #[call(op = 0x17, since = 10000, custom)]
     fn cuGraphAddMemcpyNode(
         node: *mut CUgraphNode,
@@ -313,10 +333,10 @@ pub trait Graphs {
     fn cuGraphKernelNodeSetParams_v2(node: CUgraphNode, params: *const CUDA_KERNEL_NODE_PARAMS);
     #[call(op = 0x4d, since = 10000, wire, custom, posted, ptsz)]
     fn cuGraphLaunch(exec: CUgraphExec, stream: CUstream);
-    #[call(op = 0x4e, since = 11040, unsupported)]
-    fn cuGraphMemAllocNodeGetParams();
-    #[call(op = 0x4f, since = 11040, unsupported)]
-    fn cuGraphMemFreeNodeGetParams();
+    #[call(op = 0x4e, since = 11040, custom, no_context)]
+    fn cuGraphMemAllocNodeGetParams(node: CUgraphNode, params: *mut CUDA_MEM_ALLOC_NODE_PARAMS);
+    #[call(op = 0x4f, since = 11040, custom, no_context)]
+    fn cuGraphMemFreeNodeGetParams(node: CUgraphNode, address: *mut CUdeviceptr);
     #[call(op = 0x50, since = 10000, custom, no_context)]
     fn cuGraphMemcpyNodeGetParams(node: CUgraphNode, params: *mut CUDA_MEMCPY3D);
     #[call(op = 0x51, since = 10000, custom)]

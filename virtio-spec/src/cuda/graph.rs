@@ -5,7 +5,8 @@ use core::ffi::c_void;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::{
-    CUDA_MEMCPY3D, CUcontext, CUdeviceptr, CUfunction, CUgraphNode, CUkernel, CUresult, CUstream, cuda_enum,
+    CUDA_MEMCPY3D, CUcontext, CUdeviceptr, CUfunction, CUgraphNode, CUkernel, CUmemAccessDesc,
+    CUmemPoolProps, CUresult, CUstream, cuda_enum,
 };
 use crate::assert_layout;
 
@@ -53,6 +54,16 @@ cuda_enum! {
         ERROR_NOT_SUPPORTED = 6 as "CU_GRAPH_EXEC_UPDATE_ERROR_NOT_SUPPORTED",
         ERROR_UNSUPPORTED_FUNCTION_CHANGE = 7 as "CU_GRAPH_EXEC_UPDATE_ERROR_UNSUPPORTED_FUNCTION_CHANGE",
         ERROR_ATTRIBUTES_CHANGED = 8 as "CU_GRAPH_EXEC_UPDATE_ERROR_ATTRIBUTES_CHANGED",
+    }
+}
+
+cuda_enum! {
+    /// What a device is asked about the memory of graphs (`CUgraphMem_attribute` of cuda.h); all are 64-bit numbers.
+    CUgraphMem_attribute {
+        USED_MEM_CURRENT = 0 as "CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT",
+        USED_MEM_HIGH = 1 as "CU_GRAPH_MEM_ATTR_USED_MEM_HIGH",
+        RESERVED_MEM_CURRENT = 2 as "CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT",
+        RESERVED_MEM_HIGH = 3 as "CU_GRAPH_MEM_ATTR_RESERVED_MEM_HIGH",
     }
 }
 
@@ -123,6 +134,25 @@ structure! {
 structure! {
     /// A copy node, as the calls for any kind of node know it.
     CUDA_MEMCPY_NODE_PARAMS, 216 { flags: i32, reserved: i32, copyCtx: CUcontext, copyParams: CUDA_MEMCPY3D, }
+}
+
+structure! {
+    /// An allocation node: which memory it gets, who may use it, and the address, which the driver chooses.
+    CUDA_MEM_ALLOC_NODE_PARAMS, 120 {
+        poolProps: CUmemPoolProps,
+        accessDescs: *const CUmemAccessDesc, accessDescCount: usize,
+        bytesize: usize, dptr: CUdeviceptr,
+    }
+}
+const _: () = assert!(
+    core::mem::offset_of!(CUDA_MEM_ALLOC_NODE_PARAMS, accessDescs) == 88
+        && core::mem::offset_of!(CUDA_MEM_ALLOC_NODE_PARAMS, bytesize) == 104
+        && core::mem::offset_of!(CUDA_MEM_ALLOC_NODE_PARAMS, dptr) == 112
+);
+
+structure! {
+    /// A free node, as the calls for any kind of node know it.
+    CUDA_MEM_FREE_NODE_PARAMS, 8 { dptr: CUdeviceptr, }
 }
 
 structure! {

@@ -107,6 +107,11 @@ impl<T> Argument<*const T> for List<T> {
 }
 
 impl<T: Copy> List<T> {
+    /// Values behind a pointer of which the contract of `receive` holds.
+    pub(super) const fn at(values: *const T) -> Self {
+        Self(values)
+    }
+
     /// The values, of which there may be none.
     pub(super) fn all(self, count: usize) -> Result<Vec<T>> {
         if count == 0 { Ok(Vec::new()) } else { self.get(count) }

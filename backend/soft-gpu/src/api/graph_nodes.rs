@@ -1,4 +1,4 @@
-//! Nodes of graphs: adding them, and what they do.
+//! Nodes of graphs: what they do, from the program's structures, and adding them.
 //!
 //! Unsafe code: what is behind the program's pointers.
 
@@ -8,19 +8,20 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use virtio_spec::cuda::{
-    CUDA_HOST_NODE_PARAMS, CUDA_KERNEL_NODE_PARAMS, CUDA_KERNEL_NODE_PARAMS_v1, CUDA_MEMCPY_NODE_PARAMS,
-    CUDA_MEMCPY3D, CUDA_MEMSET_NODE_PARAMS, CUcontext, CUevent, CUfunction, CUgraph, CUgraphEdgeData,
-    CUgraphExec, CUgraphNode, CUgraphNodeParams, CUgraphNodeType, CUkernel, CUresult,
+    CUDA_HOST_NODE_PARAMS, CUDA_KERNEL_NODE_PARAMS, CUDA_KERNEL_NODE_PARAMS_v1, CUDA_MEM_FREE_NODE_PARAMS,
+    CUDA_MEMCPY_NODE_PARAMS, CUDA_MEMCPY3D, CUDA_MEMSET_NODE_PARAMS, CUcontext, CUevent, CUgraph,
+    CUgraphEdgeData, CUgraphNode, CUgraphNodeParams, CUgraphNodeType, CUkernel, CUresult,
 };
 
 use super::copies::node_sides;
 use super::entry::{Call, In, List, Out, exports};
+use super::graph_memory;
 use super::launches::host_node;
 use crate::driver::context::Context;
 use crate::driver::copy::{Pattern, fill_node, replay};
 use crate::driver::graph::{self, Described, Op};
 use crate::driver::launch::{Shape, gather, node as kernel_node, resolve};
-use crate::driver::{Driver, Result, driver};
+use crate::driver::{Result, driver};
 
 exports! {
     context cuGraphAddKernelNode(
@@ -62,52 +63,17 @@ exports! {
         node: *mut CUgraphNode, graph: CUgraph, after: *const CUgraphNode, data: *const CUgraphEdgeData,
         count: usize, params: *mut CUgraphNodeParams,
     ) = add_any_2;
-    context cuGraphKernelNodeSetParams(node: CUgraphNode, params: *const CUDA_KERNEL_NODE_PARAMS_v1) = set_kernel_v1;
-    context cuGraphKernelNodeSetParams_v2(node: CUgraphNode, params: *const CUDA_KERNEL_NODE_PARAMS) = set_kernel;
-    context cuGraphMemcpyNodeSetParams(node: CUgraphNode, params: *const CUDA_MEMCPY3D) = set_copy;
-    context cuGraphMemsetNodeSetParams(node: CUgraphNode, params: *const CUDA_MEMSET_NODE_PARAMS) = set_fill;
-    context cuGraphHostNodeSetParams(node: CUgraphNode, params: *const CUDA_HOST_NODE_PARAMS) = set_host;
-    context cuGraphEventRecordNodeSetEvent(node: CUgraphNode, event: CUevent) = set_record;
-    context cuGraphEventWaitNodeSetEvent(node: CUgraphNode, event: CUevent) = set_wait;
-    context cuGraphNodeSetParams(node: CUgraphNode, params: *mut CUgraphNodeParams) = set_any;
-    context cuGraphExecKernelNodeSetParams(
-        exec: CUgraphExec, node: CUgraphNode, params: *const CUDA_KERNEL_NODE_PARAMS_v1,
-    ) = exec_kernel_v1;
-    context cuGraphExecKernelNodeSetParams_v2(
-        exec: CUgraphExec, node: CUgraphNode, params: *const CUDA_KERNEL_NODE_PARAMS,
-    ) = exec_kernel;
-    context cuGraphExecMemcpyNodeSetParams(
-        exec: CUgraphExec, node: CUgraphNode, params: *const CUDA_MEMCPY3D, context: CUcontext,
-    ) = exec_copy;
-    context cuGraphExecMemsetNodeSetParams(
-        exec: CUgraphExec, node: CUgraphNode, params: *const CUDA_MEMSET_NODE_PARAMS, context: CUcontext,
-    ) = exec_fill;
-    context cuGraphExecHostNodeSetParams(
-        exec: CUgraphExec, node: CUgraphNode, params: *const CUDA_HOST_NODE_PARAMS,
-    ) = exec_host;
-    context cuGraphExecChildGraphNodeSetParams(exec: CUgraphExec, node: CUgraphNode, child: CUgraph) = exec_child;
-    context cuGraphExecEventRecordNodeSetEvent(exec: CUgraphExec, node: CUgraphNode, event: CUevent) = exec_record;
-    context cuGraphExecEventWaitNodeSetEvent(exec: CUgraphExec, node: CUgraphNode, event: CUevent) = exec_wait;
-    context cuGraphExecNodeSetParams(exec: CUgraphExec, node: CUgraphNode, params: *mut CUgraphNodeParams)
-        = exec_any;
-    init cuGraphKernelNodeGetParams(node: CUgraphNode, params: *mut CUDA_KERNEL_NODE_PARAMS_v1) = get_kernel_v1;
-    init cuGraphKernelNodeGetParams_v2(node: CUgraphNode, params: *mut CUDA_KERNEL_NODE_PARAMS) = get_kernel;
-    init cuGraphMemcpyNodeGetParams(node: CUgraphNode, params: *mut CUDA_MEMCPY3D) = get_copy;
-    init cuGraphMemsetNodeGetParams(node: CUgraphNode, params: *mut CUDA_MEMSET_NODE_PARAMS) = get_fill;
-    init cuGraphHostNodeGetParams(node: CUgraphNode, params: *mut CUDA_HOST_NODE_PARAMS) = get_host;
-    init cuGraphEventRecordNodeGetEvent(node: CUgraphNode, event: *mut CUevent) = get_record;
-    init cuGraphEventWaitNodeGetEvent(node: CUgraphNode, event: *mut CUevent) = get_wait;
 }
 
 /// The context that a node works in.
-fn context_of(call: &Call, context: CUcontext) -> Result<Arc<Context>> {
+pub(super) fn context_of(call: &Call, context: CUcontext) -> Result<Arc<Context>> {
     if context.0 == 0 {
         return Ok(Arc::clone(&call.context));
     }
     call.driver().contexts.find(context.0).ok_or(CUresult::ERROR_INVALID_CONTEXT)
 }
 
-fn kernel(call: &Call, params: In<CUDA_KERNEL_NODE_PARAMS>) -> Result<Op> {
+pub(super) fn kernel(call: &Call, params: In<CUDA_KERNEL_NODE_PARAMS>) -> Result<Op> {
     let params = params.get()?;
     let context = context_of(call, params.ctx)?;
     let handle = if params.func.0 == 0 { params.kern.0 } else { params.func.0 };
@@ -123,7 +89,7 @@ fn kernel(call: &Call, params: In<CUDA_KERNEL_NODE_PARAMS>) -> Result<Op> {
     kernel_node(&context, &function, shape, bytes)
 }
 
-fn kernel_v1(call: &Call, params: In<CUDA_KERNEL_NODE_PARAMS_v1>) -> Result<Op> {
+pub(super) fn kernel_v1(call: &Call, params: In<CUDA_KERNEL_NODE_PARAMS_v1>) -> Result<Op> {
     let params = params.get()?;
     let widened = CUDA_KERNEL_NODE_PARAMS {
         func: params.func,
@@ -142,7 +108,7 @@ fn kernel_v1(call: &Call, params: In<CUDA_KERNEL_NODE_PARAMS_v1>) -> Result<Op> 
     kernel(call, In::of(&widened))
 }
 
-fn copy(params: In<CUDA_MEMCPY3D>) -> Result<Op> {
+pub(super) fn copy(params: In<CUDA_MEMCPY3D>) -> Result<Op> {
     let described = params.get()?;
     let (sides, extent) = node_sides(&described)?;
     // SAFETY: the program promises that host memory which it names is its own whenever the graph is launched.
@@ -150,7 +116,7 @@ fn copy(params: In<CUDA_MEMCPY3D>) -> Result<Op> {
     Ok(Op::Copy { described: Described(described), replay })
 }
 
-fn fill(params: In<CUDA_MEMSET_NODE_PARAMS>) -> Result<Op> {
+pub(super) fn fill(params: In<CUDA_MEMSET_NODE_PARAMS>) -> Result<Op> {
     let params = params.get()?;
     let [first, second, ..] = params.value.to_le_bytes();
     let pattern = match params.elementSize {
@@ -162,25 +128,26 @@ fn fill(params: In<CUDA_MEMSET_NODE_PARAMS>) -> Result<Op> {
     fill_node((params.dst.0, params.pitch), pattern, (params.width, params.height))
 }
 
-fn host(params: In<CUDA_HOST_NODE_PARAMS>) -> Result<Op> {
+pub(super) fn host(params: In<CUDA_HOST_NODE_PARAMS>) -> Result<Op> {
     let params = params.get()?;
     params.fn_.ok_or(CUresult::ERROR_INVALID_VALUE)?;
     Ok(host_node(params.fn_, params.userData))
 }
 
-fn child(graph: u64) -> Result<Op> {
-    Ok(Op::Child(graph::find(graph)?.duplicate(driver())))
+pub(super) fn child(graph: u64) -> Result<Op> {
+    Ok(Op::Child(graph::find(graph)?.clone_for_node(driver())?))
 }
 
-fn record(event: CUevent) -> Result<Op> {
+pub(super) fn record(event: CUevent) -> Result<Op> {
     Ok(Op::Record(driver().events.get(event.0)?))
 }
 
-fn wait(event: CUevent) -> Result<Op> {
+pub(super) fn wait(event: CUevent) -> Result<Op> {
     Ok(Op::Wait(driver().events.get(event.0)?))
 }
 
-fn any(call: &Call, params: *mut CUgraphNodeParams) -> Result<Op> {
+/// A node of any kind but those that allocate and free memory, which cannot be changed.
+pub(super) fn any(call: &Call, params: *mut CUgraphNodeParams) -> Result<Op> {
     if params.is_null() {
         return Err(CUresult::ERROR_INVALID_VALUE);
     }
@@ -204,7 +171,7 @@ fn any(call: &Call, params: *mut CUgraphNodeParams) -> Result<Op> {
     }
 }
 
-fn add(
+pub(super) fn add(
     node: Out<CUgraphNode>,
     graph: CUgraph,
     after: List<CUgraphNode>,
@@ -331,7 +298,23 @@ fn add_any(
     count: usize,
     params: *mut CUgraphNodeParams,
 ) -> Result<()> {
-    add(node, graph, after, count, || any(call, params))
+    add(node, graph, after, count, || {
+        if params.is_null() {
+            return Err(CUresult::ERROR_INVALID_VALUE);
+        }
+        // SAFETY: the program's structure.
+        let kind = unsafe { (*params).kind };
+        // SAFETY: the program's structure.
+        let arm: *mut c_void = unsafe { &raw mut (*params).union }.cast();
+        match kind {
+            // SAFETY: the arm that the kind says.
+            CUgraphNodeType::MEM_ALLOC => unsafe { graph_memory::allocation(arm.cast(), graph.0) },
+            CUgraphNodeType::MEM_FREE => {
+                graph_memory::free(In::<CUDA_MEM_FREE_NODE_PARAMS>::at(arm.cast()).get()?.dptr)
+            }
+            _ => any(call, params),
+        }
+    })
 }
 
 fn add_any_2(
@@ -344,187 +327,4 @@ fn add_any_2(
     params: *mut CUgraphNodeParams,
 ) -> Result<()> {
     add_any(call, node, graph, after, count, params)
-}
-
-fn set(node: CUgraphNode, op: Op) -> Result<()> {
-    graph::find_node(node.0)?.set(op)
-}
-
-fn exec_set(exec: CUgraphExec, node: CUgraphNode, op: Op) -> Result<()> {
-    driver().execs.find(exec.0).ok_or(CUresult::ERROR_INVALID_VALUE)?.set(node.0, op)
-}
-
-fn set_kernel(call: &Call, node: CUgraphNode, params: In<CUDA_KERNEL_NODE_PARAMS>) -> Result<()> {
-    set(node, kernel(call, params)?)
-}
-
-fn set_kernel_v1(call: &Call, node: CUgraphNode, params: In<CUDA_KERNEL_NODE_PARAMS_v1>) -> Result<()> {
-    set(node, kernel_v1(call, params)?)
-}
-
-fn set_copy(_: &Call, node: CUgraphNode, params: In<CUDA_MEMCPY3D>) -> Result<()> {
-    set(node, copy(params)?)
-}
-
-fn set_fill(_: &Call, node: CUgraphNode, params: In<CUDA_MEMSET_NODE_PARAMS>) -> Result<()> {
-    set(node, fill(params)?)
-}
-
-fn set_host(_: &Call, node: CUgraphNode, params: In<CUDA_HOST_NODE_PARAMS>) -> Result<()> {
-    set(node, host(params)?)
-}
-
-fn set_record(_: &Call, node: CUgraphNode, event: CUevent) -> Result<()> {
-    set(node, record(event)?)
-}
-
-fn set_wait(_: &Call, node: CUgraphNode, event: CUevent) -> Result<()> {
-    set(node, wait(event)?)
-}
-
-fn set_any(call: &Call, node: CUgraphNode, params: *mut CUgraphNodeParams) -> Result<()> {
-    set(node, any(call, params)?)
-}
-
-fn exec_kernel(
-    call: &Call,
-    exec: CUgraphExec,
-    node: CUgraphNode,
-    params: In<CUDA_KERNEL_NODE_PARAMS>,
-) -> Result<()> {
-    exec_set(exec, node, kernel(call, params)?)
-}
-
-fn exec_kernel_v1(
-    call: &Call,
-    exec: CUgraphExec,
-    node: CUgraphNode,
-    params: In<CUDA_KERNEL_NODE_PARAMS_v1>,
-) -> Result<()> {
-    exec_set(exec, node, kernel_v1(call, params)?)
-}
-
-fn exec_copy(
-    call: &Call,
-    exec: CUgraphExec,
-    node: CUgraphNode,
-    params: In<CUDA_MEMCPY3D>,
-    context: CUcontext,
-) -> Result<()> {
-    context_of(call, context)?;
-    exec_set(exec, node, copy(params)?)
-}
-
-fn exec_fill(
-    call: &Call,
-    exec: CUgraphExec,
-    node: CUgraphNode,
-    params: In<CUDA_MEMSET_NODE_PARAMS>,
-    context: CUcontext,
-) -> Result<()> {
-    context_of(call, context)?;
-    exec_set(exec, node, fill(params)?)
-}
-
-fn exec_host(
-    _: &Call,
-    exec: CUgraphExec,
-    node: CUgraphNode,
-    params: In<CUDA_HOST_NODE_PARAMS>,
-) -> Result<()> {
-    exec_set(exec, node, host(params)?)
-}
-
-fn exec_child(_: &Call, exec: CUgraphExec, node: CUgraphNode, graph: CUgraph) -> Result<()> {
-    exec_set(exec, node, child(graph.0)?)
-}
-
-fn exec_record(_: &Call, exec: CUgraphExec, node: CUgraphNode, event: CUevent) -> Result<()> {
-    exec_set(exec, node, record(event)?)
-}
-
-fn exec_wait(_: &Call, exec: CUgraphExec, node: CUgraphNode, event: CUevent) -> Result<()> {
-    exec_set(exec, node, wait(event)?)
-}
-
-fn exec_any(call: &Call, exec: CUgraphExec, node: CUgraphNode, params: *mut CUgraphNodeParams) -> Result<()> {
-    exec_set(exec, node, any(call, params)?)
-}
-
-fn op_of(node: CUgraphNode) -> Result<Op> {
-    Ok(graph::find_node(node.0)?.op())
-}
-
-fn get_kernel(_: &Driver, node: CUgraphNode, params: Out<CUDA_KERNEL_NODE_PARAMS>) -> Result<()> {
-    params.check()?;
-    let Op::Kernel { function, shape, params: own, .. } = op_of(node)? else {
-        return Err(CUresult::ERROR_INVALID_VALUE);
-    };
-    let [grid_x, grid_y, grid_z] = shape.grid;
-    let [block_x, block_y, block_z] = shape.block;
-    params.put(CUDA_KERNEL_NODE_PARAMS {
-        func: CUfunction(function.handle),
-        gridDimX: grid_x,
-        gridDimY: grid_y,
-        gridDimZ: grid_z,
-        blockDimX: block_x,
-        blockDimY: block_y,
-        blockDimZ: block_z,
-        sharedMemBytes: shape.dynamic_shared,
-        kernelParams: own.pointers.as_ptr().cast::<*mut c_void>().cast_mut(),
-        extra: std::ptr::null_mut(),
-        kern: CUkernel(0),
-        ctx: CUcontext(function.module.context),
-    })
-}
-
-fn get_kernel_v1(driver: &Driver, node: CUgraphNode, params: Out<CUDA_KERNEL_NODE_PARAMS_v1>) -> Result<()> {
-    params.check()?;
-    let mut found = std::mem::MaybeUninit::<CUDA_KERNEL_NODE_PARAMS>::uninit();
-    get_kernel(driver, node, Out::at(found.as_mut_ptr()))?;
-    // SAFETY: it was written; the older structure is its beginning.
-    params.put(unsafe { found.as_ptr().cast::<CUDA_KERNEL_NODE_PARAMS_v1>().read() })
-}
-
-fn get_copy(_: &Driver, node: CUgraphNode, params: Out<CUDA_MEMCPY3D>) -> Result<()> {
-    params.check()?;
-    match op_of(node)? {
-        Op::Copy { described, .. } => params.put(described.0),
-        _ => Err(CUresult::ERROR_INVALID_VALUE),
-    }
-}
-
-fn get_fill(_: &Driver, node: CUgraphNode, params: Out<CUDA_MEMSET_NODE_PARAMS>) -> Result<()> {
-    params.check()?;
-    match op_of(node)? {
-        Op::Fill { described, .. } => params.put(described),
-        _ => Err(CUresult::ERROR_INVALID_VALUE),
-    }
-}
-
-fn get_host(_: &Driver, node: CUgraphNode, params: Out<CUDA_HOST_NODE_PARAMS>) -> Result<()> {
-    params.check()?;
-    match op_of(node)? {
-        Op::Host { function, data, .. } => params.put(CUDA_HOST_NODE_PARAMS {
-            fn_: function,
-            userData: std::ptr::with_exposed_provenance_mut(data),
-        }),
-        _ => Err(CUresult::ERROR_INVALID_VALUE),
-    }
-}
-
-fn get_record(_: &Driver, node: CUgraphNode, event: Out<CUevent>) -> Result<()> {
-    event.check()?;
-    match op_of(node)? {
-        Op::Record(own) => event.put(CUevent(own.handle)),
-        _ => Err(CUresult::ERROR_INVALID_VALUE),
-    }
-}
-
-fn get_wait(_: &Driver, node: CUgraphNode, event: Out<CUevent>) -> Result<()> {
-    event.check()?;
-    match op_of(node)? {
-        Op::Wait(own) => event.put(CUevent(own.handle)),
-        _ => Err(CUresult::ERROR_INVALID_VALUE),
-    }
 }

@@ -44,7 +44,11 @@ pub(in crate::api) fn entries() -> impl Iterator<Item = &'static Entry> {
         super::copies::ENTRIES,
         super::devices::ENTRIES,
         super::functions::ENTRIES,
+        super::graph_execs::ENTRIES,
+        super::graph_lists::ENTRIES,
+        super::graph_memory::ENTRIES,
         super::graph_nodes::ENTRIES,
+        super::graph_params::ENTRIES,
         super::graphs::ENTRIES,
         super::launches::ENTRIES,
         super::managed::ENTRIES,
@@ -56,6 +60,7 @@ pub(in crate::api) fn entries() -> impl Iterator<Item = &'static Entry> {
         super::streams::ENTRIES,
         super::tensor_maps::ENTRIES,
         super::unsupported::ENTRIES,
+        super::user_objects::ENTRIES,
         super::virtual_memory::ENTRIES,
     ]
     .into_iter()

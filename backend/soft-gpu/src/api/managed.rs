@@ -14,7 +14,7 @@ use virtio_spec::cuda::{CUdeviceptr, CUmemLocation, CUresult, CUstream};
 
 use super::entry::{Call, List, Out, exports};
 use crate::driver::Result;
-use crate::driver::memory::Kind;
+use crate::driver::allocation::Kind;
 use crate::driver::queue::lock;
 
 exports! {

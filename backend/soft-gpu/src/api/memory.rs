@@ -9,7 +9,9 @@ use std::ffi::c_void;
 use virtio_spec::cuda::{CUdeviceptr, CUmemorytype, CUpointer_attribute as Attribute, CUresult, CUstream};
 
 use super::entry::{Call, Out, exports};
-use crate::driver::memory::{Allocation, Kind};
+use crate::driver::allocation::{Allocation, Kind};
+use crate::driver::graph::{Graph, Op};
+use crate::driver::graph_memory::Wanted;
 use crate::driver::pool::Pool;
 use crate::driver::queue::Health;
 use crate::driver::{Driver, Result, capture, driver};
@@ -82,6 +84,12 @@ fn free(call: &Call, pointer: CUdeviceptr) -> Result<()> {
     capture::check_unsafe()?;
     if pointer == CUdeviceptr(0) {
         return Ok(());
+    }
+    if let Some(allocation) = call.driver().graph_memory.find(pointer.0) {
+        allocation.let_go()?;
+        call.driver().idle();
+        call.driver().graph_memory.end(&allocation);
+        return call.context.health.check();
     }
     let kinds = [Kind::Device, Kind::Pool, Kind::Managed];
     call.driver().release(pointer.0, &kinds, CUresult::ERROR_INVALID_VALUE)?;
@@ -333,13 +341,36 @@ pub(super) fn alloc_async(
     stream: CUstream,
 ) -> Result<()> {
     pointer.check()?;
-    call.stream(stream)?;
-    let start = call.driver().allocate_from(pool, bytes as u64, call.context.handle)?;
+    let (driver, (_, stream)) = (call.driver(), call.stream(stream)?);
+    let mut start = 0;
+    let is_captured = capture::add_to(driver, &stream, |graph| {
+        let most = usize::try_from(pool.most).unwrap_or(usize::MAX);
+        let wanted = Wanted { length: bytes as u64, most, usage: 0, access: Vec::new() };
+        let made = driver.reserve_for(graph.handle, wanted)?;
+        start = made.start;
+        Ok(Op::Allocate(made))
+    })?;
+    if !is_captured {
+        start = driver.allocate_from(pool, bytes as u64, call.context.handle)?;
+    }
     pointer.put(CUdeviceptr(start))
 }
 
 fn free_async(call: &Call, pointer: CUdeviceptr, stream: CUstream) -> Result<()> {
     let (context, stream) = call.stream(stream)?;
+    let of_graph = call.driver().graph_memory.find(pointer.0);
+    let node = |_: &Graph| of_graph.clone().map(Op::Free).ok_or(CUresult::ERROR_INVALID_VALUE);
+    if capture::add_to(call.driver(), &stream, node)? {
+        return Ok(());
+    }
+    if let Some(allocation) = of_graph {
+        allocation.let_go()?;
+        context.submit(&stream, Vec::new(), move |_: &Health| {
+            driver().graph_memory.end(&allocation);
+            Ok(())
+        })?;
+        return Ok(());
+    }
     let found = call.driver().memory.find_start(pointer.0, &[Kind::Device, Kind::Pool]);
     found.ok_or(CUresult::ERROR_INVALID_VALUE)?;
     context.submit(&stream, Vec::new(), move |_: &Health| {

@@ -6,7 +6,7 @@ use virtio_spec::cuda::{CUdeviceptr, CUipcMemHandle, CUresult};
 
 use super::entry::{Call, Out, exports};
 use crate::driver::Result;
-use crate::driver::memory::Kind;
+use crate::driver::allocation::Kind;
 
 exports! {
     context cuIpcGetMemHandle(handle: *mut CUipcMemHandle, pointer: CUdeviceptr) = share;

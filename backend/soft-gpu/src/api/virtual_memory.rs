@@ -11,7 +11,7 @@ use virtio_spec::cuda::{
 };
 
 use super::entry::{In, List, Out, check_device, exports};
-use crate::driver::memory::Kind;
+use crate::driver::allocation::Kind;
 use crate::driver::virtual_memory::GRANULARITY;
 use crate::driver::{Driver, Result};
 

@@ -9,8 +9,8 @@ use virtio_spec::cuda::{
     CUDA_TEXTURE_DESC as Sampling, CUarray_format, CUresourcetype, CUresult, array_flags, texture_flags,
 };
 
+use super::allocation::Kind;
 use super::handles::{kind, mint};
-use super::memory::Kind;
 use super::{Driver, Result};
 use crate::exec::view::{Channel, Edge, Level, View};
 

@@ -129,11 +129,21 @@ pub(crate) fn is_capturing(stream: &Stream) -> bool {
 
 /// Makes work a node if the stream captures; false if it does not.
 pub(crate) fn add(driver: &Driver, stream: &Stream, op: impl FnOnce() -> Result<Op>) -> Result<bool> {
+    add_to(driver, stream, |_| op())
+}
+
+/// The same for work that must know its graph.
+pub(crate) fn add_to(
+    driver: &Driver,
+    stream: &Stream,
+    op: impl FnOnce(&Graph) -> Result<Op>,
+) -> Result<bool> {
     check_implicit(stream)?;
     let mut own = lock(&stream.capture);
     let Some(joined) = own.as_mut() else { return Ok(false) };
     joined.capture.check()?;
-    let node: Arc<Node> = joined.capture.graph.add(driver, op()?, &joined.after)?;
+    let graph = &joined.capture.graph;
+    let node: Arc<Node> = graph.add(driver, op(graph)?, &joined.after)?;
     joined.after = vec![node.handle];
     Ok(true)
 }

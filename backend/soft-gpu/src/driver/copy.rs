@@ -11,7 +11,7 @@ use virtio_spec::cuda::{
 use super::capture;
 use super::context::Context;
 use super::graph::{Described, Op, Replay};
-use super::memory::host;
+use super::pages::host;
 use super::queue::{Health, Stream};
 use super::{Result, driver};
 
@@ -99,6 +99,8 @@ fn classify(side: &Side, extent: &Extent3) -> Result<Found> {
         None if side.place != Place::Device && side.address != 0 && !memory.in_window(side.address) => {
             Ok(Found::Pageable)
         }
+        // Its memory comes with the launch that allocates it.
+        None if driver().graph_memory.contains(side.address, span) => Ok(Found::Device),
         _ => Err(CUresult::ERROR_INVALID_VALUE),
     }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use virtio_spec::cuda::{CUDA_MEMCPY3D, CUDA_MEMSET_NODE_PARAMS, CUgraphNodeType, CUhostFn, CUresult};
 
 use super::event::Event;
+use super::graph_memory::GraphAllocation;
 use super::handles::{kind, mint};
 use super::launch::Shape;
 use super::module::Function;
@@ -57,6 +58,8 @@ pub(crate) enum Op {
     Record(Arc<Event>),
     Wait(Arc<Event>),
     Child(Arc<Graph>),
+    Allocate(Arc<GraphAllocation>),
+    Free(Arc<GraphAllocation>),
     Empty,
 }
 
@@ -76,8 +79,15 @@ impl Op {
             Self::Record(_) => CUgraphNodeType::EVENT_RECORD,
             Self::Wait(_) => CUgraphNodeType::WAIT_EVENT,
             Self::Child(_) => CUgraphNodeType::GRAPH,
+            Self::Allocate(_) => CUgraphNodeType::MEM_ALLOC,
+            Self::Free(_) => CUgraphNodeType::MEM_FREE,
             Self::Empty => CUgraphNodeType::EMPTY,
         }
+    }
+
+    /// Whether it allocates or frees memory.
+    pub(crate) const fn is_memory(&self) -> bool {
+        matches!(self, Self::Allocate(_) | Self::Free(_))
     }
 
     /// What is its own in a clone: a child graph.
@@ -163,6 +173,12 @@ pub(crate) struct Contents {
     pub(crate) owned: Vec<Arc<Owned>>,
 }
 
+impl Contents {
+    fn has_memory(&self) -> bool {
+        self.nodes.iter().any(|node| lock(&node.op).is_memory())
+    }
+}
+
 /// A graph.
 #[derive(Debug)]
 pub(crate) struct Graph {
@@ -170,11 +186,14 @@ pub(crate) struct Graph {
     /// It belongs to a node, and is not the program's to destroy.
     pub(crate) embedded: bool,
     pub(crate) contents: Mutex<Contents>,
+    /// Handle of the last executable graph that was made of it, 0 if none was.
+    pub(crate) instance: AtomicU64,
 }
 
 impl Graph {
     fn new(driver: &Driver, embedded: bool) -> Arc<Self> {
-        let graph = Arc::new(Self { handle: mint(kind::GRAPH), embedded, contents: Mutex::default() });
+        let (contents, instance) = (Mutex::default(), AtomicU64::new(0));
+        let graph = Arc::new(Self { handle: mint(kind::GRAPH), embedded, contents, instance });
         driver.graphs.insert(graph.handle, Arc::clone(&graph));
         graph
     }
@@ -207,12 +226,24 @@ impl Graph {
         copy
     }
 
+    /// Refuses what cannot be done with a graph whose nodes allocate or free memory: cloning, and taking parts out.
+    pub(crate) fn check_no_memory(&self) -> Result<()> {
+        if lock(&self.contents).has_memory() { Err(CUresult::ERROR_INVALID_VALUE) } else { Ok(()) }
+    }
+
     /// A clone for the program.
-    pub(crate) fn clone_whole(&self, driver: &Driver) -> Arc<Self> {
-        self.copy(driver, false)
+    pub(crate) fn clone_whole(&self, driver: &Driver) -> Result<Arc<Self>> {
+        self.check_no_memory()?;
+        Ok(self.copy(driver, false))
     }
 
     /// A clone for a node.
+    pub(crate) fn clone_for_node(&self, driver: &Driver) -> Result<Arc<Self>> {
+        self.check_no_memory()?;
+        Ok(self.copy(driver, true))
+    }
+
+    /// A copy for the driver itself.
     pub(crate) fn duplicate(&self, driver: &Driver) -> Arc<Self> {
         self.copy(driver, true)
     }
@@ -223,6 +254,13 @@ impl Graph {
         let known = |handle: &u64| contents.nodes.iter().any(|node| node.handle == *handle);
         if !after.iter().all(known) || after.iter().collect::<HashSet<_>>().len() != after.len() {
             return Err(CUresult::ERROR_INVALID_VALUE);
+        }
+        if op.is_memory() && self.embedded {
+            return Err(CUresult::ERROR_INVALID_VALUE);
+        }
+        if let Op::Free(allocation) = &op {
+            allocation.check_free_in(self.handle)?;
+            allocation.freed_in(self.handle);
         }
         let handle = mint(kind::NODE);
         let node = Arc::new(Node { handle, graph: self.handle, origin: 0, op: Mutex::new(op) });
@@ -235,6 +273,9 @@ impl Graph {
     /// Adds edges between nodes of this graph, or removes them.
     pub(crate) fn connect(&self, edges: &[(u64, u64)], remove: bool) -> Result<()> {
         let mut contents = lock(&self.contents);
+        if remove && contents.has_memory() {
+            return Err(CUresult::ERROR_INVALID_VALUE);
+        }
         let known = |handle: u64| contents.nodes.iter().any(|node| node.handle == handle);
         for (from, to) in edges {
             if !known(*from) || !known(*to) || from == to || contents.edges.contains(&(*from, *to)) != remove
@@ -252,6 +293,7 @@ impl Graph {
 
     /// Takes a node out, with its edges.
     pub(crate) fn remove(&self, driver: &Driver, handle: u64) -> Result<()> {
+        self.check_no_memory()?;
         driver.nodes.remove(handle)?;
         let mut contents = lock(&self.contents);
         contents.nodes.retain(|node| node.handle != handle);

@@ -9,12 +9,13 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use virtio_spec::cuda::CUresult;
 
+use super::allocation::Kind;
 use super::attributes::{MAX_BLOCK, MAX_GRID, MULTIPROCESSORS, blocks_per_multiprocessor};
 use super::capture;
 use super::context::Context;
 use super::graph::{KernelParams, Op, Replay};
-use super::memory::{Kind, host};
 use super::module::Function;
+use super::pages::host;
 use super::queue::{Completion, Health, Stream, lock};
 use super::{Driver, Result, driver};
 use crate::exec::{self, CancelToken, Device, Extent, Fault, FaultKind, Launch, LaunchLimits, View};

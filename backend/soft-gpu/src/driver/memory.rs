@@ -7,11 +7,13 @@
 //! Unsafe code: mapping of memory, and filling what was freed.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
 
 use super::Result;
+use super::allocation::{Allocation, Kind};
+use super::pages::{PAGE, host, is_mapped, map, map_shared, nameless_file, punch};
 use super::queue::lock;
 use super::ranges::Ranges;
 use virtio_spec::cuda::CUresult;
@@ -31,89 +33,6 @@ const GAP: u64 = 512;
 /// What freed memory is overwritten with.
 const POISON: u8 = 0xd5;
 
-const PAGE: u64 = 4096;
-
-/// `CU_MEMHOSTREGISTER_READ_ONLY`.
-const READ_ONLY: u32 = 8;
-
-/// `CU_MEM_ACCESS_FLAGS_PROT_READWRITE`.
-const READ_WRITE: u32 = 3;
-
-/// What an allocation is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// `cuMemAlloc`.
-    Device,
-    /// `cuMemAllocAsync`.
-    Pool,
-    /// `cuMemAllocManaged`: the host uses it as well.
-    Managed,
-    /// A module's variable.
-    Variable,
-    /// `malloc` of a kernel.
-    Heap,
-    /// `cuMemHostAlloc`.
-    Pinned,
-    /// `cuMemHostRegister`.
-    Registered,
-    /// `cuMemMap`; the flags are what the device may do with it.
-    Mapped,
-    /// Memory of another process.
-    Imported,
-    /// An array's.
-    Array,
-}
-
-/// A live range of memory.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Allocation {
-    /// First address.
-    pub(crate) start: u64,
-    /// Bytes that were asked for.
-    pub(crate) length: u64,
-    /// What it is.
-    pub(crate) kind: Kind,
-    /// Handle of the context that made it.
-    pub(crate) context: u64,
-    /// Flags of a pinned or registered range, access to a mapping, number of a pool.
-    pub(crate) flags: u32,
-    /// `CU_POINTER_ATTRIBUTE_BUFFER_ID`.
-    pub(crate) id: u64,
-    /// `CU_POINTER_ATTRIBUTE_SYNC_MEMOPS`.
-    pub(crate) sync_memops: bool,
-    reserved: u64,
-}
-
-impl Allocation {
-    /// Whether it is the device's own memory.
-    pub(crate) fn is_device(&self) -> bool {
-        !matches!(self.kind, Kind::Pinned | Kind::Registered)
-    }
-
-    /// Whether kernels of a context may use it.
-    pub(crate) fn is_for(&self, context: u64) -> bool {
-        match self.kind {
-            Kind::Pinned | Kind::Registered | Kind::Managed => true,
-            Kind::Mapped => self.flags != 0,
-            _ => self.context == context,
-        }
-    }
-
-    /// Whether kernels may write it.
-    pub(crate) fn is_writable(&self) -> bool {
-        match self.kind {
-            Kind::Registered => self.flags & READ_ONLY == 0,
-            Kind::Mapped => self.flags == READ_WRITE,
-            _ => true,
-        }
-    }
-
-    /// Bytes from `address` to its end.
-    pub(crate) fn rest(&self, address: u64) -> u64 {
-        (self.start + self.length).saturating_sub(address)
-    }
-}
-
 struct Window {
     start: u64,
     /// What the window is mapped from, so that other processes can map parts of it.
@@ -130,59 +49,13 @@ pub(crate) struct Memory {
     ids: AtomicU64,
 }
 
-/// Maps memory that costs nothing until it is touched.
-fn map(length: u64) -> Option<u64> {
-    map_pages(length, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, -1, 0)
-}
-
-/// Maps a part of a file that processes share.
-pub(super) fn map_shared(file: &OwnedFd, offset: u64, length: u64) -> Option<u64> {
-    map_pages(length, libc::MAP_SHARED | libc::MAP_NORESERVE, file.as_raw_fd(), offset)
-}
-
-fn map_pages(length: u64, flags: i32, file: i32, offset: u64) -> Option<u64> {
-    let (length, offset) = (usize::try_from(length).ok()?, i64::try_from(offset).ok()?);
-    let protection = libc::PROT_READ | libc::PROT_WRITE;
-    // SAFETY: a new mapping wherever the kernel likes.
-    let pointer = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, file, offset) };
-    (pointer != libc::MAP_FAILED).then(|| pointer.expose_provenance() as u64)
-}
-
-/// A file without a name, whose pages cost nothing until they are touched.
-pub(super) fn nameless_file(length: u64) -> Option<OwnedFd> {
-    // SAFETY: a constant name.
-    let raw = unsafe { libc::memfd_create(c"soft-gpu memory".as_ptr(), libc::MFD_CLOEXEC) };
-    if raw < 0 {
-        return None;
-    }
-    // SAFETY: the descriptor was just made and has no other owner.
-    let file = unsafe { OwnedFd::from_raw_fd(raw) };
-    let length = i64::try_from(length).ok()?;
-    // SAFETY: no memory is involved.
-    let sized = unsafe { libc::ftruncate(file.as_raw_fd(), length) } == 0;
-    sized.then_some(file)
-}
-
-/// Gives pages of a file back to the system.
-pub(super) fn punch(file: &OwnedFd, offset: u64, length: u64) {
-    if let (Ok(offset), Ok(length)) = (i64::try_from(offset), i64::try_from(length)) {
-        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-        // SAFETY: no mapping changes; pages of nobody become zeros.
-        unsafe { libc::fallocate(file.as_raw_fd(), mode, offset, length) };
-    }
-}
-
-fn pointer(address: u64) -> *mut u8 {
-    std::ptr::with_exposed_provenance_mut(usize::try_from(address).unwrap_or(0))
-}
-
 /// Gives whole pages back to the system and overwrites the rest.
 fn discard(window: &Window, start: u64, length: u64) {
     let (first, last) = (start.next_multiple_of(PAGE), (start + length) & !(PAGE - 1));
     let fill = |from: u64, to: u64| {
         if let Ok(count) = usize::try_from(to.saturating_sub(from)) {
             // SAFETY: the range lies in the window, which stays mapped, and belongs to no allocation.
-            unsafe { pointer(from).write_bytes(POISON, count) };
+            unsafe { host(from).write_bytes(POISON, count) };
         }
     };
     if first >= last {
@@ -192,6 +65,15 @@ fn discard(window: &Window, start: u64, length: u64) {
     fill(start, first);
     fill(last, start + length);
     punch(&window.file, first - window.start, last - first);
+}
+
+/// Bytes that an allocation of so many takes.
+fn reserved_for(length: u64) -> Result<u64> {
+    if length == 0 {
+        return Err(CUresult::ERROR_INVALID_VALUE);
+    }
+    let reserved = length.checked_next_multiple_of(ALIGN).filter(|&reserved| reserved <= TOTAL);
+    reserved.ok_or(CUresult::ERROR_OUT_OF_MEMORY)
 }
 
 impl Memory {
@@ -236,14 +118,30 @@ impl Memory {
         self.allocate_marked(length, 1, Kind::Pool, (context, pool))
     }
 
-    fn allocate_marked(&self, length: u64, align: u64, kind: Kind, marks: (u64, u32)) -> Result<u64> {
-        if length == 0 {
-            return Err(CUresult::ERROR_INVALID_VALUE);
+    /// Takes addresses without memory.
+    pub(crate) fn take_range(&self, length: u64) -> Result<u64> {
+        let reserved = reserved_for(length)?;
+        let taken = lock(&self.window()?.ranges).take(reserved + GAP, ALIGN);
+        taken.ok_or(CUresult::ERROR_OUT_OF_MEMORY)
+    }
+
+    /// Gives addresses back that were taken without memory.
+    pub(crate) fn give_range(&self, start: u64, length: u64) {
+        if let (Ok(window), Ok(reserved)) = (self.window(), reserved_for(length)) {
+            lock(&window.ranges).give(start, reserved + GAP);
         }
-        let reserved = length
-            .checked_next_multiple_of(ALIGN)
-            .filter(|&reserved| reserved <= TOTAL)
-            .ok_or(CUresult::ERROR_OUT_OF_MEMORY)?;
+    }
+
+    /// Puts memory of a graph at addresses that were taken for it.
+    pub(crate) fn allocate_at(&self, start: u64, length: u64, context: u64) -> Result<()> {
+        let reserved = reserved_for(length)?;
+        self.take_bytes(reserved)?;
+        self.insert(start, length, reserved, Kind::Graph, (context, 0));
+        Ok(())
+    }
+
+    fn allocate_marked(&self, length: u64, align: u64, kind: Kind, marks: (u64, u32)) -> Result<u64> {
+        let reserved = reserved_for(length)?;
         let window = self.window()?;
         let mut ranges = lock(&window.ranges);
         if window.used.load(Ordering::Relaxed) + reserved > TOTAL {
@@ -424,19 +322,21 @@ impl Memory {
                 let first = allocation.start & !(PAGE - 1);
                 if let Ok(length) = usize::try_from(allocation.reserved) {
                     // SAFETY: mapped by `import` with this length, and in no table any more.
-                    unsafe { libc::munmap(pointer(first).cast(), length) };
+                    unsafe { libc::munmap(host(first).cast(), length) };
                 }
             }
             Kind::Pinned => {
                 if let Ok(length) = usize::try_from(allocation.reserved) {
                     // SAFETY: mapped by `allocate_pinned` with this length, and in no table any more.
-                    unsafe { libc::munmap(pointer(allocation.start).cast(), length) };
+                    unsafe { libc::munmap(host(allocation.start).cast(), length) };
                 }
             }
             _ => {
                 if let Ok(window) = self.window() {
                     discard(window, allocation.start, allocation.reserved);
-                    lock(&window.ranges).give(allocation.start, allocation.reserved + GAP);
+                    if allocation.kind != Kind::Graph {
+                        lock(&window.ranges).give(allocation.start, allocation.reserved + GAP);
+                    }
                     window.used.fetch_sub(allocation.reserved, Ordering::Relaxed);
                 }
             }
@@ -459,22 +359,6 @@ impl Memory {
             .map(|allocation| allocation.length)
             .sum()
     }
-}
-
-/// Whether the process has all pages of a range.
-fn is_mapped(start: u64, length: u64) -> bool {
-    let first = start & !(PAGE - 1);
-    let Some(end) = start.checked_add(length).and_then(|end| end.checked_next_multiple_of(PAGE)) else {
-        return false;
-    };
-    let Ok(count) = usize::try_from(end - first) else { return false };
-    // SAFETY: MADV_NORMAL on any range changes nothing but a hint; a hole in it is an error.
-    unsafe { libc::madvise(pointer(first).cast(), count, libc::MADV_NORMAL) == 0 }
-}
-
-/// Where an address lies in this process.
-pub(crate) fn host(address: u64) -> *mut u8 {
-    pointer(address)
 }
 
 #[cfg(test)]

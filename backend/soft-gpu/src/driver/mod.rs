@@ -1,10 +1,13 @@
 //! The driver's state and what happens to it; the C functions in [`crate::api`] are a thin skin over this.
 //!
-//! Read in this order: `handles`, `context` (contexts and their streams), `queue` (how a stream works), `memory`,
-//! `virtual_memory`, `pool`, `sharing`, `copy`, `array`, `image` and `compile` (from bytes to code), `module`, `library`, `launch`, `attributes`; `graph`, `graph_exec` and `capture`.
+//! Read in this order: `handles`, `context` (contexts and their streams), `queue` (how a stream works), `pages`,
+//! `allocation`, `memory`, `virtual_memory`, `pool`, `sharing`, `copy`, `array`, `image` and `compile` (from bytes to code),
+//! `module`, `library`, `launch`, `attributes`; `graph`, `graph_exec`, `graph_memory` and `capture`.
 //!
-//! Locks are taken in this order: a context's order of work, a stream's queue, a table; and none is held while work runs.
+//! Locks are taken in this order: an executable graph's launches, a context's order of work, a stream's queue, a table; and
+//! none is held while work runs.
 
+pub(crate) mod allocation;
 pub(crate) mod array;
 pub(crate) mod attributes;
 pub(crate) mod capture;
@@ -14,6 +17,7 @@ pub(crate) mod copy;
 pub(crate) mod event;
 pub(crate) mod graph;
 pub(crate) mod graph_exec;
+pub(crate) mod graph_memory;
 pub(crate) mod handles;
 pub(crate) mod image;
 pub(crate) mod jit;
@@ -23,6 +27,7 @@ pub(crate) mod link;
 mod lz4;
 pub(crate) mod memory;
 pub(crate) mod module;
+pub(crate) mod pages;
 pub(crate) mod pool;
 pub(crate) mod queue;
 mod ranges;
@@ -35,15 +40,17 @@ use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
 use virtio_spec::cuda::CUresult;
 
+use allocation::{Allocation, Kind};
 use array::{Array, Mipmapped, Object};
 use context::{Context, Primary};
 use event::Event;
 use graph::{Graph, Node, UserObject};
 use graph_exec::Exec;
+use graph_memory::GraphMemory;
 use handles::Table;
 use library::{Kernel, Library};
 use link::Linker;
-use memory::{Allocation, Kind, Memory};
+use memory::Memory;
 use module::{Function, Module};
 use pool::Pools;
 use queue::Stream;
@@ -79,6 +86,7 @@ pub(crate) struct Driver {
     pub(crate) graphs: Table<Graph>,
     pub(crate) nodes: Table<Node>,
     pub(crate) execs: Table<Exec>,
+    pub(crate) graph_memory: GraphMemory,
     pub(crate) user_objects: Table<UserObject>,
 }
 
@@ -162,5 +170,6 @@ impl Driver {
         }
         let taken = self.memory.take_context(handle);
         self.reclaim(&taken);
+        self.graph_memory.forget(handle);
     }
 }

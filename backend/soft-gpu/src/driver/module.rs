@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex};
 
 use virtio_spec::cuda::{CUfunction_attribute, CUresult};
 
+use super::allocation::Kind;
 use super::attributes::{MAX_SHARED_DEFAULT, MAX_SHARED_OPTIN, SM};
 use super::compile::{Failure, KernelInfo, compile, kernels};
 use super::context::Context;
 use super::handles::{kind, mint};
 use super::image::Sources;
-use super::memory::{Kind, host};
+use super::pages::host;
 use super::queue::lock;
 use super::{Driver, Result, driver};
 use crate::exec::Image;

@@ -18,7 +18,7 @@ pub(crate) struct Pool {
     /// What its allocations are marked with.
     number: u32,
     /// Most bytes that it may have; 0 for no bound of its own.
-    most: u64,
+    pub(crate) most: u64,
     pub(crate) handle_types: CUmemAllocationHandleType,
     /// Whether it may reuse memory in three ways, and the bytes that it may keep.
     settings: Mutex<[u64; 4]>,

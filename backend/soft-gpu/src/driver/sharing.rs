@@ -10,7 +10,7 @@ use std::sync::Mutex;
 
 use virtio_spec::cuda::{CUipcMemHandle, CUresult};
 
-use super::memory::{Allocation, Kind};
+use super::allocation::{Allocation, Kind};
 use super::queue::lock;
 use super::{Driver, Result};
 

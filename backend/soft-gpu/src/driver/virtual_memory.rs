@@ -11,8 +11,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use virtio_spec::cuda::{CUmemAllocationProp, CUresult};
 
+use super::allocation::Kind;
 use super::handles::{kind, mint};
-use super::memory::{Kind, TOTAL, host, nameless_file, punch};
+use super::memory::TOTAL;
+use super::pages::{host, nameless_file, punch};
 use super::queue::lock;
 use super::ranges::Ranges;
 use super::{Result, driver};

@@ -36,6 +36,24 @@ fn stream(call: &Invocation<'_>, handle: u64) -> Result<CUstream, CUresult> {
     call.handle(Kind::Stream, handle).map(Scalar::from_u64)
 }
 
+/// The graph that a stream captures into, if it does.
+pub(super) fn graph_of(call: &Invocation<'_>, stream: CUstream) -> Option<CUgraph> {
+    if !has_captured(call) {
+        return None;
+    }
+    let graphs = &call.driver().graphs;
+    let get = if call.per_thread() {
+        graphs.cuStreamGetCaptureInfo_v2_ptsz
+    } else {
+        graphs.cuStreamGetCaptureInfo_v2
+    }?;
+    let (mut status, mut graph) = (CUstreamCaptureStatus::NONE, CUgraph::default());
+    let (id, nodes, count) = (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: a live stream, room for what is asked for.
+    let asked = unsafe { get(stream, &raw mut status, id, &raw mut graph, nodes, count) };
+    (asked == CUresult::SUCCESS && status == CUstreamCaptureStatus::ACTIVE).then_some(graph)
+}
+
 pub(super) fn begin(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     let request: CaptureBegin = call.structure()?;
     let after = call.nodes(request.dependency_count)?;

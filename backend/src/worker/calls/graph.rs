@@ -26,7 +26,7 @@ use virtio_spec::{
     handle::Kind,
 };
 
-use super::{Invocation, capture::Captures, graph_names::Names, ok};
+use super::{Invocation, capture::Captures, graph_memory::has_memory, graph_names::Names, ok};
 
 /// What a session has of graphs.
 #[derive(Default)]
@@ -133,10 +133,10 @@ pub(super) fn call(call: &mut Invocation<'_>) -> Result<(), CUresult> {
 }
 
 /// A whole list of the driver's: the nodes (or where edges begin), where edges end, and the edges' data.
-type Listed = (Vec<CUgraphNode>, Vec<CUgraphNode>, Vec<CUgraphEdgeData>);
+pub(super) type Listed = (Vec<CUgraphNode>, Vec<CUgraphNode>, Vec<CUgraphEdgeData>);
 
 /// Asks how long a list is, then for the list.
-fn list_with(
+pub(super) fn list_with(
     mut ask: impl FnMut(*mut CUgraphNode, *mut CUgraphNode, *mut CUgraphEdgeData, *mut usize) -> CUresult,
     with_data: bool,
 ) -> Result<Listed, CUresult> {
@@ -271,7 +271,8 @@ pub(super) fn instantiate(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     let graph = call.graph(request.graph)?;
     call.set_current()?;
     let mut exec = CUgraphExec::default();
-    let mut outcome = GraphOutcome { result: 0, reserved: 0, node: 0, from: 0 };
+    let has_memory = u32::from(has_memory(call, graph)?);
+    let mut outcome = GraphOutcome { result: 0, has_memory, node: 0, from: 0 };
     let made = if request.with_params == 0 {
         let instantiate = function!(call, cuGraphInstantiateWithFlags);
         // SAFETY: a live graph, room for one handle.
@@ -316,7 +317,7 @@ pub(super) fn update(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     let updated = call.in_driver(|| unsafe { update(exec, graph, &raw mut info) });
     let node = call.name_node(info.errorNode.0, request.graph).unwrap_or(0);
     let from = call.name_node(info.errorFromNode.0, request.graph).unwrap_or(0);
-    call.put(&GraphOutcome { result: info.result.0, reserved: 0, node, from })?;
+    call.put(&GraphOutcome { result: info.result.0, has_memory: 0, node, from })?;
     ok(updated)
 }
 

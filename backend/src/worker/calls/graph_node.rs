@@ -1,37 +1,44 @@
-//! Nodes of graphs: adding them, and asking and changing what they do.
+//! Nodes of graphs: adding them, and changing what they do.
 //!
 //! Unsafe code: calls of the driver.
 
-use std::{ffi::c_void, sync::PoisonError};
+use std::ffi::c_void;
 
 use virtio_spec::{
     codec::Scalar,
     cuda::{
-        CUDA_HOST_NODE_PARAMS, CUDA_KERNEL_NODE_PARAMS, CUDA_MEMSET_NODE_PARAMS, CUcontext, CUevent,
-        CUfunction, CUgraph, CUgraphEdgeData, CUgraphExec, CUgraphNode, CUgraphNodeType, CUkernel,
-        CUmemorytype, CUresult,
+        CUDA_HOST_NODE_PARAMS, CUDA_KERNEL_NODE_PARAMS, CUcontext, CUevent, CUgraph, CUgraphEdgeData,
+        CUgraphExec, CUgraphNode, CUgraphNodeType, CUkernel, CUmemorytype, CUresult,
     },
-    graph_requests::{
-        GraphNode, GraphNodeGet, GraphNodeMade, GraphObject, NodeCopy, NodeFill, NodeValue, node_operation,
-    },
+    graph_requests::{GraphNode, GraphNodeMade, NodeCopy, NodeFill, NodeValue, node_operation},
     handle::Kind,
-    limits,
     requests::Launch,
 };
 
-use super::{Invocation, graph::function, graph::pointer_to, ok};
+use super::{Invocation, graph::function, graph::pointer_to, graph_memory, host_function, ok};
 use crate::worker::host_calls;
 
 /// `CU_LAUNCH_PARAM_BUFFER_POINTER` and `…_SIZE` of cuda.h.
-const BUFFER_POINTER: usize = 1;
-const BUFFER_SIZE: usize = 2;
+pub(super) const BUFFER_POINTER: usize = 1;
+pub(super) const BUFFER_SIZE: usize = 2;
 
 /// Which node is added or changed, and where.
 #[derive(Clone, Copy)]
-enum Target<'a> {
+pub(super) enum Target<'a> {
     Add(CUgraph, &'a [CUgraphNode]),
-    Set(CUgraphNode),
+    /// In the graph that the node belongs to.
+    Set(CUgraph, CUgraphNode),
     ExecSet(CUgraphExec, CUgraphNode),
+}
+
+impl Target<'_> {
+    /// The graph that is changed; none for an executable one.
+    fn graph(self) -> Option<CUgraph> {
+        match self {
+            Self::Add(graph, _) | Self::Set(graph, _) => Some(graph),
+            Self::ExecSet(..) => None,
+        }
+    }
 }
 
 /// Calls the driver's function for the target; those that add give the new node.
@@ -47,7 +54,7 @@ macro_rules! apply {
                 }))?;
                 Ok(node)
             }
-            Target::Set(node) => {
+            Target::Set(_, node) => {
                 let set = function!($call, $set);
                 // SAFETY: as above.
                 ok($call.in_driver(|| unsafe { set(node, $($set_argument),*) }))?;
@@ -74,18 +81,27 @@ pub(super) fn node(call: &mut Invocation<'_>) -> Result<(), CUresult> {
         // Edges with data are made one step later.
         node_operation::ADD if data.is_empty() => Target::Add(call.graph(request.graph)?, &after),
         node_operation::ADD => Target::Add(call.graph(request.graph)?, &[]),
-        node_operation::SET => Target::Set(call.node(request.node)?),
+        node_operation::SET => {
+            let node = call.node(request.node)?;
+            Target::Set(call.graph(call.graph_of(request.node)?)?, node)
+        }
         node_operation::EXEC_SET => {
             let exec = CUgraphExec(call.handle(Kind::GraphExec, request.graph)?);
             Target::ExecSet(exec, call.node(request.node)?)
         }
         _ => return Err(CUresult::ERROR_INVALID_VALUE),
     };
+    let mut address = None;
     let made = match CUgraphNodeType(request.kind) {
         CUgraphNodeType::KERNEL => kernel(call, target),
         CUgraphNodeType::MEMCPY => copy(call, target),
         CUgraphNodeType::MEMSET => fill(call, target),
         CUgraphNodeType::EMPTY => empty(call, target),
+        CUgraphNodeType::MEM_ALLOC => graph_memory::allocate(call, target).map(|(node, value)| {
+            address = Some(value);
+            node
+        }),
+        CUgraphNodeType::MEM_FREE => graph_memory::free(call, target),
         CUgraphNodeType::HOST
         | CUgraphNodeType::GRAPH
         | CUgraphNodeType::WAIT_EVENT
@@ -98,7 +114,8 @@ pub(super) fn node(call: &mut Invocation<'_>) -> Result<(), CUresult> {
         connect(call, graph, made, &after, &data)?;
     }
     let node = call.name_node(made.0, request.graph)?;
-    call.put(&GraphNodeMade { node })
+    call.put(&GraphNodeMade { node })?;
+    address.map_or(Ok(()), |address| call.put(&address))
 }
 
 /// Makes a new node's edges; without them there is no node either.
@@ -169,8 +186,8 @@ fn kernel(call: &mut Invocation<'_>, target: Target<'_>) -> Result<CUgraphNode, 
 }
 
 /// Where the words of one side of `CUDA_MEMCPY3D` begin, and its size's.
-const SOURCE: usize = 0;
-const DESTINATION: usize = 11;
+pub(super) const SOURCE: usize = 0;
+pub(super) const DESTINATION: usize = 11;
 const SIZE: usize = 22;
 
 fn word(copy: &[u64; 25], index: usize) -> u64 {
@@ -284,7 +301,7 @@ fn value(
                 userData: std::ptr::without_provenance_mut(number),
             };
             let params = &raw const params;
-            apply!(
+            let made: Result<CUgraphNode, CUresult> = apply!(
                 call,
                 target,
                 cuGraphAddHostNode,
@@ -292,7 +309,11 @@ fn value(
                 cuGraphExecHostNodeSetParams,
                 (params),
                 (params)
-            )
+            );
+            if let (Ok(_), Some(graph)) = (made, target.graph()) {
+                host_function::tell_when_gone(call, graph, value);
+            }
+            made
         }
         CUgraphNodeType::GRAPH => {
             let child = call.graph(value)?;
@@ -304,7 +325,7 @@ fn value(
                     ok(unsafe { add(&raw mut node, graph, pointer_to(after), after.len(), child) })?;
                     Ok(node)
                 }
-                Target::Set(_) => Err(CUresult::ERROR_NOT_SUPPORTED),
+                Target::Set(..) => Err(CUresult::ERROR_NOT_SUPPORTED),
                 Target::ExecSet(exec, node) => {
                     let set = function!(call, cuGraphExecChildGraphNodeSetParams);
                     // SAFETY: live objects.
@@ -338,187 +359,4 @@ fn value(
             )
         }
     }
-}
-
-pub(super) fn get(call: &mut Invocation<'_>) -> Result<(), CUresult> {
-    let request: GraphNodeGet = call.structure()?;
-    call.end_of_parameters()?;
-    let node = call.node(request.node)?;
-    call.put(&GraphObject { handle: call.graph_of(request.node)? })?;
-    match CUgraphNodeType(request.kind) {
-        CUgraphNodeType::KERNEL => get_kernel(call, node),
-        CUgraphNodeType::MEMCPY => {
-            let get = function!(call, cuGraphMemcpyNodeGetParams);
-            let mut copy = [0_u64; 25];
-            // SAFETY: a live node, room for its structure, which has this size.
-            ok(unsafe { get(node, copy.as_mut_ptr().cast()) })?;
-            for side in [SOURCE, DESTINATION] {
-                let place = copy.get_mut(side.wrapping_add(7));
-                if let Some(array) = place.filter(|array| **array != 0) {
-                    *array = call.session().handles.find(Kind::Array, *array).unwrap_or(0);
-                }
-            }
-            call.put(&NodeCopy { context: 0, copy, reserved: 0 })
-        }
-        CUgraphNodeType::MEMSET => {
-            let get = function!(call, cuGraphMemsetNodeGetParams);
-            let mut fill = CUDA_MEMSET_NODE_PARAMS::default();
-            // SAFETY: a live node, room for its structure.
-            ok(unsafe { get(node, &raw mut fill) })?;
-            call.put(&NodeFill { context: 0, fill })
-        }
-        CUgraphNodeType::HOST => {
-            let get = function!(call, cuGraphHostNodeGetParams);
-            let mut params = CUDA_HOST_NODE_PARAMS { fn_: None, userData: std::ptr::null_mut() };
-            // SAFETY: a live node, room for its structure.
-            ok(unsafe { get(node, &raw mut params) })?;
-            call.put(&NodeValue { value: params.userData.addr() as u64 })
-        }
-        kind @ (CUgraphNodeType::EVENT_RECORD | CUgraphNodeType::WAIT_EVENT) => {
-            let graphs = &call.driver().graphs;
-            let get = if kind == CUgraphNodeType::EVENT_RECORD {
-                graphs.cuGraphEventRecordNodeGetEvent
-            } else {
-                graphs.cuGraphEventWaitNodeGetEvent
-            };
-            let get = get.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
-            let mut event = CUevent::default();
-            // SAFETY: a live node, room for one handle.
-            ok(unsafe { get(node, &raw mut event) })?;
-            let value = call.session().handles.find(Kind::Event, event.0);
-            call.put(&NodeValue { value: value.ok_or(CUresult::ERROR_INVALID_HANDLE)? })
-        }
-        _ => Err(CUresult::ERROR_NOT_SUPPORTED),
-    }
-}
-
-/// The guest's handle of a function or kernel of the driver.
-fn name_function(call: &Invocation<'_>, function: CUfunction, kernel: CUkernel) -> Result<u64, CUresult> {
-    let handles = &call.session().handles;
-    for raw in [function.0, kernel.0].into_iter().filter(|raw| *raw != 0) {
-        let found = handles.find(Kind::Function, raw).or_else(|| handles.find(Kind::Kernel, raw));
-        if let Some(handle) = found {
-            return Ok(handle);
-        }
-    }
-    let mut known = call.session().graphs.functions.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(handle) = known.get(&function.0)
-        && call.handle(Kind::Function, *handle).is_ok()
-    {
-        return Ok(*handle);
-    }
-    // The driver names the function of a kernel that the guest knows as a kernel only.
-    let get = call.driver().modules.cuKernelGetFunction.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
-    for (handle, object) in handles.named(Kind::Kernel) {
-        let mut candidate = CUfunction::default();
-        // SAFETY: a live kernel, room for one handle.
-        if unsafe { get(&raw mut candidate, CUkernel(object.raw)) } == CUresult::SUCCESS {
-            known.insert(candidate.0, handle);
-        }
-    }
-    known.get(&function.0).copied().ok_or(CUresult::ERROR_INVALID_HANDLE)
-}
-
-/// Where a function's parameters lie; asked of the driver, because a kernel's may be known only once it is loaded.
-fn layout(call: &Invocation<'_>, function: CUfunction, kernel: CUkernel) -> Vec<(usize, usize)> {
-    let functions = &call.driver().functions;
-    let mut layout = Vec::new();
-    while layout.len() < limits::MAX_KERNEL_PARAMETERS as usize {
-        let (mut offset, mut size, index) = (0, 0, layout.len());
-        let found = if function.0 == 0 {
-            // SAFETY: a live kernel, room for two numbers.
-            functions
-                .cuKernelGetParamInfo
-                .map(|get| unsafe { get(kernel, index, &raw mut offset, &raw mut size) })
-        } else {
-            // SAFETY: a live function, room for two numbers.
-            functions
-                .cuFuncGetParamInfo
-                .map(|get| unsafe { get(function, index, &raw mut offset, &raw mut size) })
-        };
-        if found != Some(CUresult::SUCCESS) {
-            break;
-        }
-        layout.push((offset, size));
-    }
-    layout
-}
-
-/// The packed parameters behind the driver's pointers to them.
-///
-/// # Safety
-/// The pointers are those of a live kernel node whose function has this layout.
-unsafe fn packed(params: &CUDA_KERNEL_NODE_PARAMS, layout: &[(usize, usize)]) -> Vec<u8> {
-    let end = layout.iter().map(|(offset, size)| offset.saturating_add(*size)).max().unwrap_or(0);
-    let mut bytes = vec![0; end.min(limits::MAX_REQUEST_BYTES as usize)];
-    if !params.kernelParams.is_null() {
-        for (index, (offset, size)) in layout.iter().enumerate() {
-            let Some(to) = bytes.get_mut(*offset..offset.saturating_add(*size)) else { continue };
-            // SAFETY: one pointer for each parameter, as the caller says.
-            let from = unsafe { params.kernelParams.wrapping_add(index).read() };
-            // SAFETY: each leads to its parameter.
-            unsafe { std::ptr::copy_nonoverlapping(from.cast(), to.as_mut_ptr(), to.len()) };
-        }
-    } else if !params.extra.is_null() {
-        let (mut from, mut size) = (std::ptr::null::<u8>(), 0);
-        for pair in 0..8_usize {
-            let at = params.extra.wrapping_add(pair.wrapping_mul(2));
-            // SAFETY: the list has not ended yet.
-            let key = unsafe { at.read() }.addr();
-            if key == 0 {
-                break;
-            }
-            // SAFETY: a key other than the end has a value.
-            let value = unsafe { at.wrapping_add(1).read() };
-            match key {
-                BUFFER_POINTER => from = value.cast(),
-                // SAFETY: the value is the address of a size.
-                BUFFER_SIZE if !value.is_null() => size = unsafe { value.cast::<usize>().read() },
-                _ => {}
-            }
-        }
-        if !from.is_null() {
-            // SAFETY: the buffer has `size` bytes.
-            unsafe { std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), size.min(bytes.len())) };
-        }
-    }
-    bytes
-}
-
-fn get_kernel(call: &mut Invocation<'_>, node: CUgraphNode) -> Result<(), CUresult> {
-    let get = function!(call, cuGraphKernelNodeGetParams_v2);
-    let mut params = CUDA_KERNEL_NODE_PARAMS {
-        func: CUfunction::default(),
-        gridDimX: 0,
-        gridDimY: 0,
-        gridDimZ: 0,
-        blockDimX: 0,
-        blockDimY: 0,
-        blockDimZ: 0,
-        sharedMemBytes: 0,
-        kernelParams: std::ptr::null_mut(),
-        extra: std::ptr::null_mut(),
-        kern: CUkernel::default(),
-        ctx: CUcontext::default(),
-    };
-    // SAFETY: a live node, room for its structure.
-    ok(unsafe { get(node, &raw mut params) })?;
-    let context = call.session().handles.find(Kind::Context, params.ctx.0).unwrap_or(0);
-    if call.context() != 0 {
-        call.set_current()?;
-    }
-    let function = name_function(call, params.func, params.kern)?;
-    // SAFETY: the driver's own structure of a live node.
-    let bytes = unsafe { packed(&params, &layout(call, params.func, params.kern)) };
-    call.put(&Launch {
-        function,
-        stream: context,
-        grid: [params.gridDimX, params.gridDimY, params.gridDimZ],
-        block: [params.blockDimX, params.blockDimY, params.blockDimZ],
-        shared_bytes: params.sharedMemBytes,
-        flags: 0,
-        attribute_count: 0,
-        parameter_bytes: u32::try_from(bytes.len()).map_err(|_| CUresult::ERROR_INVALID_VALUE)?,
-    })?;
-    call.put_bytes(&bytes)
 }

@@ -6,12 +6,12 @@ use std::{sync::PoisonError, time::Duration};
 
 use virtio_spec::{
     codec::Scalar,
-    cuda::{CUresult, CUstream, CUuserObject},
+    cuda::{CUgraph, CUresult, CUstream, CUuserObject},
     graph_requests::{HostFunction, HostNext, UserObject, user_object_operation},
     handle::Kind,
 };
 
-use super::{Invocation, graph::function, ok};
+use super::{Invocation, capture, graph::function, ok};
 use crate::worker::host_calls;
 
 pub(super) fn launch(call: &mut Invocation<'_>) -> Result<(), CUresult> {
@@ -27,13 +27,45 @@ pub(super) fn launch(call: &mut Invocation<'_>) -> Result<(), CUresult> {
             if call.per_thread() { launches.cuLaunchHostFunc_ptsz } else { launches.cuLaunchHostFunc };
         let launch = launch.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
         // SAFETY: a live stream, and a function of the worker that takes a number.
-        return ok(call.in_driver(|| unsafe { launch(stream, Some(host_calls::function), data) }));
+        ok(call.in_driver(|| unsafe { launch(stream, Some(host_calls::function), data) }))?;
+        if let Some(graph) = capture::graph_of(call, stream) {
+            tell_when_gone(call, graph, request.number);
+        }
+        return Ok(());
     }
     let add =
         if call.per_thread() { launches.cuStreamAddCallback_ptsz } else { launches.cuStreamAddCallback };
     let add = add.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
     // SAFETY: a live stream, and a function of the worker that takes a number.
     ok(call.in_driver(|| unsafe { add(stream, Some(host_calls::callback), data, request.flags) }))
+}
+
+/// Has the guest told when a graph is gone that runs a function of this number, with all that was cloned or instantiated
+/// from it: a user object's destructor says so. Where that cannot be had, the guest keeps the number.
+pub(super) fn tell_when_gone(call: &Invocation<'_>, graph: CUgraph, number: u64) {
+    /// `CU_USER_OBJECT_NO_DESTRUCTOR_SYNC`, which must be said.
+    const NO_SYNC: u32 = 1;
+    /// `CU_GRAPH_USER_OBJECT_MOVE`: the one reference becomes the graph's.
+    const MOVE: u32 = 1;
+    let graphs = &call.driver().graphs;
+    let (Some(create), Some(retain)) = (graphs.cuUserObjectCreate, graphs.cuGraphRetainUserObject) else {
+        return;
+    };
+    let Ok(number) = usize::try_from(number) else { return };
+    let data = std::ptr::without_provenance_mut(number);
+    let mut object = CUuserObject::default();
+    // SAFETY: room for one handle, and a function of the worker that takes a number.
+    let made = unsafe { create(&raw mut object, data, Some(host_calls::destructor), 1, NO_SYNC) };
+    if made != CUresult::SUCCESS {
+        log::debug!("function {number} of a graph is kept: {made:?}");
+        return;
+    }
+    // SAFETY: a live graph, and an object of one reference.
+    let retained = unsafe { retain(graph, object, 1, MOVE) };
+    if retained != CUresult::SUCCESS {
+        // The object stays: its destructor would say that the function is not needed any more.
+        log::debug!("function {number} of a graph is kept: {retained:?}");
+    }
 }
 
 pub(super) fn next(call: &mut Invocation<'_>) -> Result<(), CUresult> {

@@ -1,8 +1,10 @@
 //! The calls of a session: decoding, checking, calling the host's driver, encoding.
 //!
 //! Read [`Invocation`] first: one request on its way through. Generated calls are in [`generated`]; hand-written ones
-//! in `arrays`, `copy`, `image`, `function`, `launch`, `context`, `host_memory`, `link`, `names`, `processors`, `pools`, `printed`, `sharing`, `tensor_maps` and `virtual_memory`, each named after its request in
-//! [`virtio_spec::requests`].
+//! in `arrays`, `copy`, `image`, `function`, `launch`, `context`, `host_memory`, `link`, `names`, `processors`, `pools`,
+//! `printed`, `sharing`, `tensor_maps` and `virtual_memory`, each named after its request in [`virtio_spec::requests`].
+//! Those of [`virtio_spec::graph_requests`] are in `graph` (graphs as a whole), `graph_names` (their handles), `graph_node`
+//! (adding and changing nodes), `graph_params` (asking about them), `graph_memory`, `capture` and `host_function`.
 //!
 //! A guest can be wrong or hostile: what it sent was copied once before it comes here, and every number, length and
 //! handle is checked before use. A wrong one is a CUDA error of that call.
@@ -22,8 +24,10 @@ mod copy;
 mod function;
 mod generated;
 mod graph;
+mod graph_memory;
 mod graph_names;
 mod graph_node;
+mod graph_params;
 pub(crate) mod handles;
 mod host_function;
 mod host_memory;
@@ -246,12 +250,13 @@ impl<'a> Invocation<'a> {
             opcode::MEMORY_GRANULARITY => virtual_memory::granularity(self),
             graph_opcode::GRAPH_CALL => graph::call(self),
             graph_opcode::GRAPH_NODE => graph_node::node(self),
-            graph_opcode::GRAPH_NODE_GET => graph_node::get(self),
+            graph_opcode::GRAPH_NODE_GET => graph_params::get(self),
             graph_opcode::GRAPH_LIST => graph::list(self),
             graph_opcode::GRAPH_EDGES => graph::edges(self),
             graph_opcode::GRAPH_INSTANTIATE => graph::instantiate(self),
             graph_opcode::GRAPH_UPDATE => graph::update(self),
             graph_opcode::GRAPH_TEXT => graph::text(self),
+            graph_opcode::GRAPH_MEMORY => graph_memory::attribute(self),
             graph_opcode::CAPTURE_BEGIN => capture::begin(self),
             graph_opcode::CAPTURE_END => capture::end(self),
             graph_opcode::CAPTURE_INFO => capture::info(self),

@@ -5,6 +5,7 @@
 use std::ffi::{CStr, OsStr, c_char, c_void};
 use std::os::unix::ffi::OsStrExt;
 
+use virtio_spec::calls::graphs::rows;
 use virtio_spec::cuda::{
     CUDA_GRAPH_INSTANTIATE_PARAMS, CUgraph, CUgraphExec, CUgraphExecUpdateResult,
     CUgraphExecUpdateResultInfo, CUgraphInstantiateResult, CUgraphNode, CUhostFn, CUresult, CUstream,
@@ -18,11 +19,12 @@ use virtio_spec::handle::Kind;
 
 use super::stream_of;
 use crate::calls::{give, give_if_wanted};
-use crate::entry::{Flavour, status};
+use crate::entry::{Flavour, Row, status};
 use crate::exports::graphs::{wire_cuGraphExecDestroy, wire_cuGraphLaunch, wire_cuGraphUpload};
-use crate::graph::{call, held, host_calls, kernels, request};
+use crate::graph::{call, given, held, host_calls, memory, request};
 use crate::handles;
 use crate::memory::copy::is_stream;
+use crate::wire::Request;
 
 /// Bytes of a description that one request asks for.
 const TEXT: u32 = 32 << 10;
@@ -60,7 +62,7 @@ pub(crate) unsafe fn cuGraphClone(clone: *mut CUgraph, original: CUgraph) -> CUr
 pub(crate) unsafe fn cuGraphDestroy(graph: CUgraph) -> CUresult {
     let gone = call(graph_operation::DESTROY, 0, graph.0, 0);
     if gone.is_ok() {
-        kernels::forget_graph(graph.0);
+        given::forget_graph(graph.0);
         held::graph_gone();
     }
     status(gone.map(|_| ()))
@@ -69,7 +71,7 @@ pub(crate) unsafe fn cuGraphDestroy(graph: CUgraph) -> CUresult {
 pub(crate) unsafe fn cuGraphDestroyNode(node: CUgraphNode) -> CUresult {
     let gone = call(graph_operation::DESTROY_NODE, 0, node.0, 0);
     if gone.is_ok() {
-        kernels::forget_node(node.0);
+        given::forget_node(node.0);
     }
     status(gone.map(|_| ()))
 }
@@ -117,17 +119,25 @@ fn instantiate(
         match result {
             CUresult::SUCCESS => Ok((outcome?, Ok(exec))),
             error => {
-                let nothing =
-                    GraphOutcome { result: CUgraphInstantiateResult::ERROR.0, reserved: 0, node: 0, from: 0 };
+                let nothing = GraphOutcome {
+                    result: CUgraphInstantiateResult::ERROR.0,
+                    has_memory: 0,
+                    node: 0,
+                    from: 0,
+                };
                 Ok((outcome.unwrap_or(nothing), Err(error)))
             }
         }
     };
     let made = asked();
-    if matches!(made, Ok((_, Ok(_)))) {
-        held::graph_made();
-    } else {
-        handles::release(Kind::GraphExec, exec);
+    match &made {
+        Ok((outcome, Ok(_))) => {
+            held::graph_made();
+            if outcome.has_memory != 0 {
+                memory::note(exec);
+            }
+        }
+        _ => handles::release(Kind::GraphExec, exec),
     }
     made
 }
@@ -215,6 +225,15 @@ pub(crate) unsafe fn cuGraphLaunch(exec: CUgraphExec, stream: CUstream, flavour:
     if let Err(error) = check(exec, stream) {
         return error;
     }
+    if memory::has(exec.0) {
+        let launch = || {
+            let mut request = Request::new(const { Row::of(&rows::cuGraphLaunch) }, flavour.is_per_thread())?;
+            request.handle(exec.0);
+            request.handle(stream.0);
+            request.answer().map(|_| ())
+        };
+        return status(launch());
+    }
     // SAFETY: no pointers.
     unsafe { wire_cuGraphLaunch(exec, stream, flavour) }
 }
@@ -234,6 +253,7 @@ pub(crate) unsafe fn cuGraphExecDestroy(exec: CUgraphExec) -> CUresult {
     // SAFETY: no pointers.
     let gone = unsafe { wire_cuGraphExecDestroy(exec) };
     if gone == CUresult::SUCCESS {
+        memory::forget(exec.0);
         held::graph_gone();
     }
     gone

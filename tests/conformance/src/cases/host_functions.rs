@@ -6,19 +6,23 @@ use std::ffi::c_void;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::ensure;
+use anyhow::{Result, ensure};
 
-use crate::driver::{Code, Handle};
+use crate::driver::{Code, Handle, HostNode, UpdateInfo};
 use crate::gpu::{Gpu, arguments, host, shape};
 use crate::outcome::{CaseResult, pass, skip};
 use crate::registry::area;
 
-use super::kernels;
+use super::captures::{captured, instantiated, some};
+use super::{graphs, kernels};
 
 area!("host_functions":
     host_functions_run_in_order,
     the_stream_waits_for_a_host_function,
     callbacks_see_their_stream,
+    an_executable_graph_keeps_its_functions,
+    a_clone_keeps_its_functions,
+    the_function_of_a_node_is_changed,
 );
 
 /// What host functions append to.
@@ -95,5 +99,81 @@ fn callbacks_see_their_stream() -> CaseResult {
     let diary = DIARY.lock().map(|diary| diary.clone()).unwrap_or_default();
     ensure!(diary == [stream, 0, 4711], "the callback saw {diary:x?} of stream {stream:#x}");
     gpu.cu.cuStreamAddCallback(stream, note_stream, data, 1).is(Code::INVALID_VALUE)?;
+    pass()
+}
+
+fn diary() -> Vec<usize> {
+    DIARY.lock().map(|diary| diary.clone()).unwrap_or_default()
+}
+
+/// A captured graph that notes a number.
+fn noting(gpu: &Gpu, stream: Handle, number: usize) -> Result<Option<Handle>> {
+    captured(gpu, stream, 1, || {
+        gpu.cu.cuLaunchHostFunc(stream, note, std::ptr::without_provenance_mut(number)).ok()
+    })
+}
+
+fn an_executable_graph_keeps_its_functions() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let (stream, mut exec) = (gpu.stream(1)?, 0);
+    for number in 0..100 {
+        let graph = some!(noting(&gpu, stream, number / 2)?);
+        if exec == 0 {
+            exec = instantiated(&gpu, graph)?;
+        } else {
+            gpu.cu.cuGraphExecUpdate_v2(exec, graph, &mut UpdateInfo::empty()).ok()?;
+        }
+        // The executable graph runs what it was made of, and what it was updated to.
+        gpu.cu.cuGraphDestroy(graph).ok()?;
+        for _ in 0..2 {
+            gpu.cu.cuGraphLaunch(exec, stream).ok()?;
+        }
+    }
+    gpu.cu.cuGraphExecDestroy(exec).ok()?;
+    gpu.cu.cuStreamSynchronize(stream).ok()?;
+    let expected: Vec<usize> = (0..200).map(|launch| launch / 4).collect();
+    ensure!(diary() == expected, "{:?}", diary());
+    pass()
+}
+
+fn a_clone_keeps_its_functions() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let (stream, mut clone) = (gpu.stream(1)?, 0);
+    let graph = some!(noting(&gpu, stream, 5)?);
+    gpu.cu.cuGraphClone(&mut clone, graph).ok()?;
+    gpu.cu.cuGraphDestroy(graph).ok()?;
+    let outer = some!(graphs::graph(&gpu)?);
+    let mut child = 0;
+    gpu.cu.cuGraphAddChildGraphNode(&mut child, outer, std::ptr::null(), 0, clone).ok()?;
+    let exec = instantiated(&gpu, clone)?;
+    gpu.cu.cuGraphDestroy(clone).ok()?;
+    graphs::run(&gpu, exec)?;
+    gpu.cu.cuGraphExecDestroy(exec).ok()?;
+    let exec = instantiated(&gpu, outer)?;
+    gpu.cu.cuGraphDestroy(outer).ok()?;
+    graphs::run(&gpu, exec)?;
+    ensure!(diary() == [5, 5], "{:?}", diary());
+    pass()
+}
+
+fn the_function_of_a_node_is_changed() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let graph = some!(graphs::graph(&gpu)?);
+    let params = |number| HostNode { function: Some(note), data: std::ptr::without_provenance_mut(number) };
+    let mut node = 0;
+    gpu.cu.cuGraphAddHostNode(&mut node, graph, std::ptr::null(), 0, &params(1)).ok()?;
+    let first = instantiated(&gpu, graph)?;
+    gpu.cu.cuGraphHostNodeSetParams(node, &params(2)).ok()?;
+    let second = instantiated(&gpu, graph)?;
+    let third = instantiated(&gpu, graph)?;
+    gpu.cu.cuGraphExecHostNodeSetParams(third, node, &params(3)).ok()?;
+    let mut found = params(0);
+    gpu.cu.cuGraphHostNodeGetParams(node, &mut found).ok()?;
+    ensure!(found.data.addr() == 2, "{found:?}");
+    gpu.cu.cuGraphDestroy(graph).ok()?;
+    for exec in [first, second, third, third, second, first] {
+        graphs::run(&gpu, exec)?;
+    }
+    ensure!(diary() == [1, 2, 3, 3, 2, 1], "{:?}", diary());
     pass()
 }

@@ -17,6 +17,8 @@ mod fills;
 mod floats;
 mod functions;
 mod gate;
+mod graph_memory;
+mod graph_nodes;
 mod graphs;
 mod handles;
 mod host_functions;
@@ -81,6 +83,8 @@ pub(crate) const AREAS: &[&[Case]] = &[
     host_functions::CASES,
     captures::CASES,
     graphs::CASES,
+    graph_nodes::CASES,
+    graph_memory::CASES,
     events::CASES,
     threads::CASES,
     output::CASES,

@@ -1,5 +1,7 @@
 //! What reads bytes of guests, clients and workers, as functions of bytes, for fuzzing.
 //!
+//! Unsafe code: a view of memory, as a worker has one.
+//!
 //! Each function `fuzz_one` takes any bytes and returns; a panic is a finding. What it checks besides says its module.
 
 use std::num::Wrapping;
@@ -98,16 +100,23 @@ pub mod header {
 
 /// Descriptor chains, of the device's queues and of lanes.
 pub mod chain {
+    use std::ptr::NonNull;
+
     use vhost_user_backend::VringT as _;
-    use virtio_queue::{Queue, QueueT as _};
-    use vm_memory::{Bytes as _, GuestAddress, GuestMemoryAtomic, GuestMemoryMmap};
+    use vm_memory::{
+        Bytes as _, GuestAddress, GuestMemoryAtomic, GuestMemoryMmap, guest_memory::GuestMemoryBackend as _,
+    };
 
     use crate::{
         supervisor::{
             chain::{self, CONTROL_BYTES, Next},
             vring::Vring,
         },
-        worker::lanes,
+        worker::lanes::{
+            chain as requests,
+            queue::{Place, Queue},
+            view::View,
+        },
     };
 
     const BYTES: usize = 0x1_0000;
@@ -146,17 +155,21 @@ pub mod chain {
     }
 
     fn lane(memory: &GuestMemoryMmap<()>) {
-        let Ok(mut queue) = Queue::new(SIZE) else { return };
-        assert!(queue.try_set_desc_table_address(GuestAddress(0)).is_ok());
-        assert!(queue.try_set_avail_ring_address(GuestAddress(AVAILABLE)).is_ok());
-        assert!(queue.try_set_used_ring_address(GuestAddress(USED)).is_ok());
-        queue.set_ready(true);
-        let mut parameters = Vec::new();
+        let base = memory.get_host_address(GuestAddress(0)).ok().and_then(NonNull::new);
+        let Some(base) = base else { return };
+        // SAFETY: `memory` is a mapping of this length, and outlives the view.
+        let view = unsafe { View::new(base, BYTES) };
+        let place = Place { size: SIZE, descriptors: 0, available: AVAILABLE, used: USED };
+        let Ok(mut queue) = Queue::new(view, place) else { return };
+        let mut bytes = Vec::new();
         for _ in 0..=SIZE {
-            let Some(chain) = queue.pop_descriptor_chain(memory) else { return };
-            if let Ok(request) = lanes::chain::read(memory, chain, &mut parameters) {
-                assert_eq!(parameters.len(), request.header.length as usize);
+            let Ok(Some(chain)) = queue.take() else { return };
+            assert!(chain.head < SIZE);
+            queue.prefetch();
+            if let Ok(request) = requests::read(view, chain, &mut bytes) {
+                assert_eq!(bytes.len() - requests::HEADER, request.header.length as usize);
             }
+            let _told = queue.give_back(chain.head, 0);
         }
     }
 

@@ -4,7 +4,13 @@
 //! others (a function on its module, everything on its context), and removing an object removes what depends on it, so
 //! that a stale handle never reaches the driver.
 
-use std::sync::{PoisonError, RwLock};
+use std::{
+    cell::Cell,
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use virtio_spec::{
     cuda::CUresult,
@@ -35,11 +41,30 @@ const KINDS: usize = 19;
 /// The tables of one session.
 pub(crate) struct Handles {
     tables: [RwLock<Vec<Option<Slot>>>; KINDS],
+    /// Counts up whenever a handle goes: what was looked up before may not be there any more.
+    removals: AtomicU64,
+}
+
+/// Entries of [`Recent`].
+const RECENT: usize = 64;
+
+/// What one host thread has looked up lately, so that it need not lock the tables for each request.
+pub(crate) struct Recent {
+    /// [`Handles::removals`] for which the entries hold.
+    removals: Cell<u64>,
+    /// Handles and what the driver calls them; 0 is no handle.
+    entries: [Cell<(u64, u64)>; RECENT],
+}
+
+impl Recent {
+    pub(crate) const fn new() -> Self {
+        Self { removals: Cell::new(0), entries: [const { Cell::new((0, 0)) }; RECENT] }
+    }
 }
 
 impl Handles {
     pub(crate) fn new() -> Self {
-        Self { tables: std::array::from_fn(|_| RwLock::new(Vec::new())) }
+        Self { tables: std::array::from_fn(|_| RwLock::new(Vec::new())), removals: AtomicU64::new(0) }
     }
 
     fn table(&self, kind: Kind) -> &RwLock<Vec<Option<Slot>>> {
@@ -56,6 +81,25 @@ impl Handles {
             Some(Some(slot)) if slot.handle == value => Ok(slot.object),
             _ => Err(CUresult::ERROR_INVALID_HANDLE),
         }
+    }
+
+    /// What the driver calls the object behind a handle of this kind.
+    pub(crate) fn raw(&self, recent: &Recent, kind: Kind, value: u64) -> Result<u64, CUresult> {
+        let removals = self.removals.load(Ordering::Acquire);
+        if recent.removals.replace(removals) != removals {
+            recent.entries.iter().for_each(|entry| entry.set((0, 0)));
+        }
+        let handle = Handle::from_u64(value).filter(|handle| handle.kind == kind);
+        let handle = handle.ok_or(CUresult::ERROR_INVALID_HANDLE)?;
+        let place = (handle.index as usize).wrapping_add((kind as usize).wrapping_mul(7)) & (RECENT - 1);
+        let entry = recent.entries.get(place).ok_or(CUresult::ERROR_INVALID_HANDLE)?;
+        let (known, raw) = entry.get();
+        if known == value {
+            return Ok(raw);
+        }
+        let raw = self.get(kind, value)?.raw;
+        entry.set((value, raw));
+        Ok(raw)
     }
 
     /// The handle of an object of the driver.
@@ -113,6 +157,7 @@ impl Handles {
         if let Some(slot) = table.get_mut(handle.index as usize) {
             *slot = None;
         }
+        self.removals.fetch_add(1, Ordering::Release);
         drop(table);
         match kind {
             Kind::Module | Kind::Library | Kind::Kernel => {
@@ -175,6 +220,25 @@ mod tests {
         assert_eq!(handles.get(Kind::Stream, old), Err(CUresult::ERROR_INVALID_HANDLE));
         assert_eq!(handles.get(Kind::Stream, new).map(|object| object.raw), Ok(11));
         assert_eq!(handles.get(Kind::Event, new), Err(CUresult::ERROR_INVALID_HANDLE));
+    }
+
+    #[test]
+    fn what_was_looked_up_is_forgotten_when_it_goes() {
+        let (handles, recent) = (Handles::new(), Recent::new());
+        let (stream, event) = (handle(Kind::Stream, 1, 3), handle(Kind::Event, 1, 3));
+        for (kind, value, raw) in [(Kind::Stream, stream, 10), (Kind::Event, event, 11)] {
+            assert_eq!(handles.insert(kind, value, Object { raw, parent: 0, context: 0 }), Ok(()));
+        }
+        for _ in 0..2 {
+            assert_eq!(handles.raw(&recent, Kind::Stream, stream), Ok(10));
+            assert_eq!(handles.raw(&recent, Kind::Event, event), Ok(11));
+        }
+        assert!(handles.raw(&recent, Kind::Event, stream).is_err(), "the kind is checked");
+
+        handles.remove(Kind::Stream, stream);
+
+        assert!(handles.raw(&recent, Kind::Stream, stream).is_err());
+        assert_eq!(handles.raw(&recent, Kind::Event, event), Ok(11));
     }
 
     #[test]

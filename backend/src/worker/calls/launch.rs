@@ -20,23 +20,23 @@ const PARAM_BUFFER_POINTER: usize = 1;
 const PARAM_BUFFER_SIZE: usize = 2;
 
 /// What a request says of a launch, with everything checked and translated but its parameters.
-struct Order {
+struct Order<'a> {
     launch: Launch,
     function: CUfunction,
     stream: CUstream,
     attributes: Vec<CUlaunchAttribute>,
-    parameters: Vec<u8>,
+    /// In the worker's copy of the request, 8-aligned.
+    parameters: &'a [u8],
 }
 
-impl Order {
-    fn read(call: &mut Invocation<'_>) -> Result<Self, CUresult> {
+impl<'a> Order<'a> {
+    fn read(call: &mut Invocation<'a>) -> Result<Self, CUresult> {
         let launch: Launch = call.structure()?;
         if launch.flags & !launch_flags::ALL != 0 || launch.attribute_count > limits::MAX_LAUNCH_ATTRIBUTES {
             return Err(CUresult::ERROR_INVALID_VALUE);
         }
         let given: Vec<LaunchAttribute> = call.values(u64::from(launch.attribute_count))?;
-        // A block of its own: aligned for any parameter, and writable for the driver.
-        let parameters = call.bytes(launch.parameter_bytes as usize)?.to_vec();
+        let parameters = call.bytes(launch.parameter_bytes as usize)?;
         call.end_of_parameters()?;
         let mut attributes = Vec::new();
         for attribute in given {
@@ -84,7 +84,8 @@ pub(super) fn run(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     let mut size = order.parameters.len();
     let mut extra: [*mut c_void; 5] = [
         std::ptr::without_provenance_mut(PARAM_BUFFER_POINTER),
-        order.parameters.as_mut_ptr().cast(),
+        // The driver reads the parameters, whatever the type says.
+        order.parameters.as_ptr().cast_mut().cast(),
         std::ptr::without_provenance_mut(PARAM_BUFFER_SIZE),
         (&raw mut size).cast(),
         std::ptr::without_provenance_mut(PARAM_END),

@@ -64,7 +64,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use self::{
     graph::Graphs,
-    handles::{Handles, Object},
+    handles::{Handles, Object, Recent},
     image::Image,
     link::Link,
 };
@@ -143,33 +143,40 @@ pub(crate) fn ok(result: CUresult) -> Result<(), CUresult> {
 }
 
 /// Whether the driver prints what kernels have printed before such a request returns.
-pub(crate) fn flushes_output(code: u32) -> bool {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// It does not.
+    None,
+    /// It does.
+    Flushed,
+    /// It does, and the program has waited for everything, so nothing may be overlooked.
+    All,
+}
+
+/// What becomes of kernels' output at such a request.
+pub(crate) fn output_of(code: u32) -> Output {
     use virtio_spec::calls::{contexts, events, memory, streams};
 
-    let synchronising = [
-        opcode::COPY,
-        opcode::COPY_ARRAY,
-        opcode::PRIMARY_CONTEXT,
-        contexts::rows::cuCtxSynchronize.opcode,
-        contexts::rows::cuCtxDestroy_v2.opcode,
-        streams::rows::cuStreamSynchronize.opcode,
-        events::rows::cuEventSynchronize.opcode,
-        memory::rows::cuMemFree_v2.opcode,
-    ];
-    synchronising.contains(&code)
+    const SYNCHRONIZE: u32 = contexts::rows::cuCtxSynchronize.opcode;
+    const DESTROY: u32 = contexts::rows::cuCtxDestroy_v2.opcode;
+    const STREAM: u32 = streams::rows::cuStreamSynchronize.opcode;
+    const EVENT: u32 = events::rows::cuEventSynchronize.opcode;
+    const FREE: u32 = memory::rows::cuMemFree_v2.opcode;
+    match code {
+        SYNCHRONIZE | DESTROY | opcode::PRIMARY_CONTEXT | opcode::OUTPUT_READ => Output::All,
+        STREAM | EVENT | FREE | opcode::COPY | opcode::COPY_ARRAY => Output::Flushed,
+        _ => Output::None,
+    }
 }
 
 /// Whether such a request does nothing but wait for the GPU.
 pub(crate) fn only_waits(code: u32) -> bool {
     use virtio_spec::calls::{contexts, events, streams};
 
-    let waits = [
-        contexts::rows::cuCtxSynchronize.opcode,
-        streams::rows::cuStreamSynchronize.opcode,
-        events::rows::cuEventSynchronize.opcode,
-        graph_opcode::HOST_NEXT,
-    ];
-    waits.contains(&code)
+    const SYNCHRONIZE: u32 = contexts::rows::cuCtxSynchronize.opcode;
+    const STREAM: u32 = streams::rows::cuStreamSynchronize.opcode;
+    const EVENT: u32 = events::rows::cuEventSynchronize.opcode;
+    matches!(code, SYNCHRONIZE | STREAM | EVENT | graph_opcode::HOST_NEXT)
 }
 
 /// What a lane's host thread keeps between requests.
@@ -184,11 +191,19 @@ pub(crate) struct LaneState {
     pub(crate) in_driver: Arc<AtomicBool>,
     /// CUDA has been told of the lane's staging.
     staging_is_known: bool,
+    recent: Recent,
 }
 
 impl LaneState {
     pub(crate) fn new(lane: u32, in_driver: Arc<AtomicBool>) -> Self {
-        Self { lane, current: (0, CUcontext::default()), capture_mode: 0, in_driver, staging_is_known: false }
+        Self {
+            lane,
+            current: (0, CUcontext::default()),
+            capture_mode: 0,
+            in_driver,
+            staging_is_known: false,
+            recent: Recent::new(),
+        }
     }
 }
 
@@ -304,11 +319,11 @@ impl<'a> Invocation<'a> {
         if handle == 0 {
             return Err(CUresult::ERROR_INVALID_CONTEXT);
         }
-        let Ok(object) = self.session.handles.get(Kind::Context, handle) else {
+        let Ok(raw) = self.raw(Kind::Context, handle) else {
             self.lane.current = (0, CUcontext::default());
             return Err(CUresult::ERROR_CONTEXT_IS_DESTROYED);
         };
-        let raw: CUcontext = codec::Scalar::from_u64(object.raw);
+        let raw: CUcontext = codec::Scalar::from_u64(raw);
         if self.lane.current != (handle, raw) {
             let set = self.driver().contexts.cuCtxSetCurrent.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
             // SAFETY: the context is in the session's table, so it is alive.
@@ -323,7 +338,7 @@ impl<'a> Invocation<'a> {
         self.lane.current = (0, CUcontext::default());
     }
 
-    /// Runs a call of the driver; meanwhile lanes do not wait long for this one.
+    /// Runs a call of the driver; meanwhile other lanes do not wait long for this one.
     pub(crate) fn in_driver<R>(&self, call: impl FnOnce() -> R) -> R {
         self.lane.in_driver.store(true, Ordering::Relaxed);
         let result = call();
@@ -394,18 +409,14 @@ impl<'a> Invocation<'a> {
         match kind {
             Kind::Stream if value == 0 && self.per_thread() => Ok(CUstream::PER_THREAD.0),
             Kind::Stream if value <= CUstream::PER_THREAD.0 => Ok(value),
-            Kind::Function => {
-                let function = self.session.handles.get(Kind::Function, value);
-                let object = function.or_else(|_| self.session.handles.get(Kind::Kernel, value))?;
-                Ok(object.raw)
-            }
-            Kind::Context => {
-                let object =
-                    self.session.handles.get(kind, value).map_err(|_| CUresult::ERROR_INVALID_CONTEXT);
-                Ok(object?.raw)
-            }
-            _ => Ok(self.session.handles.get(kind, value)?.raw),
+            Kind::Function => self.raw(kind, value).or_else(|_| self.raw(Kind::Kernel, value)),
+            Kind::Context => self.raw(kind, value).map_err(|_| CUresult::ERROR_INVALID_CONTEXT),
+            _ => self.raw(kind, value),
         }
+    }
+
+    fn raw(&self, kind: Kind, value: u64) -> Result<u64, CUresult> {
+        self.session.handles.raw(&self.lane.recent, kind, value)
     }
 
     /// Whether the guest may mint this handle.

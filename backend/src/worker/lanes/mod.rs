@@ -3,21 +3,23 @@
 //! Read in this order:
 //! 1. this file: starting, kicking, pausing;
 //! 2. `lane`: the loop of one lane's thread;
-//! 3. `chain`: how a request is taken out of shared memory;
+//! 3. `queue`: its virtqueue; `chain`: how a request is taken out of shared memory;
 //! 4. `order`: what one lane waits for in others;
-//! 5. `shared`: the words that both sides use at once.
+//! 5. `shared`: the words that both sides use at once; `view`: how session memory is reached.
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub(crate) mod chain;
 mod lane;
 mod order;
+pub(crate) mod queue;
 mod shared;
+pub(crate) mod view;
 
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread::{JoinHandle, Thread},
     time::Duration,
@@ -31,7 +33,7 @@ use vm_memory::{Bytes as _, GuestAddress};
 use zerocopy::FromBytes as _;
 
 use self::{
-    lane::{Common, Lane},
+    lane::{Busy, Common},
     order::Order,
     shared::Shared,
 };
@@ -105,7 +107,7 @@ impl Lanes {
             notifier,
             stopping: AtomicBool::new(false),
             pausing: AtomicBool::new(false),
-            busy: AtomicU32::new(0),
+            busy: (0..layout.lane_count()).map(|_| Busy::default()).collect(),
         };
         let threads = (0..layout.lane_count()).map(|_| None).collect();
         Ok(Self { common: Arc::new(common), threads: Mutex::new(threads) })
@@ -129,15 +131,10 @@ impl Lanes {
         if self.common.stopping.load(Ordering::Acquire) {
             return None;
         }
-        let lane = match Lane::new(Arc::clone(&self.common), number) {
-            Ok(lane) => lane,
-            Err(error) => {
-                log::warn!("lane {number} is not served: {error}");
-                return None;
-            }
-        };
+        let common = Arc::clone(&self.common);
         let name = format!("lane-{number}");
-        match std::thread::Builder::new().name(name).stack_size(STACK).spawn(move || lane.serve()) {
+        let thread = std::thread::Builder::new().name(name).stack_size(STACK);
+        match thread.spawn(move || lane::serve(&common, number)) {
             Ok(thread) => Some(thread),
             Err(error) => {
                 log::warn!("lane {number} has no thread: {error}");
@@ -155,7 +152,7 @@ impl Lanes {
     /// lane begins anything, until [`Lanes::resume`]. The supervisor bounds how long this may last.
     pub(crate) fn pause(&self) {
         self.common.pausing.store(true, Ordering::SeqCst);
-        while self.common.busy.load(Ordering::SeqCst) != 0 {
+        while self.common.is_busy() {
             // A request may be waiting for the GPU.
             std::thread::park_timeout(Duration::from_micros(200));
         }

@@ -14,8 +14,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::shared::Shared;
-
 /// How long a lane may be inside one driver call before others stop waiting for it. Much longer than any call that does
 /// not block, also on a machine with more threads than cores.
 const STUCK: Duration = Duration::from_millis(20);
@@ -23,6 +21,8 @@ const STUCK: Duration = Duration::from_millis(20);
 /// Longest wait for another lane that is not inside the driver, because its thread is not running yet.
 const LONGEST: Duration = Duration::from_millis(500);
 
+/// A lane's progress, on cache lines that no other lane's thread writes.
+#[repr(align(128))]
 struct Progress {
     /// Last sequence number that the lane has executed.
     executed: AtomicU64,
@@ -54,23 +54,25 @@ impl Order {
         self.lanes.get(lane as usize).map_or_else(Arc::default, |progress| Arc::clone(&progress.in_driver))
     }
 
-    /// The lane is about to execute this request; waits for earlier ones of other lanes.
-    pub(super) fn begin(&self, shared: &Shared, lane: u32, sequence: u64) {
+    /// The lane is about to execute this request; waits for earlier ones of other lanes. `posted` are the words that say
+    /// what the guest posted in each lane.
+    pub(super) fn begin(&self, posted: &[&AtomicU64], lane: u32, sequence: u64) {
         let Some(own) = self.lanes.get(lane as usize) else { return };
         own.holds.store(sequence, Ordering::Release);
-        for (other, progress) in (0_u32..).zip(&self.lanes) {
-            if other != lane {
-                progress.wait(shared, other, sequence);
+        for ((other, progress), posted) in (0_u32..).zip(&self.lanes).zip(posted) {
+            // Most lanes have never been used.
+            let posted = posted.load(Ordering::Acquire);
+            if posted != 0 && other != lane {
+                progress.wait(posted, other, sequence);
             }
         }
     }
 
     /// The lane has executed this request.
-    pub(super) fn end(&self, shared: &Shared, lane: u32, sequence: u64) {
+    pub(super) fn end(&self, lane: u32, sequence: u64) {
         let Some(own) = self.lanes.get(lane as usize) else { return };
         own.executed.store(sequence, Ordering::Release);
         own.holds.store(u64::MAX, Ordering::Release);
-        shared.set_executed_sequence(lane, sequence);
     }
 }
 
@@ -85,8 +87,7 @@ impl Progress {
         holds > sequence && holds != u64::MAX
     }
 
-    fn wait(&self, shared: &Shared, lane: u32, sequence: u64) {
-        let posted = shared.posted_sequence(lane);
+    fn wait(&self, posted: u64, lane: u32, sequence: u64) {
         if self.is_past(posted, sequence) {
             return;
         }

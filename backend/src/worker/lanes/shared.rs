@@ -12,6 +12,7 @@ use std::{
 
 use virtio_spec::session::{LaneHeader, Layout, SessionHeader};
 
+use super::view::View;
 use crate::worker::memory::SessionMemory;
 
 /// The shared words of one session.
@@ -61,13 +62,19 @@ impl Shared {
     }
 
     /// `LaneHeader::posted_sequence`.
-    pub(super) fn posted_sequence(&self, lane: u32) -> u64 {
-        self.lane64(lane, offset_of!(LaneHeader, posted_sequence)).load(Ordering::Acquire)
+    pub(super) fn posted_sequence(&self, lane: u32) -> &AtomicU64 {
+        self.lane64(lane, offset_of!(LaneHeader, posted_sequence))
     }
 
-    /// Notes in `LaneHeader::executed_sequence` how far the lane has come.
-    pub(super) fn set_executed_sequence(&self, lane: u32, sequence: u64) {
-        self.lane64(lane, offset_of!(LaneHeader, executed_sequence)).store(sequence, Ordering::Release);
+    /// `LaneHeader::executed_sequence`: how far the lane has come.
+    pub(super) fn executed_sequence(&self, lane: u32) -> &AtomicU64 {
+        self.lane64(lane, offset_of!(LaneHeader, executed_sequence))
+    }
+
+    /// The bytes of session memory.
+    pub(super) fn view(&self) -> View<'_> {
+        // SAFETY: a mapping of this length, which `memory` keeps; this process reads and writes it as a view demands.
+        unsafe { View::new(self.memory.base(), self.memory.len()) }
     }
 
     /// Keeps the first late error of the lane's posted requests.
@@ -92,7 +99,10 @@ impl Shared {
     /// Tells the guest whether kernels have printed something.
     pub(super) fn set_output_waiting(&self, waiting: bool) {
         let word = self.word32(offset_of!(SessionHeader, output_waiting) as u64);
-        word.store(u32::from(waiting), Ordering::Release);
+        // The line is the guest's, too, at each of its calls: it is not taken away from it without need.
+        if word.load(Ordering::Relaxed) != u32::from(waiting) {
+            word.store(u32::from(waiting), Ordering::Release);
+        }
     }
 
     /// Marks that the lane has something for the guest.

@@ -51,7 +51,12 @@ static IDS: AtomicU64 = AtomicU64::new(1);
 /// valid for the epoch in which it was looked up.
 static EPOCH: AtomicU64 = AtomicU64::new(1);
 
+/// Contexts that have ceased to be.
+static REMOVALS: AtomicU64 = AtomicU64::new(0);
+
 thread_local! {
+    /// The context that the thread found last, and [`REMOVALS`] then.
+    static RECENT: RefCell<Option<(u64, Arc<Context>)>> = const { RefCell::new(None) };
     static STACK: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
     static CHECKED: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
     static CAPTURE_MODE: Cell<u32> = const { Cell::new(0) };
@@ -63,7 +68,19 @@ fn primaries() -> MutexGuard<'static, Vec<(i32, Primary)>> {
 
 /// The context with this handle: a live explicit one, or a primary one, active or not.
 pub(crate) fn find(handle: u64) -> Option<Arc<Context>> {
-    CONTEXTS.read().unwrap_or_else(PoisonError::into_inner).as_ref()?.get(&handle).cloned()
+    let removals = REMOVALS.load(Ordering::Acquire);
+    let recent = |found: &RefCell<Option<(u64, Arc<Context>)>>| {
+        let found = found.try_borrow().ok()?;
+        let (since, context) = found.as_ref()?;
+        (*since == removals && context.handle == handle).then(|| Arc::clone(context))
+    };
+    if let Some(context) = RECENT.try_with(recent).ok().flatten() {
+        return Some(context);
+    }
+    let context = CONTEXTS.read().unwrap_or_else(PoisonError::into_inner).as_ref()?.get(&handle).cloned()?;
+    // A thread without its locals searches each time.
+    let _ = RECENT.try_with(|found| found.replace(Some((removals, Arc::clone(&context)))));
+    Some(context)
 }
 
 fn add(device: CUdevice, primary: bool, flags: u32) -> Result<Arc<Context>, CUresult> {
@@ -229,6 +246,7 @@ pub(crate) fn created(handle: u64, device: CUdevice, flags: u32) -> Result<(), C
 /// their calls answer that it is destroyed.
 pub(crate) fn destroyed(handle: u64) {
     CONTEXTS.write().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().remove(&handle);
+    REMOVALS.fetch_add(1, Ordering::Release);
     forget_contents(handle);
     if current() == Some(handle) {
         // It was there a moment ago, in this thread.

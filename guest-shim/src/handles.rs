@@ -3,7 +3,9 @@
 //! A table for each kind says which indices are in use, in which generation, and in which context they were made: when
 //! a context goes, what was made in it goes too.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use virtio_spec::cuda::CUresult;
@@ -35,6 +37,14 @@ struct Table {
 static TABLES: [Mutex<Table>; KINDS] =
     [const { Mutex::new(Table { entries: Vec::new(), free: VecDeque::new(), live: 0 }) }; KINDS];
 
+/// Handles that were found live by one thread are not looked up again until any handle is given back.
+const RECENT: usize = 16;
+static RELEASES: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    /// Handles, and the number of releases when they were live.
+    static RECENTLY_LIVE: [Cell<(u64, u64)>; RECENT] = const { [const { Cell::new((0, 0)) }; RECENT] };
+}
+
 fn table(kind: Kind) -> MutexGuard<'static, Table> {
     // In bounds: a kind's number is below `KINDS`, which a test keeps true.
     TABLES[kind as usize % KINDS].lock().unwrap_or_else(PoisonError::into_inner)
@@ -63,6 +73,7 @@ impl Table {
     fn free(&mut self, index: u32) {
         if let Some(entry) = self.entries.get_mut(index as usize) {
             entry.live = false;
+            RELEASES.fetch_add(1, Ordering::Release);
             entry.generation = (entry.generation + 1) & MAX_GENERATION;
             self.live -= 1;
             self.free.push_back(index);
@@ -108,8 +119,20 @@ pub(crate) fn release(kind: Kind, value: u64) {
 
 /// Whether the value is a live handle of one of the kinds.
 pub(crate) fn check(kinds: &[Kind], value: u64) -> bool {
-    Handle::from_u64(value)
-        .is_some_and(|handle| kinds.contains(&handle.kind) && table(handle.kind).find(handle).is_some())
+    let Some(handle) = Handle::from_u64(value).filter(|handle| kinds.contains(&handle.kind)) else {
+        return false;
+    };
+    let releases = RELEASES.load(Ordering::Acquire);
+    let place = handle.index as usize % RECENT;
+    if RECENTLY_LIVE.try_with(|recent| recent[place].get()) == Ok((value, releases)) {
+        return true;
+    }
+    let is_live = table(handle.kind).find(handle).is_some();
+    if is_live {
+        // A thread without its locals looks again each time.
+        let _ = RECENTLY_LIVE.try_with(|recent| recent[place].set((value, releases)));
+    }
+    is_live
 }
 
 /// The context in which a live object was made.

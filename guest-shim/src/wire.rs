@@ -102,8 +102,20 @@ impl Request {
     /// Appends bytes, padded to 8.
     pub(crate) fn slice(&mut self, bytes: &[u8]) {
         self.traffic.bytes.extend_from_slice(bytes);
+        self.pad();
+    }
+
+    /// What has been appended so far, to append more; then comes [`Request::pad`].
+    pub(crate) fn room_for_bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.traffic.bytes
+    }
+
+    /// Pads what has been appended to 8 bytes.
+    pub(crate) fn pad(&mut self) {
         let end = padded(self.traffic.bytes.len());
-        self.traffic.bytes.resize(end, 0);
+        if end != self.traffic.bytes.len() {
+            self.traffic.bytes.resize(end, 0);
+        }
     }
 
     /// Appends bytes of the application's memory, padded to 8.

@@ -1,7 +1,9 @@
 //! Functions and kernels: looked up once, with their attributes and the layout of their parameters.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use virtio_spec::cuda::CUresult;
@@ -54,6 +56,12 @@ struct Functions {
 }
 
 static FUNCTIONS: RwLock<Option<Functions>> = RwLock::new(None);
+/// Counts up whenever a function goes, or what decides about its launches changes.
+static CHANGES: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    /// The function that the thread found last, and [`CHANGES`] then.
+    static RECENT: RefCell<Option<(u64, u64, Arc<Function>)>> = const { RefCell::new(None) };
+}
 /// Modules of libraries: library and context to module.
 static LIBRARY_MODULES: Mutex<Option<HashMap<(u64, u64), u64>>> = Mutex::new(None);
 
@@ -99,16 +107,32 @@ impl Function {
             lock(&self.attributes).set |= 1_u32.checked_shl(index).unwrap_or(0);
         }
         lock(&self.launched).clear();
+        CHANGES.fetch_add(1, Ordering::Release);
     }
+}
+
+/// A number that changes whenever a function goes, or what decides about its launches changes.
+pub(super) fn changes() -> u64 {
+    CHANGES.load(Ordering::Acquire)
 }
 
 /// The function or kernel with this handle.
 pub(crate) fn find(handle: u64) -> Result<Arc<Function>, CUresult> {
+    let changes = changes();
+    let recent = |found: &RefCell<Option<(u64, u64, Arc<Function>)>>| {
+        let found = found.try_borrow().ok()?;
+        let (known, since, function) = found.as_ref()?;
+        (*known == handle && *since == changes).then(|| Arc::clone(function))
+    };
+    if let Some(function) = RECENT.try_with(recent).ok().flatten() {
+        return Ok(function);
+    }
     let functions = FUNCTIONS.read().unwrap_or_else(PoisonError::into_inner);
-    functions
-        .as_ref()
-        .and_then(|functions| functions.by_handle.get(&handle).cloned())
-        .ok_or(CUresult::ERROR_INVALID_HANDLE)
+    let function = functions.as_ref().and_then(|functions| functions.by_handle.get(&handle).cloned());
+    let function = function.ok_or(CUresult::ERROR_INVALID_HANDLE)?;
+    // A thread without its locals searches each time.
+    let _ = RECENT.try_with(|found| found.replace(Some((handle, changes, Arc::clone(&function)))));
+    Ok(function)
 }
 
 /// The function or kernel with this handle, with the layout of its parameters. The host's driver tells a kernel's layout
@@ -249,6 +273,7 @@ fn retain(keep: impl Fn(u64, &Function) -> bool) {
     });
     let live = &functions.by_handle;
     functions.by_name.retain(|_, handle| live.contains_key(handle));
+    CHANGES.fetch_add(1, Ordering::Release);
 }
 
 /// Forgets what came from a module or library that is gone.

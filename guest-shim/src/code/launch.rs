@@ -12,6 +12,7 @@ use virtio_spec::limits::MAX_LAUNCH_ATTRIBUTES;
 use virtio_spec::requests::{ClusterCount, Launch, LaunchAttribute, launch_flags, opcode};
 
 use super::function::{self, Function};
+use super::proven;
 use crate::memory::copy::is_stream;
 use crate::wire::Request;
 use crate::{context, handles};
@@ -36,7 +37,7 @@ pub(crate) struct Launched {
 }
 
 /// What to launch.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Order {
     pub(crate) function: u64,
     pub(crate) grid: [u32; 3],
@@ -98,7 +99,7 @@ pub(crate) fn clusters(order: &Order, question: u32) -> Result<i32, CUresult> {
     Ok(request.answer()?.take::<ClusterCount>()?.count)
 }
 
-/// Copies the application's parameters of a launch.
+/// Appends the application's parameters of a launch to `packed`.
 ///
 /// # Safety
 /// `parameters` names each parameter of the function, or `extra` a buffer with all of them.
@@ -106,11 +107,14 @@ pub(crate) unsafe fn pack(
     function: &Function,
     parameters: *mut *mut c_void,
     extra: *mut *mut c_void,
-) -> Result<Vec<u8>, CUresult> {
-    let mut packed = vec![0; function.parameter_bytes as usize];
-    if packed.is_empty() {
-        return Ok(packed);
+    packed: &mut Vec<u8>,
+) -> Result<(), CUresult> {
+    if function.parameter_bytes == 0 {
+        return Ok(());
     }
+    let start = packed.len();
+    packed.resize(start + function.parameter_bytes as usize, 0);
+    let packed = &mut packed[start..];
     if !extra.is_null() {
         if !parameters.is_null() {
             return Err(CUresult::ERROR_INVALID_VALUE);
@@ -132,12 +136,12 @@ pub(crate) unsafe fn pack(
         // SAFETY: the application's parameter has its size.
         unsafe { std::ptr::copy_nonoverlapping(from.cast(), to.as_mut_ptr(), to.len()) };
     }
-    Ok(packed)
+    Ok(())
 }
 
 /// # Safety
 /// `extra` is a list of pairs that ends with `CU_LAUNCH_PARAM_END`, and its buffer has its size.
-unsafe fn pack_extra(mut packed: Vec<u8>, extra: *mut *mut c_void) -> Result<Vec<u8>, CUresult> {
+unsafe fn pack_extra(packed: &mut [u8], extra: *mut *mut c_void) -> Result<(), CUresult> {
     let mut buffer: *mut c_void = std::ptr::null_mut();
     let mut size = 0;
     for pair in 0..MAX_EXTRA {
@@ -161,7 +165,7 @@ unsafe fn pack_extra(mut packed: Vec<u8>, extra: *mut *mut c_void) -> Result<Vec
     }
     // SAFETY: the buffer has at least as many bytes.
     unsafe { std::ptr::copy_nonoverlapping(buffer.cast(), packed.as_mut_ptr(), packed.len()) };
-    Ok(packed)
+    Ok(())
 }
 
 /// Reads the attributes of `cuLaunchKernelEx`.
@@ -203,40 +207,67 @@ pub(crate) unsafe fn launch(
     extra: *mut *mut c_void,
 ) -> Result<(), CUresult> {
     let context = context::required()?;
-    let function = function::with_parameters(order.function)?;
-    // SAFETY: as the caller promises.
-    let packed = unsafe { pack(&function, parameters, extra) }?;
+    let changes = function::changes();
+    let known = proven::find(&order, context, changes).filter(|_| is_plain(&order));
+    if let Some(function) = &known
+        && is_stream(order.stream)
+    {
+        // SAFETY: as the caller promises.
+        return unsafe { request(&order, context, function, parameters, extra) }?.post();
+    }
+    let function = match known {
+        Some(function) => function,
+        None => function::with_parameters(order.function)?,
+    };
     let shape = Launched {
         context,
         block: order.block,
         shared_bytes: order.shared_bytes,
         attributes: order.attributes.clone(),
     };
-    let posted = is_plain(&shape, &order.grid, order.flags)
-        && is_stream(order.stream)
-        && function.launched.lock().unwrap_or_else(PoisonError::into_inner).contains(&shape);
+    let is_known = function.launched.lock().unwrap_or_else(PoisonError::into_inner).contains(&shape);
+    // SAFETY: as the caller promises.
+    let request = unsafe { request(&order, context, &function, parameters, extra) }?;
+    if is_known && is_plain(&order) && is_stream(order.stream) {
+        request.post()?;
+    } else {
+        drop(request.answer()?);
+        let mut launched = function.launched.lock().unwrap_or_else(PoisonError::into_inner);
+        if !launched.contains(&shape) {
+            if launched.len() >= MAX_SHAPES {
+                launched.clear();
+            }
+            launched.push(shape);
+        }
+    }
+    // If anything has changed since, what is noted here does not hold.
+    proven::note(order, context, changes, function);
+    Ok(())
+}
 
+/// The request for a launch.
+///
+/// # Safety
+/// As for [`launch`].
+unsafe fn request(
+    order: &Order,
+    context: u64,
+    function: &Function,
+    parameters: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> Result<Request, CUresult> {
     let mut request = Request::start(opcode::LAUNCH, context)?.with_room(0);
     order.describe(&mut request, function.parameter_bytes)?;
-    request.slice(&packed);
-    if posted {
-        return request.post();
-    }
-    drop(request.answer()?);
-    let mut launched = function.launched.lock().unwrap_or_else(PoisonError::into_inner);
-    if !launched.contains(&shape) {
-        if launched.len() >= MAX_SHAPES {
-            launched.clear();
-        }
-        launched.push(shape);
-    }
-    Ok(())
+    // SAFETY: as the caller promises.
+    unsafe { pack(function, parameters, extra, request.room_for_bytes()) }?;
+    request.pad();
+    Ok(request)
 }
 
 /// Whether a launch whose shape has succeeded before can only fail for reasons that surface later anyway. A cooperative
 /// one can be too large, and an event of an attribute can be gone.
-fn is_plain(shape: &Launched, grid: &[u32; 3], flags: u32) -> bool {
-    let within = grid.iter().zip(MAX_GRID).all(|(blocks, most)| (1..=most).contains(blocks));
+fn is_plain(order: &Order) -> bool {
+    let within = order.grid.iter().zip(MAX_GRID).all(|(blocks, most)| (1..=most).contains(blocks));
     let special = |attribute: &LaunchAttribute| {
         matches!(
             CUlaunchAttributeID(attribute.id),
@@ -247,7 +278,7 @@ fn is_plain(shape: &Launched, grid: &[u32; 3], flags: u32) -> bool {
                 | CUlaunchAttributeID::LAUNCH_COMPLETION_EVENT
         )
     };
-    within && flags & launch_flags::COOPERATIVE == 0 && !shape.attributes.iter().any(special)
+    within && order.flags & launch_flags::COOPERATIVE == 0 && !order.attributes.iter().any(special)
 }
 
 #[cfg(test)]
@@ -265,22 +296,31 @@ mod tests {
             (&raw mut size).cast(),
             std::ptr::null_mut(),
         ];
+        let mut packed = [0; 6];
         // SAFETY: a complete list.
-        let packed = unsafe { pack_extra(vec![0; 6], extra.as_mut_ptr()) };
-        assert_eq!(packed, Ok(vec![1, 2, 3, 4, 5, 6]));
+        assert_eq!(unsafe { pack_extra(&mut packed, extra.as_mut_ptr()) }, Ok(()));
+        assert_eq!(packed, [1, 2, 3, 4, 5, 6]);
         // SAFETY: a complete list.
-        let short = unsafe { pack_extra(vec![0; 9], extra.as_mut_ptr()) };
+        let short = unsafe { pack_extra(&mut [0; 9], extra.as_mut_ptr()) };
         assert_eq!(short, Err(CUresult::ERROR_INVALID_VALUE));
     }
 
     #[test]
     fn only_plain_launches_may_be_posted() {
-        let shape = |attributes| Launched { context: 1, block: [32, 1, 1], shared_bytes: 0, attributes };
-        assert!(is_plain(&shape(Vec::new()), &[1, 1, 1], 0));
-        assert!(!is_plain(&shape(Vec::new()), &[0, 1, 1], 0));
-        assert!(!is_plain(&shape(Vec::new()), &[1, 65_536, 1], 0));
-        assert!(!is_plain(&shape(Vec::new()), &[1, 1, 1], launch_flags::COOPERATIVE));
+        let order = |grid, flags, attributes| Order {
+            function: 1,
+            grid,
+            block: [32, 1, 1],
+            shared_bytes: 0,
+            stream: 0,
+            flags,
+            attributes,
+        };
+        assert!(is_plain(&order([1, 1, 1], 0, Vec::new())));
+        assert!(!is_plain(&order([0, 1, 1], 0, Vec::new())));
+        assert!(!is_plain(&order([1, 65_536, 1], 0, Vec::new())));
+        assert!(!is_plain(&order([1, 1, 1], launch_flags::COOPERATIVE, Vec::new())));
         let cooperative = LaunchAttribute { id: 2, reserved: 0, value: [1, 0, 0, 0, 0, 0, 0, 0] };
-        assert!(!is_plain(&shape(vec![cooperative]), &[1, 1, 1], 0));
+        assert!(!is_plain(&order([1, 1, 1], 0, vec![cooperative])));
     }
 }

@@ -1,7 +1,7 @@
 //! Programs of the GPU: images, modules, libraries, functions, launches.
 //!
 //! Read in this order: `image` (how long an image is), `options` (JIT options and their results), `load`, `function`,
-//! `launch`.
+//! `launch`, `proven` (which launches need no answer).
 
 pub(crate) mod function;
 pub(crate) mod image;
@@ -9,6 +9,7 @@ pub(crate) mod launch;
 pub(crate) mod link;
 pub(crate) mod load;
 pub(crate) mod options;
+mod proven;
 
 /// Forgets what was made in a context.
 pub(crate) fn forget_context(context: u64) {

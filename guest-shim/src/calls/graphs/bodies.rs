@@ -75,8 +75,9 @@ pub(super) unsafe fn kernel(params: *const CUDA_KERNEL_NODE_PARAMS) -> Result<Bo
     let params = unsafe { params.read() };
     let handle = if params.func.0 == 0 { params.kern.0 } else { params.func.0 };
     let function = function::with_parameters(handle)?;
+    let mut packed = Vec::new();
     // SAFETY: as the caller promises.
-    let packed = unsafe { launch::pack(&function, params.kernelParams, params.extra) }?;
+    unsafe { launch::pack(&function, params.kernelParams, params.extra, &mut packed) }?;
     let launch = Launch {
         function: handle,
         stream: params.ctx.0,

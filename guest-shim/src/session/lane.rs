@@ -216,8 +216,9 @@ impl Traffic {
     }
 
     fn wait(&mut self, session: &Session, ticket: Ticket) -> Result<(), CUresult> {
-        if !self.spin.until(|| self.queue.is_returned(ticket)) {
+        if let Err(wait) = self.spin.until(|| self.queue.is_returned(ticket)) {
             self.sleep(session, ticket)?;
+            self.spin.answered(wait);
         }
         self.queue.take_back().map_err(|_| session.broken())
     }

@@ -1,7 +1,8 @@
 //! How long a thread looks for an answer before it sleeps.
 //!
-//! Sleeping and waking costs several microseconds on each side, so a thread first spins. The time is bounded, and halves
-//! each time that it was for nothing, so a thread that waits for long kernels soon sleeps at once.
+//! Sleeping and waking costs several microseconds on each side, so a thread first spins. The time is bounded. It halves
+//! each time that the answer came later than the bound, so a thread that waits for long kernels soon sleeps at once; and
+//! it is the whole bound again when an answer came within it, whether the thread was still spinning or slept by then.
 
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,12 @@ pub(super) struct Spin {
     now: Duration,
 }
 
+/// A wait for which spinning was too short.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unanswered {
+    since: Instant,
+}
+
 impl Spin {
     fn new(most: Duration) -> Self {
         Self { most, now: most }
@@ -34,28 +41,32 @@ impl Spin {
         Self::new(Duration::from_micros(asked.unwrap_or(default).min(MAX_US)))
     }
 
-    /// Spins until `done`; false if it was not within the time.
-    pub(super) fn until(&mut self, done: impl Fn() -> bool) -> bool {
+    /// Spins until `done`, or until the time is over.
+    pub(super) fn until(&self, done: impl Fn() -> bool) -> Result<(), Unanswered> {
         if done() {
-            return true;
+            return Ok(());
         }
-        if self.most.is_zero() {
-            return false;
+        let since = Instant::now();
+        if self.now.is_zero() {
+            return Err(Unanswered { since });
         }
-        let start = Instant::now();
         loop {
             for _ in 0..LOOKS {
                 std::hint::spin_loop();
                 if done() {
-                    self.now = (self.now * 2).min(self.most);
-                    return true;
+                    return Ok(());
                 }
             }
-            if start.elapsed() >= self.now {
-                self.now = (self.now / 2).max(Duration::from_micros(1));
-                return false;
+            if since.elapsed() >= self.now {
+                return Err(Unanswered { since });
             }
         }
+    }
+
+    /// The answer has come, at last.
+    pub(super) fn answered(&mut self, wait: Unanswered) {
+        let within = wait.since.elapsed() < self.most;
+        self.now = if within { self.most } else { self.now / 2 };
     }
 }
 
@@ -68,27 +79,34 @@ mod tests {
     #[test]
     fn gives_up_sooner_each_time_and_recovers() {
         let mut spin = Spin::new(Duration::from_micros(64));
-        for _ in 0..10 {
-            assert!(!spin.until(|| false));
+        for _ in 0..40 {
+            let wait = spin.until(|| false).expect_err("no answer");
+            std::thread::sleep(Duration::from_micros(64));
+            spin.answered(wait);
         }
-        assert_eq!(spin.now, Duration::from_micros(1));
+        assert_eq!(spin.now, Duration::ZERO, "it sleeps at once");
+
+        spin.answered(Unanswered { since: Instant::now() });
+
+        assert_eq!(spin.now, spin.most, "spinning would have met the answer");
         let looks = Cell::new(0);
         let soon = || {
             looks.set(looks.get() + 1);
             looks.get() > 3
         };
-        assert!(spin.until(soon));
-        assert_eq!(spin.now, Duration::from_micros(2));
+        assert!(spin.until(soon).is_ok());
     }
 
     #[test]
     fn zero_never_spins() {
         let looks = Cell::new(0);
         let mut spin = Spin::new(Duration::ZERO);
-        assert!(!spin.until(|| {
+        let never = || {
             looks.set(looks.get() + 1);
             false
-        }));
-        assert_eq!(looks.get(), 1);
+        };
+        let wait = spin.until(never).expect_err("no answer");
+        spin.answered(wait);
+        assert_eq!((looks.get(), spin.now), (1, Duration::ZERO));
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct Context {
     pub(crate) flags: AtomicU32,
     /// [`Session::work`] when all work of the context was last known to be done.
     done: AtomicU64,
+    /// [`Session::kernels`] then.
+    kernels_done: AtomicU64,
     /// Limits that the device has told, by `CUlimit`, in the epoch of the first number.
     limits: Mutex<(u64, HashMap<u32, usize>)>,
     /// `cuCtxAttach` calls without a `cuCtxDetach`, and one for the creation.
@@ -91,6 +93,7 @@ fn add(device: CUdevice, primary: bool, flags: u32) -> Result<Arc<Context>, CUre
         primary,
         flags: AtomicU32::new(flags),
         done: AtomicU64::new(u64::MAX),
+        kernels_done: AtomicU64::new(u64::MAX),
         limits: Mutex::default(),
         attachments: AtomicU32::new(1),
     });
@@ -201,16 +204,32 @@ impl Context {
     }
 }
 
+/// The session, if calls may be answered without asking anybody: it is alive, no stream captures (which could forbid a
+/// call, or be ended by one), and no error is waiting for the thread.
+fn quiet_session() -> Option<&'static Session> {
+    let session = session::existing().filter(|_| !capture::is_active())?;
+    (session.check_alive().is_ok() && !session.lane().has_deferred_error()).then_some(session)
+}
+
+/// Whether a call that gives the GPU nothing to do and waits for nothing may be answered here for a context.
+pub(crate) fn is_quiet(handle: u64) -> bool {
+    find(handle).is_some() && quiet_session().is_some()
+}
+
 /// Whether a context has no work that could be waited for: everything that was sent before its last synchronisation is
-/// done, nothing was sent since, no error is waiting, and the session is alive.
+/// done, and nothing was sent since.
 pub(crate) fn is_idle(handle: u64) -> bool {
     let Some(session) = session::existing() else { return false };
-    if capture::is_active() {
-        // Waiting may be forbidden, and would end a capture.
-        return false;
-    }
-    let done = find(handle).is_some_and(|context| context.done.load(Ordering::Acquire) == session.work());
-    done && session.check_alive().is_ok() && !session.lane().has_deferred_error()
+    let is_done = |context: Arc<Context>| context.done.load(Ordering::Acquire) == session.work();
+    find(handle).is_some_and(is_done) && quiet_session().is_some()
+}
+
+/// Whether a copy that first waits for a context's work has nothing to wait for: since its last synchronisation there
+/// were such copies at most ([`Session::note_copy`]).
+pub(crate) fn needs_no_barrier(handle: u64) -> bool {
+    let Some(session) = session::existing() else { return false };
+    let is_done = |context: Arc<Context>| context.kernels_done.load(Ordering::Acquire) == session.kernels();
+    find(handle).is_some_and(is_done) && quiet_session().is_some()
 }
 
 /// Waits for a context's work by `wait`, unless there is none.
@@ -218,10 +237,11 @@ pub(crate) fn synchronise(handle: u64, wait: impl FnOnce() -> CUresult) -> CUres
     if is_idle(handle) {
         return CUresult::SUCCESS;
     }
-    let sent = session::existing().map(Session::work);
+    let sent = session::existing().map(|session| (session.kernels(), session.work()));
     let result = wait();
-    if let (CUresult::SUCCESS, Some(sent), Some(context)) = (result, sent, find(handle)) {
-        context.done.store(sent, Ordering::Release);
+    if let (CUresult::SUCCESS, Some((kernels, work)), Some(context)) = (result, sent, find(handle)) {
+        context.kernels_done.store(kernels, Ordering::Release);
+        context.done.store(work, Ordering::Release);
     }
     result
 }
@@ -235,6 +255,7 @@ pub(crate) fn created(handle: u64, device: CUdevice, flags: u32) -> Result<(), C
         primary: false,
         flags: AtomicU32::new(flags),
         done: AtomicU64::new(u64::MAX),
+        kernels_done: AtomicU64::new(u64::MAX),
         limits: Mutex::default(),
         attachments: AtomicU32::new(1),
     });

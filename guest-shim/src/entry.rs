@@ -35,6 +35,8 @@ pub(crate) struct Row {
     pub(crate) needs_context: bool,
     /// Waits for work on the GPU.
     pub(crate) synchronises: bool,
+    /// May give the GPU work: it is posted, or about a stream.
+    pub(crate) gives_work: bool,
 }
 
 impl Row {
@@ -45,6 +47,7 @@ impl Row {
             before_init: call.before_init,
             needs_context: call.needs_context,
             synchronises: matches!(call.blocks, Blocks::Gpu),
+            gives_work: !matches!(call.blocks, Blocks::Gpu) && (call.posted || call.per_thread.is_some()),
         }
     }
 }

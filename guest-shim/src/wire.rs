@@ -20,6 +20,17 @@ use crate::session::{self, Session};
 /// Room for the results of a generated call, in bytes, where the caller does not ask for more.
 const ROOM: u32 = 512;
 
+/// What a request gives the GPU to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    /// Nothing that anybody could wait for.
+    None,
+    /// A copy that is done when the request has been executed.
+    Copy,
+    /// Whatever there is.
+    Any,
+}
+
 /// A request that is being built. It holds the thread's lane, so a thread has one at a time.
 pub(crate) struct Request {
     session: &'static Session,
@@ -27,8 +38,7 @@ pub(crate) struct Request {
     traffic: MutexGuard<'static, Traffic>,
     head: Head,
     synchronises: bool,
-    /// Whether the GPU may get work by the request.
-    works: bool,
+    work: Work,
     valid: bool,
     room: u32,
 }
@@ -49,7 +59,7 @@ impl Request {
             request.head.flags |= request_flags::PER_THREAD_STREAM;
         }
         request.synchronises = row.synchronises;
-        request.works = !request.synchronises;
+        request.work = if row.gives_work { Work::Any } else { Work::None };
         Ok(request)
     }
 
@@ -69,7 +79,7 @@ impl Request {
         let mut traffic = lane.lock();
         traffic.bytes.clear();
         let head = Head { opcode, flags: 0, context, capture_mode: context::capture_mode() };
-        Self { session, lane, traffic, head, synchronises: false, works: true, valid: true, room: ROOM }
+        Self { session, lane, traffic, head, synchronises: false, work: Work::Any, valid: true, room: ROOM }
     }
 
     /// Says that the call waits for the GPU, so that late errors of earlier requests of the thread surface at it.
@@ -152,10 +162,18 @@ impl Request {
             return Err(CUresult::ERROR_INVALID_VALUE);
         }
         let pending = self.traffic.send(self.session, self.lane, self.head, room)?;
-        if self.works {
-            self.session.note_work();
+        match self.work {
+            Work::None => {}
+            Work::Copy => self.session.note_copy(),
+            Work::Any => self.session.note_work(),
         }
         Ok(pending)
+    }
+
+    /// Says that the request is a copy that is done when it has been executed.
+    pub(crate) fn copying(mut self) -> Self {
+        self.work = Work::Copy;
+        self
     }
 
     /// Sends the request; nobody waits for it.

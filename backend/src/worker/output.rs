@@ -26,7 +26,7 @@ use rustix::{
 const MAX_UNREAD: u64 = 16 << 20;
 
 /// Bytes of a file that are mapped, from a page's start on.
-const WINDOW: u64 = 64 << 10;
+const WINDOW: usize = 64 << 10;
 const PAGE: u64 = 4096;
 /// Words that are looked at: 64 bytes.
 const LOOKED_AT: u64 = 8;
@@ -116,15 +116,14 @@ impl Reader {
     /// Reads on at `read`: makes the file longer than that, and maps what comes there.
     fn at(file: &OwnedFd, read: u64) -> io::Result<Self> {
         let start = read & !(PAGE - 1);
-        let end = start.saturating_add(WINDOW);
+        let end = start.saturating_add(WINDOW as u64);
         let length = rustix::fs::fstat(file)?.st_size;
         if u64::try_from(length).is_ok_and(|length| length < end) {
             rustix::fs::ftruncate(file, end)?;
         }
-        let bytes = usize::try_from(WINDOW).map_err(io::Error::other)?;
         // SAFETY: the kernel chooses free addresses.
         let window = unsafe {
-            rustix::mm::mmap(std::ptr::null_mut(), bytes, ProtFlags::READ, MapFlags::SHARED, file, start)
+            rustix::mm::mmap(std::ptr::null_mut(), WINDOW, ProtFlags::READ, MapFlags::SHARED, file, start)
         }?;
         let window = NonNull::new(window.cast()).ok_or_else(|| io::Error::other("a mapping at 0"))?;
         Ok(Self { read, start, window })
@@ -151,7 +150,7 @@ impl Reader {
     fn word(&self, number: u64) -> Option<&AtomicU64> {
         let first = self.read.checked_sub(self.start)? / 8;
         let place = first.saturating_add(number);
-        if place >= WINDOW / 8 {
+        if place >= WINDOW as u64 / 8 {
             return None;
         }
         let place = self.window.as_ptr().wrapping_add(usize::try_from(place).ok()?);
@@ -172,7 +171,7 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         // SAFETY: the reader's own mapping, which nothing refers to any more.
-        let unmapped = unsafe { libc::munmap(self.window.as_ptr().cast(), WINDOW as libc::size_t) };
+        let unmapped = unsafe { libc::munmap(self.window.as_ptr().cast(), WINDOW) };
         debug_assert_eq!(unmapped, 0);
     }
 }

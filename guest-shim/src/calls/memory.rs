@@ -19,7 +19,7 @@ use crate::exports::memory::{
 };
 use crate::graph::capture;
 use crate::memory::attributes::{self, Value};
-use crate::memory::{self, Kind, copy, managed, pinned, pools, registered};
+use crate::memory::{self, Kind, copy, kept, managed, pinned, pools, registered};
 use crate::wire::Request;
 
 /// An address of the application as a number.
@@ -103,11 +103,26 @@ unsafe fn note(place: *const CUdeviceptr, length: u64) {
 }
 
 pub(crate) unsafe fn cuMemAlloc_v2(pointer: *mut CUdeviceptr, bytesize: usize) -> CUresult {
+    if !pointer.is_null()
+        && let Some(address) = kept::take(bytesize as u64)
+    {
+        // SAFETY: the application's place for an address.
+        unsafe { pointer.write(CUdeviceptr(address)) };
+        // SAFETY: just written.
+        unsafe { note(pointer, bytesize as u64) };
+        return CUresult::SUCCESS;
+    }
     // SAFETY: the same contract.
-    let result = unsafe { wire_cuMemAlloc_v2(pointer, bytesize) };
+    let mut result = unsafe { wire_cuMemAlloc_v2(pointer, bytesize) };
+    if result == CUresult::ERROR_OUT_OF_MEMORY && kept::give_back() {
+        // SAFETY: the same contract.
+        result = unsafe { wire_cuMemAlloc_v2(pointer, bytesize) };
+    }
     if result == CUresult::SUCCESS {
         // SAFETY: the call has written it.
         unsafe { note(pointer, bytesize as u64) };
+        // SAFETY: as above.
+        kept::allocated(unsafe { pointer.read() }.0, bytesize as u64, context::current().unwrap_or(0));
     }
     result
 }
@@ -136,10 +151,19 @@ pub(crate) unsafe fn cuMemFree_v2(pointer: CUdeviceptr) -> CUresult {
         // SAFETY: no pointers.
         return status(managed::free(&range, || outcome(unsafe { wire_cuCtxSynchronize() })));
     }
+    let range = memory::find(pointer.0).filter(|range| range.start == pointer.0);
+    if let Some(range) = range
+        && context::required().is_ok()
+        && kept::put(&range)
+    {
+        memory::remove(pointer.0);
+        return CUresult::SUCCESS;
+    }
     // SAFETY: no pointers of the process.
     let result = unsafe { wire_cuMemFree_v2(pointer) };
-    if result == CUresult::SUCCESS && memory::find(pointer.0).is_some_and(|range| range.kind.is_device()) {
+    if result == CUresult::SUCCESS && range.is_some_and(|range| range.kind.is_device()) {
         memory::remove(pointer.0);
+        kept::exclude(pointer.0);
     }
     result
 }
@@ -201,6 +225,7 @@ pub(crate) unsafe fn cuMemFreeAsync(pointer: CUdeviceptr, stream: CUstream, flav
     let result = unsafe { wire_cuMemFreeAsync(pointer, stream, flavour) };
     if result == CUresult::SUCCESS {
         memory::remove(pointer.0);
+        kept::exclude(pointer.0);
     }
     result
 }

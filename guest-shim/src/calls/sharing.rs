@@ -107,6 +107,9 @@ pub(crate) unsafe fn cuIpcGetMemHandle(handle: *mut CUipcMemHandle, dptr: CUdevi
     if handle.is_null() {
         return CUresult::ERROR_INVALID_VALUE;
     }
+    if let Some(range) = memory::find(dptr.0) {
+        memory::kept::exclude(range.start);
+    }
     let made = token(SharedObject::Memory, dptr.0);
     // SAFETY: the application's place for a handle.
     status(made.and_then(|reserved| unsafe { give(handle, CUipcMemHandle { reserved }) }))

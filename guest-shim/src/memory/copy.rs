@@ -249,7 +249,13 @@ pub(crate) unsafe fn copy(
                 let from = (Place::Inline, &End { address: 0, ..source });
                 let posted = manner.is_asynchronous() && known && is_stream(manner.stream);
                 let flags = if posted { manner.flags } else { manner.waited_for() };
-                return send(&request(to, from, shape, manner.stream, flags), bytes, posted);
+                let body = request(to, from, shape, manner.stream, flags);
+                let on_device = place == Place::Device && known;
+                if !manner.is_asynchronous() && on_device && context::needs_no_barrier(context::required()?) {
+                    // The bytes are taken, as CUDA promises; what else it waits for, there is none.
+                    return post_copy(&body, bytes);
+                }
+                return send(&body, bytes, posted);
             }
             // SAFETY: the caller's promise about the source.
             unsafe { staged(&destination, &source, place, shape, manner, Direction::ToDevice) }
@@ -310,6 +316,14 @@ fn send(body: &ArrayCopy, bytes: &[u8], posted: bool) -> Result<(), CUresult> {
     append(&mut request, body);
     request.slice(bytes);
     if posted { request.post() } else { request.synchronising().answer().map(|_| ()) }
+}
+
+/// Posts a copy that is done when it has been executed.
+fn post_copy(body: &ArrayCopy, bytes: &[u8]) -> Result<(), CUresult> {
+    let mut request = start(has_array(body))?.copying();
+    append(&mut request, body);
+    request.slice(bytes);
+    request.post()
 }
 
 /// A rectangle of a copy that fits a chunk.

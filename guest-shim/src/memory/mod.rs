@@ -1,11 +1,12 @@
 //! What an address is: device memory, pinned memory of the process, or anything else.
 //!
 //! Read in this order: this file (the ranges that the shim knows), `pinned` (`cuMemHostAlloc`), `registered`
-//! (`cuMemHostRegister`), `managed`, `reserved` (virtual memory management), `pools`, `copy`, `attributes`
-//! (`cuPointerGetAttribute`).
+//! (`cuMemHostRegister`), `managed`, `kept` (small blocks that were freed), `reserved` (virtual memory management),
+//! `pools`, `copy`, `attributes` (`cuPointerGetAttribute`).
 
 pub(crate) mod attributes;
 pub(crate) mod copy;
+pub(crate) mod kept;
 pub(crate) mod managed;
 pub(crate) mod pinned;
 pub(crate) mod pools;
@@ -140,6 +141,7 @@ pub(crate) fn forget_context(context: u64) {
         }
     }
     managed::forget(&gone);
+    kept::forget_context(context);
     pinned::forget_context(context);
 }
 

@@ -52,6 +52,8 @@ pub(crate) struct Session {
     dead: AtomicBool,
     /// Requests sent that may have given the GPU work.
     work: AtomicU64,
+    /// Those of them that were [copies](Session::note_copy).
+    copies: AtomicU64,
     /// When the kernel was last asked whether the session is there, in ticks of its coarse clock.
     seen_alive: AtomicU64,
 }
@@ -151,6 +153,7 @@ impl Session {
             leases: Mutex::new(()),
             dead: AtomicBool::new(false),
             work: AtomicU64::new(0),
+            copies: AtomicU64::new(0),
             seen_alive: AtomicU64::new(0),
         };
         session.kick();
@@ -208,9 +211,22 @@ impl Session {
         self.work.fetch_add(1, Ordering::Release);
     }
 
+    /// Notes a posted copy that the device carries out within its request: it is work, but none that a later copy would
+    /// have to wait for, since requests are executed in their order.
+    pub(crate) fn note_copy(&self) {
+        self.note_work();
+        self.copies.fetch_add(1, Ordering::Release);
+    }
+
     /// Requests noted so far.
     pub(crate) fn work(&self) -> u64 {
         self.work.load(Ordering::Acquire)
+    }
+
+    /// Requests noted so far that a copy must wait for; a copy that is just being noted counts among them.
+    pub(crate) fn kernels(&self) -> u64 {
+        let copies = self.copies.load(Ordering::Acquire);
+        self.work().wrapping_sub(copies)
     }
 
     fn next_sequence(&self) -> u64 {

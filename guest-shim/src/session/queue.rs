@@ -19,9 +19,9 @@ const NEXT: u16 = 1;
 const WRITE: u16 = 2;
 
 /// Bytes of a cache line, which a slot begins on.
-const LINE: u64 = 64;
-/// Lines that a launch takes in its slot, with some parameters.
-const NEXT_LINES: u64 = 3;
+const LINE: usize = 64;
+/// Bytes that a launch takes in its slot, with some parameters.
+const NEXT_BYTES: u64 = 192;
 
 /// A descriptor as it stands in the table.
 #[derive(Clone, Copy)]
@@ -186,16 +186,17 @@ impl Queue {
     fn take_next_lines(&self) {
         use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
 
-        let bytes = (NEXT_LINES * LINE).min(u64::from(self.layout.slot_bytes()));
+        let bytes = NEXT_BYTES.min(u64::from(self.layout.slot_bytes()));
         let slot = self.region.at(self.layout.slot(self.lane, self.next_slot), bytes);
         let descriptor =
             self.region.at(self.layout.descriptors(self.lane) + 16 * u64::from(self.next_descriptor), 16);
         // SAFETY: every x86-64 processor takes the instruction, which changes nothing but caches.
         unsafe { _mm_prefetch::<_MM_HINT_ET0>(descriptor.cast()) };
-        for line in 0..bytes / LINE {
-            let place = slot.wrapping_add((line * LINE) as usize);
+        let mut line = slot;
+        for _ in (0..bytes).step_by(LINE) {
             // SAFETY: as above.
-            unsafe { _mm_prefetch::<_MM_HINT_ET0>(place.cast()) };
+            unsafe { _mm_prefetch::<_MM_HINT_ET0>(line.cast()) };
+            line = line.wrapping_add(LINE);
         }
     }
 

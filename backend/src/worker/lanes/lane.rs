@@ -172,14 +172,13 @@ impl<'a> Lane<'a> {
         let mut since = None;
         loop {
             for _ in 0..LOOKS {
-                if self.common.stopping.load(Ordering::Relaxed) || self.common.pausing.load(Ordering::Acquire)
-                {
+                if self.is_interrupted() {
                     return Ok(true);
                 }
                 if self.queue.is_empty()? {
                     spin_loop();
                 } else {
-                    self.next()?;
+                    self.execute_all()?;
                     since = None;
                 }
             }
@@ -191,12 +190,19 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// Executes the next request.
-    fn next(&mut self) -> Result<(), LaneError> {
+    fn is_interrupted(&self) -> bool {
+        self.common.stopping.load(Ordering::Relaxed) || self.common.pausing.load(Ordering::Acquire)
+    }
+
+    /// Executes requests as long as there are any, and no pause.
+    fn execute_all(&mut self) -> Result<(), LaneError> {
         if !self.enter() {
             return Ok(());
         }
-        let done = self.take();
+        let mut done = self.take();
+        while done.is_ok() && !self.is_interrupted() && self.queue.is_empty() == Ok(false) {
+            done = self.take();
+        }
         self.leave();
         done
     }

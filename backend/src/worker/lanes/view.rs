@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(bytes, [9, 3, 4]);
         assert!(!view.read(62, 3, &mut bytes) && !view.read(u64::MAX, 2, &mut bytes));
         assert_eq!(
-            view.words64(56, 1).map(|words| words[0].load(Ordering::Relaxed)),
+            view.words64(56, 1).and_then(<[_]>::first).map(|word| word.load(Ordering::Relaxed)),
             Some(0x0403_0201 << 32)
         );
         assert!(view.words64(60, 1).is_none() && view.words64(56, 2).is_none());

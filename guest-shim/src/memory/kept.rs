@@ -1,0 +1,174 @@
+//! Small blocks of device memory that were freed while the GPU had nothing to do, kept for the next allocation of the
+//! same size: neither call then asks the device.
+//!
+//! CUDA's driver cuts such blocks from larger ones, too, so a program cannot tell: what it reads and writes after it has
+//! freed a block is its own in either case, and the amount of free memory does not change with them. A block that other
+//! processes may have been given is not kept. What is kept is bounded, and given back when the device has no more
+//! memory.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use virtio_spec::cuda::CUdeviceptr;
+
+use super::{Kind, Range};
+use crate::context;
+use crate::exports::memory::wire_cuMemFree_v2;
+
+/// Greatest block that is kept, in bytes: CUDA cuts smaller ones from blocks of 2 MiB.
+const MOST_OF_ONE: u64 = 1 << 20;
+/// Bytes of all that are kept.
+const MOST: u64 = 16 << 20;
+/// Blocks that are kept: a search stays short.
+const MOST_BLOCKS: usize = 64;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Block {
+    address: u64,
+    length: u64,
+    context: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    blocks: Vec<Block>,
+    bytes: u64,
+    /// Blocks in use that may be kept, and their contexts: those of `cuMemAlloc`.
+    eligible: BTreeMap<u64, u64>,
+}
+
+static KEPT: Mutex<Kept> = Mutex::new(Kept { blocks: Vec::new(), bytes: 0, eligible: BTreeMap::new() });
+
+fn kept() -> MutexGuard<'static, Kept> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Kept {
+    fn take(&mut self, length: u64, context: u64) -> Option<u64> {
+        let place =
+            self.blocks.iter().rposition(|block| block.length == length && block.context == context)?;
+        self.bytes -= length;
+        Some(self.blocks.swap_remove(place).address)
+    }
+
+    fn put(&mut self, block: Block) -> bool {
+        let fits = block.length <= MOST_OF_ONE
+            && self.bytes + block.length <= MOST
+            && self.blocks.len() < MOST_BLOCKS
+            && self.eligible.get(&block.address) == Some(&block.context);
+        if fits {
+            self.eligible.remove(&block.address);
+            self.bytes += block.length;
+            self.blocks.push(block);
+        }
+        fits
+    }
+}
+
+/// A block of `length` bytes of the current context, if one is kept and nothing speaks against it.
+pub(crate) fn take(length: u64) -> Option<u64> {
+    if length > MOST_OF_ONE {
+        return None;
+    }
+    let context = context::required().ok()?;
+    // An allocation may be forbidden while a stream captures, and fails after an error that stays.
+    if !context::is_quiet(context) {
+        return None;
+    }
+    let mut kept = kept();
+    let address = kept.take(length, context)?;
+    kept.eligible.insert(address, context);
+    Some(address)
+}
+
+/// `cuMemAlloc` has made a block.
+pub(crate) fn allocated(address: u64, length: u64, context: u64) {
+    if length <= MOST_OF_ONE {
+        kept().eligible.insert(address, context);
+    }
+}
+
+/// Keeps a block that the program has freed; false if it must be freed.
+pub(crate) fn put(range: &Range) -> bool {
+    if range.kind != Kind::Device || range.synchronous || !context::is_idle(range.context) {
+        return false;
+    }
+    kept().put(Block { address: range.start, length: range.length, context: range.context })
+}
+
+/// A block is not to be kept: it is gone, or another process may be given it.
+pub(crate) fn exclude(address: u64) {
+    kept().eligible.remove(&address);
+}
+
+/// Gives everything back that is kept of the current context; whether that was anything.
+pub(crate) fn give_back() -> bool {
+    let Some(context) = context::current() else { return false };
+    let gone: Vec<Block> = {
+        let mut kept = kept();
+        let gone: Vec<Block> = kept.blocks.extract_if(.., |block| block.context == context).collect();
+        kept.bytes -= gone.iter().map(|block| block.length).sum::<u64>();
+        gone
+    };
+    for block in &gone {
+        // SAFETY: no pointers of the process. What cannot be freed is gone with its context.
+        let _result = unsafe { wire_cuMemFree_v2(CUdeviceptr(block.address)) };
+    }
+    !gone.is_empty()
+}
+
+/// Forgets what was kept of a context that is gone.
+pub(super) fn forget_context(context: u64) {
+    let mut kept = kept();
+    let gone: u64 =
+        kept.blocks.extract_if(.., |block| block.context == context).map(|block| block.length).sum();
+    kept.bytes -= gone;
+    kept.eligible.retain(|_, other| *other != context);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing is kept, and the blocks may be.
+    fn eligible(blocks: impl IntoIterator<Item = u64>) -> Kept {
+        let eligible = blocks.into_iter().map(|address| (address, 1)).collect();
+        Kept { blocks: Vec::new(), bytes: 0, eligible }
+    }
+
+    const fn block(address: u64, length: u64) -> Block {
+        Block { address, length, context: 1 }
+    }
+
+    #[test]
+    fn only_the_same_size_of_the_same_context_is_found() {
+        let mut kept = eligible([0x1000, 0x2000]);
+        assert!(kept.put(block(0x1000, 512)) && kept.put(block(0x2000, 4096)));
+        assert_eq!(kept.take(512, 2), None);
+        assert_eq!(kept.take(511, 1), None);
+        assert_eq!(kept.take(512, 1), Some(0x1000));
+        assert_eq!(kept.take(512, 1), None);
+        assert_eq!((kept.bytes, kept.blocks.len()), (4096, 1));
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let mut kept = eligible((0..=MOST / MOST_OF_ONE).map(|number| number * MOST_OF_ONE));
+        assert!(!kept.put(block(0, MOST_OF_ONE + 1)));
+        for number in 0..MOST / MOST_OF_ONE {
+            assert!(kept.put(block(number * MOST_OF_ONE, MOST_OF_ONE)));
+        }
+        assert!(!kept.put(block(MOST, 1)), "no more bytes");
+        let mut kept = eligible(0..100);
+        assert_eq!((0..100).filter(|number| kept.put(block(*number, 1))).count(), MOST_BLOCKS);
+    }
+
+    #[test]
+    fn only_blocks_of_the_program_s_own_are_kept() {
+        let mut kept = eligible([0x1000]);
+        assert!(!kept.put(block(0x3000, 512)));
+        assert!(!kept.put(Block { context: 2, ..block(0x1000, 512) }));
+        assert!(kept.put(block(0x1000, 512)));
+        assert!(!kept.put(block(0x1000, 512)), "it was freed already");
+    }
+}

@@ -150,9 +150,9 @@ const fn align_up(value: u64, alignment: u64) -> u64 {
 }
 
 impl Layout {
-    /// What the shim asks for when nothing says otherwise: 16 lanes with 512 KiB of staging each.
+    /// What the shim asks for when nothing says otherwise: 16 lanes with 1 MiB of staging each.
     pub const DEFAULT: Self =
-        Self { lane_count: 16, queue_size: 256, slot_count: 128, slot_bytes: 1024, staging_bytes: 512 << 10 };
+        Self { lane_count: 16, queue_size: 256, slot_count: 128, slot_bytes: 1024, staging_bytes: 1 << 20 };
 
     /// Checks sizes that came from the other side.
     ///

@@ -9,7 +9,7 @@ use virtio_spec::cuda::{CUresult, CUstreamCaptureStatus};
 use virtio_spec::handle::Kind;
 use virtio_spec::requests::{ArrayCopy, Copy, Origin, Place, Side, copy_flags, opcode};
 
-use super::{Reach, reach};
+use super::{Reach, bulk, reach};
 use crate::graph::{capture, held};
 use crate::session::lane::Pending;
 use crate::wire::{Burst, Request};
@@ -17,8 +17,15 @@ use crate::{context, handles};
 
 /// Most bytes that travel inside a request or a response.
 const INLINE: u32 = 768;
-/// Chunks of a copy that are under way at once.
-const CHUNKS: usize = 2;
+/// Bytes of a copy's chunks, of a copy of few bytes and of others: large ones cost the device fewer calls, small ones
+/// let it begin sooner. Measured on a H200 (docs/performance.md).
+const CHUNK: (u64, u64) = (256 << 10, 512 << 10);
+/// A copy of few bytes.
+const FEW: u64 = 2 << 20;
+/// Most chunks of a copy that are under way at once.
+const CHUNKS: usize = 4;
+/// Bytes from which rows are copied past the caches.
+const BULK: u64 = 64 << 10;
 const LEGACY_STREAM: u64 = 1;
 const PER_THREAD_STREAM: u64 = 2;
 
@@ -394,13 +401,15 @@ unsafe fn staged(
 ) -> Result<(), CUresult> {
     let mut burst = start(place == Place::Array)?.into_burst();
     let (staging, bytes) = burst.staging();
-    let half = bytes / CHUNKS as u64;
+    let is_small = shape.width.saturating_mul(shape.height).saturating_mul(shape.depth) <= FEW;
+    let most = if is_small { CHUNK.0 } else { CHUNK.1 }.min(bytes / 2);
+    let chunks = usize::try_from(bytes / most).map_or(CHUNKS, |chunks| chunks.min(CHUNKS));
     let mut under_way: [Option<(Pending, Piece)>; CHUNKS] = [None; CHUNKS];
     let mut outcome = Ok(());
 
-    for (number, piece) in pieces(shape, half).enumerate() {
-        let chunk = number % CHUNKS;
-        let offset = chunk as u64 * half;
+    for (number, piece) in pieces(shape, most).enumerate() {
+        let chunk = number % chunks;
+        let offset = chunk as u64 * most;
         if let Some((pending, earlier)) = under_way[chunk].take() {
             // SAFETY: the caller's promise about the process's end.
             outcome = unsafe { finish(&mut burst, pending, earlier, staging + offset, process, direction) };
@@ -415,7 +424,7 @@ unsafe fn staged(
                 // SAFETY: a row of the caller's source.
                 let bytes = unsafe { application_bytes(from, piece.width) };
                 // SAFETY: staging of this lane, which is held, with room for the row; nothing under way uses the chunk.
-                unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+                unsafe { copy_row(bytes.as_ptr(), to, bytes.len()) };
             }
         }
         let in_staging =
@@ -443,7 +452,7 @@ unsafe fn staged(
         under_way.into_iter().enumerate().filter_map(|(chunk, entry)| Some((chunk, entry?))).collect();
     rest.sort_by_key(|(_, (_, piece))| (piece.slice, piece.row, piece.column));
     for (chunk, (pending, piece)) in rest {
-        let offset = staging + chunk as u64 * half;
+        let offset = staging + chunk as u64 * most;
         // SAFETY: the caller's promise about the process's end.
         let end = unsafe { finish(&mut burst, pending, piece, offset, process, direction) };
         outcome = outcome.and(end);
@@ -473,10 +482,24 @@ unsafe fn finish(
             let length = usize::try_from(piece.width).map_err(|_| CUresult::ERROR_INVALID_VALUE)?;
             let to = pointer(piece.address(process) + row * process.pitch);
             // SAFETY: a row in staging, and a row of the caller's destination, which does not overlap session memory.
-            unsafe { std::ptr::copy_nonoverlapping(from, to, length) };
+            unsafe { copy_row(from, to, length) };
         }
     }
     Ok(())
+}
+
+/// Copies a row.
+///
+/// # Safety
+/// `length` bytes are readable at `from` and writable at `to`, and the two do not overlap.
+unsafe fn copy_row(from: *const u8, to: *mut u8, length: usize) {
+    if length as u64 >= BULK {
+        // SAFETY: as the caller promises.
+        unsafe { bulk::copy(from, to, length) };
+    } else {
+        // SAFETY: as the caller promises.
+        unsafe { std::ptr::copy_nonoverlapping(from, to, length) };
+    }
 }
 
 /// An address of the application as a pointer.

@@ -1,10 +1,13 @@
-//! Small blocks of device memory that were freed while the GPU had nothing to do, kept for the next allocation of the
-//! same size: neither call then asks the device.
+//! Small blocks of device memory that were freed, kept for the next allocation of the same size, which then does not ask
+//! the device. Nor does freeing one while the GPU is known to have nothing to do; otherwise it waits for the GPU, as
+//! `cuMemFree` does.
 //!
 //! CUDA's driver cuts such blocks from larger ones, too, so a program cannot tell: what it reads and writes after it has
 //! freed a block is its own in either case, and the amount of free memory does not change with them. A block that other
 //! processes may have been given is not kept. What is kept is bounded, and given back when the device has no more
 //! memory.
+//!
+//! Unsafe code: calls through the C exports.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,7 +15,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use virtio_spec::cuda::CUdeviceptr;
 
 use super::{Kind, Range};
+use crate::calls::outcome;
 use crate::context;
+use crate::exports::contexts::wire_cuCtxSynchronize;
 use crate::exports::memory::wire_cuMemFree_v2;
 
 /// Greatest block that is kept, in bytes: CUDA cuts smaller ones from blocks of 2 MiB.
@@ -51,17 +56,21 @@ impl Kept {
         Some(self.blocks.swap_remove(place).address)
     }
 
-    fn put(&mut self, block: Block) -> bool {
-        let fits = block.length <= MOST_OF_ONE
+    fn takes(&self, block: Block) -> bool {
+        block.length <= MOST_OF_ONE
             && self.bytes + block.length <= MOST
             && self.blocks.len() < MOST_BLOCKS
-            && self.eligible.get(&block.address) == Some(&block.context);
-        if fits {
+            && self.eligible.get(&block.address) == Some(&block.context)
+    }
+
+    fn put(&mut self, block: Block) -> bool {
+        let takes = self.takes(block);
+        if takes {
             self.eligible.remove(&block.address);
             self.bytes += block.length;
             self.blocks.push(block);
         }
-        fits
+        takes
     }
 }
 
@@ -88,12 +97,19 @@ pub(crate) fn allocated(address: u64, length: u64, context: u64) {
     }
 }
 
-/// Keeps a block that the program has freed; false if it must be freed.
+/// Keeps a block that the program has freed, once the GPU does not use it any more; false if it must be freed.
 pub(crate) fn put(range: &Range) -> bool {
-    if range.kind != Kind::Device || range.synchronous || !context::is_idle(range.context) {
+    let block = Block { address: range.start, length: range.length, context: range.context };
+    if range.kind != Kind::Device || range.synchronous || !kept().takes(block) {
         return false;
     }
-    kept().put(Block { address: range.start, length: range.length, context: range.context })
+    if !context::is_quiet(range.context) {
+        return false;
+    }
+    // SAFETY: no pointers.
+    let wait = || outcome(context::synchronise(range.context, || unsafe { wire_cuCtxSynchronize() }));
+    // An error is what freeing says, too.
+    context::with(range.context, wait).is_ok() && kept().put(block)
 }
 
 /// A block is not to be kept: it is gone, or another process may be given it.

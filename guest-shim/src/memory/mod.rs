@@ -2,9 +2,10 @@
 //!
 //! Read in this order: this file (the ranges that the shim knows), `pinned` (`cuMemHostAlloc`), `registered`
 //! (`cuMemHostRegister`), `managed`, `kept` (small blocks that were freed), `reserved` (virtual memory management),
-//! `pools`, `copy`, `attributes` (`cuPointerGetAttribute`).
+//! `pools`, `copy` with `bulk`, `attributes` (`cuPointerGetAttribute`).
 
 pub(crate) mod attributes;
+mod bulk;
 pub(crate) mod copy;
 pub(crate) mod kept;
 pub(crate) mod managed;

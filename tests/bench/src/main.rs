@@ -14,6 +14,7 @@ mod goals;
 mod kernels;
 mod process;
 mod report;
+mod runtime;
 mod series;
 mod solo;
 
@@ -43,6 +44,9 @@ enum What {
     /// One process of those that `compare` starts
     #[command(hide = true)]
     Solo(solo::Arguments),
+    /// Another one, which launches through CUDA's runtime library
+    #[command(hide = true)]
+    Runtime(runtime::Arguments),
 }
 
 #[derive(clap::Args, Debug)]
@@ -74,6 +78,7 @@ fn main() -> ExitCode {
         What::Compare(arguments) => compare::run(&arguments),
         What::Count(arguments) => count::run(&arguments),
         What::Solo(arguments) => solo::run(&arguments),
+        What::Runtime(arguments) => runtime::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

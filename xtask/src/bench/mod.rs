@@ -5,6 +5,7 @@ mod pack;
 mod preload;
 mod programs;
 mod samples;
+mod stages;
 
 use anyhow::Result;
 
@@ -22,6 +23,8 @@ enum What {
     Micro(micro::Arguments),
     /// How fast programs of PyTorch and others are, natively and through the device (tests/bench/macro)
     Macro(micro::Arguments),
+    /// Where the time of a call goes, with a driver that has nothing to do (docs/performance.md)
+    Stages(stages::Arguments),
     /// Make an archive that measures both on another machine
     Pack,
 }
@@ -31,6 +34,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         What::Preload(arguments) => preload::run(arguments),
         What::Micro(arguments) => micro::run(arguments),
         What::Macro(arguments) => programs::run(arguments),
+        What::Stages(arguments) => stages::run(arguments),
         What::Pack => pack::run(),
     }
 }

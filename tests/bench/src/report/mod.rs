@@ -3,6 +3,7 @@
 mod about;
 mod markdown;
 mod plots;
+mod ratios;
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -70,7 +71,8 @@ pub(crate) fn write(folder: &Path, about: &About, results: &Results, rounds: usi
     let json = serde_json::to_string_pretty(&report)?;
     fs::write(folder.join("report.json"), json).context("report.json")?;
     samples(&folder.join("samples.jsonl"), results).context("samples.jsonl")?;
-    let plots = plots::draw(folder, results)?;
+    let mut plots = plots::draw(folder, results)?;
+    plots.extend(ratios::draw(folder, results)?);
     let text = markdown::text(about, results, &judged, rounds, &plots)?;
     fs::write(folder.join("report.md"), text).context("report.md")
 }

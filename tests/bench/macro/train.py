@@ -30,6 +30,8 @@ def load():
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # It would fill all new memory, which no training does.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     return f"torch {torch.__version__}"
 
 

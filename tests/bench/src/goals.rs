@@ -56,6 +56,22 @@ const GOALS: &[(&str, Goal)] = &[
     ("processes/copies/16", Goal::Least(1.0)),
     ("footprint/memory", Goal::MostMore(16.0 * 1_048_576.0)),
     ("footprint/idle-processor", Goal::MostRemoted(0.0005)),
+    ("gpt2/eager", Goal::Least(1.0)),
+    ("gpt2/graph", Goal::Least(0.99)),
+    ("train/cnn/fp32/eager", Goal::Least(1.0)),
+    ("train/cnn/fp32/graph", Goal::Least(0.99)),
+    ("train/cnn/amp/eager", Goal::Least(1.0)),
+    ("train/cnn/amp/graph", Goal::Least(0.99)),
+    ("train/transformer/fp32/eager", Goal::Least(1.0)),
+    ("train/transformer/fp32/graph", Goal::Least(0.99)),
+    ("train/transformer/amp/eager", Goal::Least(1.0)),
+    ("train/transformer/amp/graph", Goal::Least(0.99)),
+    ("launch/runtime", Goal::Least(1.0)),
+    ("launch/torch", Goal::Least(1.0)),
+    ("llama/prompt", Goal::Least(1.0)),
+    ("llama/decode", Goal::Least(1.0)),
+    ("import/torch", Goal::Most(1.0)),
+    ("import/torch/warm", Goal::Most(1.0)),
 ];
 
 /// What became of a goal.

@@ -12,8 +12,10 @@ mod compare;
 mod count;
 mod goals;
 mod kernels;
+mod path;
 mod process;
 mod report;
+mod runtime;
 mod series;
 mod solo;
 
@@ -40,9 +42,17 @@ enum What {
     Compare(compare::Arguments),
     /// Count what a busy session costs in notifications instead of time; fails above bounds
     Count(count::Arguments),
+    /// Count the instructions and system calls of calls' paths in the client; fails above bounds
+    Path(path::Arguments),
+    /// The process that is counted
+    #[command(hide = true)]
+    Walk(path::WalkArguments),
     /// One process of those that `compare` starts
     #[command(hide = true)]
     Solo(solo::Arguments),
+    /// Another one, which launches through CUDA's runtime library
+    #[command(hide = true)]
+    Runtime(runtime::Arguments),
 }
 
 #[derive(clap::Args, Debug)]
@@ -73,7 +83,10 @@ fn main() -> ExitCode {
         }
         What::Compare(arguments) => compare::run(&arguments),
         What::Count(arguments) => count::run(&arguments),
+        What::Path(arguments) => path::run(&arguments),
+        What::Walk(arguments) => path::walk(&arguments),
         What::Solo(arguments) => solo::run(&arguments),
+        What::Runtime(arguments) => runtime::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -113,7 +113,9 @@ mod tests {
         while own_processor_time() - before < 0.02 {
             std::hint::spin_loop();
         }
-        assert!(monotonic() - begin >= 19_000_000);
+        // Other tests of this process work meanwhile.
+        let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+        assert!((monotonic() - begin) * processors >= 19_000_000);
         assert!(family_processor_time(std::process::id()).expect("this process") > 0.0);
         assert!(private_memory(std::process::id()).expect("this process") > 4096.0);
     }

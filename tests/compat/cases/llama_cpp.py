@@ -84,78 +84,125 @@ def log(level, line, _):
         sys.stderr.write(line)
 
 
-def main():
-    pointer, text, i32, flag = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int32, ctypes.c_bool
-    toolkit()
-    ggml, base, llama = library("libggml"), library("libggml-base"), library("libllama")
+class Model:
+    """The model, loaded, with a context. Tokens are chosen greedily."""
 
-    function(llama, "llama_log_set", None, type(log), pointer)(log, None)
-    function(ggml, "ggml_backend_load_all_from_path", None, text)(str(FILES).encode())
-    function(llama, "llama_backend_init", None)()
-    device_get = function(ggml, "ggml_backend_dev_get", pointer, ctypes.c_size_t)
-    device_name = function(base, "ggml_backend_dev_name", text, pointer)
-    device_about = function(base, "ggml_backend_dev_description", text, pointer)
-    for index in range(function(ggml, "ggml_backend_dev_count", ctypes.c_size_t)()):
-        device = device_get(index)
-        print(f"device {device_name(device).decode()}: {device_about(device).decode()}")
+    def __init__(self):
+        toolkit()
+        ggml, base, self.library = library("libggml"), library("libggml-base"), library("libllama")
+        self.has("llama_log_set", None, type(log), ctypes.c_void_p)(log, None)
+        function(ggml, "ggml_backend_load_all_from_path", None, ctypes.c_char_p)(str(FILES).encode())
+        self.has("llama_backend_init", None)()
+        self.devices = list(devices(ggml, base))
+        self.file = next(FILES.glob("*.gguf"))
+        self.load()
 
-    parameters = function(llama, "llama_model_default_params", ModelParameters)()
-    parameters.n_gpu_layers = LAYERS
-    load = function(llama, "llama_model_load_from_file", pointer, text, ModelParameters)
-    model = load(str(next(FILES.glob("*.gguf"))).encode(), parameters)
-    if not model:
-        sys.exit("the model cannot be loaded")
-    options = function(llama, "llama_context_default_params", ContextParameters)()
-    options.n_ctx = options.n_batch = CONTEXT
-    context = function(llama, "llama_init_from_model", pointer, pointer, ContextParameters)(model, options)
-    if not context:
-        sys.exit("no context")
-    threads = os.cpu_count() if LAYERS == 0 else 1
-    function(llama, "llama_set_n_threads", None, pointer, i32, i32)(context, threads, threads)
+        pointer, text, i32, flag = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int32, ctypes.c_bool
+        self.vocabulary = self.has("llama_model_get_vocab", pointer, pointer)(self.model)
+        self.piece = self.has("llama_token_to_piece", i32, pointer, i32, pointer, i32, i32, flag)
+        self.is_end = self.has("llama_vocab_is_eog", flag, pointer, i32)
+        self.one = self.has("llama_batch_get_one", Batch, pointer, i32)
+        self.decode = self.has("llama_decode", i32, pointer, Batch)
+        self.sample = self.has("llama_sampler_sample", i32, pointer, pointer, i32)
+        self.greedy = self.has("llama_sampler_init_greedy", pointer)()
+        self.memory = self.has("llama_get_memory", pointer, pointer)(self.context)
+        self.clear = self.has("llama_memory_clear", None, pointer, flag)
 
-    vocabulary = function(llama, "llama_model_get_vocab", pointer, pointer)(model)
-    tokenize = function(llama, "llama_tokenize", i32, pointer, text, i32, pointer, i32, flag, flag)
-    piece = function(llama, "llama_token_to_piece", i32, pointer, i32, pointer, i32, i32, flag)
-    is_end = function(llama, "llama_vocab_is_eog", flag, pointer, i32)
-    one = function(llama, "llama_batch_get_one", Batch, pointer, i32)
-    decode = function(llama, "llama_decode", i32, pointer, Batch)
-    sample = function(llama, "llama_sampler_sample", i32, pointer, pointer, i32)
-    greedy = function(llama, "llama_sampler_init_greedy", pointer)()
+        tokenize = self.has("llama_tokenize", i32, pointer, text, i32, pointer, i32, flag, flag)
+        self.tokens = (i32 * CONTEXT)()
+        count = tokenize(self.vocabulary, PROMPT.encode(), len(PROMPT.encode()), self.tokens, CONTEXT, True, True)
+        self.prompt = self.tokens[:count]
 
-    prompt = (i32 * CONTEXT)()
-    given = tokenize(vocabulary, PROMPT.encode(), len(PROMPT.encode()), prompt, CONTEXT, True, True)
-    print("prompt", json.dumps(prompt[:given]))
+    def has(self, name, result, *parameters):
+        """A function of libllama."""
+        return function(self.library, name, result, *parameters)
 
-    def step(tokens, count):
-        if decode(context, one(tokens, count)) != 0:
+    def load(self):
+        """The model's weights and its context."""
+        pointer = ctypes.c_void_p
+        parameters = self.has("llama_model_default_params", ModelParameters)()
+        parameters.n_gpu_layers = LAYERS
+        load = self.has("llama_model_load_from_file", pointer, ctypes.c_char_p, ModelParameters)
+        self.model = load(str(self.file).encode(), parameters)
+        if not self.model:
+            sys.exit("the model cannot be loaded")
+        options = self.has("llama_context_default_params", ContextParameters)()
+        options.n_ctx = options.n_batch = CONTEXT
+        self.context = self.has("llama_init_from_model", pointer, pointer, ContextParameters)(self.model, options)
+        if not self.context:
+            sys.exit("no context")
+        threads = os.cpu_count() if LAYERS == 0 else 1
+        self.has("llama_set_n_threads", None, pointer, ctypes.c_int32, ctypes.c_int32)(self.context, threads, threads)
+
+    def step(self, tokens, count):
+        """The token that follows so many."""
+        if self.decode(self.context, self.one(tokens, count)) != 0:
             sys.exit("decoding failed")
-        return sample(greedy, context, -1)
+        return self.sample(self.greedy, self.context, -1)
+
+    def forget(self):
+        """Lets the context be empty again."""
+        self.clear(self.memory, True)
+
+    def read_prompt(self):
+        """The token that follows the prompt."""
+        return self.step(self.tokens, len(self.prompt))
+
+    def answer(self, token, most):
+        """From a first token on, what follows one by one, up to the text's end or so many."""
+        for _ in range(most):
+            if self.is_end(self.vocabulary, token):
+                return
+            yield token
+            token = self.step((ctypes.c_int32 * 1)(token), 1)
+
+    def text(self, tokens):
+        """What they say."""
+        said, buffer = b"", ctypes.create_string_buffer(256)
+        for token in tokens:
+            length = self.piece(self.vocabulary, token, buffer, 256, 0, True)
+            said += buffer.raw[: max(0, length)]
+        return said.decode(errors="replace")
+
+    def free(self):
+        self.has("llama_free", None, ctypes.c_void_p)(self.context)
+        self.has("llama_model_free", None, ctypes.c_void_p)(self.model)
+
+
+def devices(ggml, base):
+    """Name and description of each device."""
+    pointer, text = ctypes.c_void_p, ctypes.c_char_p
+    get = function(ggml, "ggml_backend_dev_get", pointer, ctypes.c_size_t)
+    name = function(base, "ggml_backend_dev_name", text, pointer)
+    about = function(base, "ggml_backend_dev_description", text, pointer)
+    for index in range(function(ggml, "ggml_backend_dev_count", ctypes.c_size_t)()):
+        device = get(index)
+        yield name(device).decode(), about(device).decode()
+
+
+def main():
+    model = Model()
+    for name, about in model.devices:
+        print(f"device {name}: {about}")
+    print("prompt", json.dumps(model.prompt))
 
     # Kernels are loaded, and buffers made, before anything is timed.
-    step(prompt, given)
-    memory = function(llama, "llama_get_memory", pointer, pointer)(context)
-    function(llama, "llama_memory_clear", None, pointer, flag)(memory, True)
+    model.read_prompt()
+    model.forget()
 
     begin = time.monotonic()
-    token, tokens = step(prompt, given), []
+    first = model.read_prompt()
     between = time.monotonic()
-    while not is_end(vocabulary, token) and len(tokens) < TOKENS:
-        tokens.append(token)
-        token = step((i32 * 1)(token), 1)
+    tokens = list(model.answer(first, TOKENS))
     end = time.monotonic()
 
-    said, buffer = b"", ctypes.create_string_buffer(256)
-    for token in tokens:
-        length = piece(vocabulary, token, buffer, 256, 0, True)
-        said += buffer.raw[: max(0, length)]
     print("tokens", json.dumps(tokens))
-    print("text", json.dumps(said.decode(errors="replace")))
-    speeds = {"prompt": round(given / (between - begin), 1), "generation": round(len(tokens) / (end - between), 1)}
+    print("text", json.dumps(model.text(tokens)))
+    speeds = {"prompt": round(len(model.prompt) / (between - begin), 1), "generation": round(len(tokens) / (end - between), 1)}
     print("#", json.dumps({"tokens_per_second": speeds}))
     print(f"# note {speeds['generation']} tokens/s")
-
-    function(llama, "llama_free", None, pointer)(context)
-    function(llama, "llama_model_free", None, pointer)(model)
+    model.free()
 
 
-main()
+if __name__ == "__main__":
+    main()

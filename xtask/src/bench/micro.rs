@@ -14,30 +14,36 @@ pub(crate) struct Arguments {
     /// On the driver in software instead of this machine's GPU
     #[arg(long)]
     soft: bool,
-    /// Where the report goes (target/bench/micro otherwise)
+    /// Where the report goes (target/bench/micro or …/macro otherwise)
     #[arg(long)]
     out: Option<PathBuf>,
     /// What the benchmark is told, after `--`: --rounds N, --case NAME, --quick, …
     #[arg(last = true)]
-    run: Vec<String>,
+    pub(super) run: Vec<String>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let places = workspace::places()?;
     prerequisites::ensure()?;
     let artifacts = Artifacts::build(&places)?;
-    let out = arguments.out.clone().unwrap_or_else(|| places.workspace().join("target/bench/micro"));
+    let mut command = compare(arguments, &places, &artifacts, "target/bench/micro");
+    let status = command.args(&arguments.run).status().context("start the benchmark")?;
+    if !status.success() {
+        bail!("the benchmark ended with {status}");
+    }
+    Ok(())
+}
+
+/// The benchmark, told where everything is, but not yet what it is told after `--`.
+pub(super) fn compare(arguments: &Arguments, places: &Places, artifacts: &Artifacts, out: &str) -> Command {
+    let out = arguments.out.clone().unwrap_or_else(|| places.workspace().join(out));
     let mut command = Command::new(artifacts.bench());
     command.arg("compare").arg("--remoted").arg(artifacts.shim()).arg("--backend").arg(artifacts.backend());
     if arguments.soft {
         command.arg("--native").arg(artifacts.soft_gpu()).args(["--driver", "soft"]);
     }
-    command.arg("--out").arg(&out).args(["--revision", &revision(&places)]).args(&arguments.run);
-    let status = command.status().context("start the benchmark")?;
-    if !status.success() {
-        bail!("the benchmark ended with {status}");
-    }
-    Ok(())
+    command.arg("--out").arg(&out).args(["--revision", &revision(places)]);
+    command
 }
 
 /// The workspace's commit, and whether anything differs from it.

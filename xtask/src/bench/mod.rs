@@ -3,7 +3,9 @@
 mod micro;
 mod pack;
 mod preload;
+mod programs;
 mod samples;
+mod stages;
 
 use anyhow::Result;
 
@@ -19,7 +21,11 @@ enum What {
     Preload(preload::Arguments),
     /// What CUDA calls cost, natively and through the device (docs/benchmarks/)
     Micro(micro::Arguments),
-    /// Make an archive that measures that on another machine
+    /// How fast programs of PyTorch and others are, natively and through the device (tests/bench/macro)
+    Macro(micro::Arguments),
+    /// Where the time of a call goes, with a driver that has nothing to do (docs/performance.md)
+    Stages(stages::Arguments),
+    /// Make an archive that measures both on another machine
     Pack,
 }
 
@@ -27,6 +33,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.what {
         What::Preload(arguments) => preload::run(arguments),
         What::Micro(arguments) => micro::run(arguments),
+        What::Macro(arguments) => programs::run(arguments),
+        What::Stages(arguments) => stages::run(arguments),
         What::Pack => pack::run(),
     }
 }

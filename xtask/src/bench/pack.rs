@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::micro;
+use super::{micro, programs};
 use crate::artifacts::{Artifacts, copy};
 use crate::output::say;
 use crate::{prerequisites, process, workspace};
@@ -17,11 +17,19 @@ const NAME: &str = "virtio-compute-bench";
 const LARGEST: u64 = 60 << 20;
 const LIMIT: Duration = Duration::from_secs(600);
 
-const RUN: &str = "#!/bin/sh\n# Measures what CUDA calls cost here, natively and through the device: see ./run.sh --help\n\
-                   here=$(cd \"$(dirname \"$0\")\" && pwd)\n\
-                   exec \"$here/bin/cuda-bench\" compare --remoted \"$here/lib/libcuda.so.1\" \
-                   --backend \"$here/bin/vhost-user-compute\" --revision \"$(cat \"$here/REVISION\")\" \
-                   --out virtio-compute-bench-results \"$@\"\n";
+const RUN: &str = r#"#!/bin/sh
+# Measures, natively and through the device, what CUDA calls cost here (./run.sh …), or how fast programs are
+# (./run.sh macro …): see ./run.sh --help
+here=$(cd "$(dirname "$0")" && pwd)
+out=virtio-compute-bench-results
+if [ "$1" = macro ]; then
+    shift
+    set -- --programs "$here/macro" "$@"
+    out=virtio-compute-macro-results
+fi
+exec "$here/bin/cuda-bench" compare --remoted "$here/lib/libcuda.so.1" --backend "$here/bin/vhost-user-compute" \
+    --revision "$(cat "$here/REVISION")" --out "$out" "$@"
+"#;
 
 pub(crate) fn run() -> Result<()> {
     let places = workspace::places()?;
@@ -39,6 +47,13 @@ pub(crate) fn run() -> Result<()> {
     for ((from, _), (to, _)) in artifacts.guest_libraries().iter().zip(packed.guest_libraries()) {
         copy(from, &to)?;
     }
+    for entry in fs::read_dir(places.workspace().join(programs::SOURCES))? {
+        let entry = entry?;
+        if entry.path().extension().is_some_and(|extension| extension == "py") {
+            copy(&entry.path(), &directory.join(programs::PACKED).join(entry.file_name()))?;
+        }
+    }
+    copy(&places.workspace().join(programs::LLAMA), &directory.join(programs::PACKED_LLAMA))?;
     fs::write(directory.join("REVISION"), format!("{}\n", micro::revision(&places)))?;
     fs::write(directory.join("run.sh"), RUN)?;
     fs::set_permissions(directory.join("run.sh"), fs::Permissions::from_mode(0o755))?;
@@ -64,6 +79,6 @@ pub(crate) fn run() -> Result<()> {
         bail!("{} has {} MiB, more than {} MiB", archive.display(), size >> 20, LARGEST >> 20);
     }
     say(format_args!("{} ({} MiB)", archive.display(), size.div_ceil(1 << 20)));
-    say(format_args!("there: tar xf {NAME}.tar.gz && {NAME}/run.sh"));
+    say(format_args!("there: tar xf {NAME}.tar.gz && {NAME}/run.sh; {NAME}/run.sh macro"));
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use qemu::Places;
 
 use super::{compilers, management, old_libc};
@@ -12,6 +12,7 @@ use crate::artifacts::{self, Artifacts};
 use crate::backend::Backend;
 use crate::counts::Counts;
 use crate::library;
+use crate::prerequisites;
 use crate::process::{self, Finished};
 use crate::steps::Steps;
 use crate::suite;
@@ -72,6 +73,14 @@ pub(super) fn programs(places: &Places, artifacts: &Artifacts, steps: &mut Steps
             .expect_success("cuda-bench count")?;
         Ok(Counts::one(true))
     });
+    steps.step("bench: lengths of paths", || {
+        let mut command = Command::new(artifacts.bench());
+        command.arg("path").arg("--remoted").arg(artifacts.shim()).arg("--backend").arg(artifacts.backend());
+        process::run(&mut command, &logs.join("bench-path.log"), Duration::from_secs(300), |_| true)?
+            .expect_success("cuda-bench path")?;
+        Ok(Counts::one(true))
+    });
+    bench_programs(places, artifacts, steps);
     steps.step("bench: each case checks what it measures", || {
         let mut command = Command::new(artifacts.bench());
         command
@@ -92,6 +101,46 @@ pub(super) fn programs(places: &Places, artifacts: &Artifacts, steps: &mut Steps
     old_libc::run(places, artifacts, steps);
     management::run(places, artifacts, steps);
     compilers::run(places, artifacts, steps);
+}
+
+/// Programs of the benchmark are compared: what is the same has a figure, and what differs or fails has none.
+fn bench_programs(places: &Places, artifacts: &Artifacts, steps: &mut Steps) {
+    const NAME: &str = "bench: programs are compared";
+    if !prerequisites::is_there("python3") {
+        return steps.skip(NAME, "there is no python3");
+    }
+    let logs = places.guest().join("logs");
+    let compare = |part: &str| {
+        let out = logs.join("bench-programs").join(part.replace('/', "-"));
+        let mut command = Command::new(artifacts.bench());
+        command
+            .arg("compare")
+            .arg("--native")
+            .arg(artifacts.soft_gpu())
+            .arg("--remoted")
+            .arg(artifacts.shim());
+        command
+            .arg("--backend")
+            .arg(artifacts.backend())
+            .args(["--driver", "soft", "--quick", "--rounds", "2"]);
+        command.arg("--programs").arg(places.workspace().join("tests/bench/check")).args(["--case", part]);
+        command.arg("--out").arg(out);
+        process::run(&mut command, &logs.join("bench-programs.log"), Duration::from_secs(60), |_| false)
+    };
+    steps.step(NAME, || {
+        compare("driver/memset")?.expect_success("cuda-bench compare --programs")?;
+        for (part, reason) in
+            [("driver/differs", "result 7 is 99 natively, and 100"), ("driver/fails", "as it was told")]
+        {
+            let finished = compare(part)?;
+            ensure!(!finished.status.success(), "{part} has a figure");
+            ensure!(
+                finished.lines().any(|line| line.contains(reason)),
+                "{part} does not say why it has none"
+            );
+        }
+        Ok(Counts::one(true))
+    });
 }
 
 fn check(places: &Places, name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Counts> {

@@ -1,11 +1,12 @@
 //! Both sides in turn: natively and through a backend that is started for it.
 //!
 //! Read in this order: this file (rounds), [`sides`] (how a process of a side is started), [`startup`], [`processes`],
-//! [`footprint`] (what takes processes of their own), [`paired`] (what comes out of it).
+//! [`footprint`] (what takes processes of their own), [`programs`] (other people's), [`paired`] (what comes out of it).
 
 mod footprint;
 pub(crate) mod paired;
 mod processes;
+mod programs;
 mod sides;
 mod startup;
 
@@ -53,6 +54,18 @@ pub(crate) struct Arguments {
     /// Warm workers of the backend where the start-up with warm workers is measured
     #[arg(long, default_value_t = 2, value_name = "N")]
     warm: u32,
+    /// Instead of single calls, measure the programs of this folder (tests/bench/macro)
+    #[arg(long, value_name = "DIRECTORY")]
+    programs: Option<PathBuf>,
+    /// What runs the programs
+    #[arg(long, default_value = "python3")]
+    python: String,
+    /// How often each side of a program is started for its rounds [default: 3, with --quick 1]
+    #[arg(long, value_name = "N")]
+    starts: Option<usize>,
+    /// How long all programs may take; what is not done then is left out [default: 420, with --quick 150]
+    #[arg(long, value_name = "N")]
+    seconds: Option<u64>,
     /// Which state of the project this is, for the report
     #[arg(long, default_value = "unknown", value_name = "TEXT")]
     revision: String,
@@ -81,21 +94,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     fs::create_dir_all(&arguments.out).with_context(|| format!("make {}", arguments.out.display()))?;
     let begin = Instant::now();
     let sides = Sides::start(arguments, 0)?;
-    let about = About::find(sides.identify()?, &arguments.revision);
+    let about = About::find(sides.identify()?, arguments.programs.is_some(), &arguments.revision);
     let mut run = Run { arguments, about, results: Results::default(), rounds: 0, begin };
-    run.cases(&sides)?;
-    for (name, _, measure) in CHORES {
-        if is_wanted(name, &arguments.case) {
-            run.say(name);
-            if let Err(error) = measure(arguments, &sides, &mut run.results) {
-                run.results.fail(format!("{name}: {error:#}"));
-                run.results.end_round();
-            }
-            run.write()?;
-        }
+    if let Some(folder) = &arguments.programs {
+        programs::measure(&mut run, &sides, folder)?;
+    } else {
+        run.cases(&sides)?;
+        run.chores(&sides)?;
     }
     if run.results.is_empty() && run.results.failures().next().is_none() {
-        bail!("no case has such a name: cuda-bench measure --list");
+        for (program, reason) in run.results.skipped() {
+            run.say(&format!("{program} cannot run here: {reason}"));
+        }
+        bail!("nothing was measured (cuda-bench measure --list names the cases)");
     }
     run.say(&format!("written to {}", arguments.out.display()));
     let failures: Vec<_> = run.results.failures().collect();
@@ -136,6 +147,22 @@ impl Run<'_> {
             self.rounds += 1;
             self.say(&format!("round {} of {}", self.rounds, arguments.rounds));
             self.write()?;
+        }
+        Ok(())
+    }
+
+    /// What takes processes of its own.
+    fn chores(&mut self, sides: &Sides) -> Result<()> {
+        let arguments = self.arguments;
+        for (name, _, measure) in CHORES {
+            if is_wanted(name, &arguments.case) {
+                self.say(name);
+                if let Err(error) = measure(arguments, sides, &mut self.results) {
+                    self.results.fail(format!("{name}: {error:#}"));
+                    self.results.end_round();
+                }
+                self.write()?;
+            }
         }
         Ok(())
     }

@@ -44,6 +44,25 @@ pub(crate) struct Results {
     round: BTreeMap<(Side, String), usize>,
     /// What could not be measured, and how often that was.
     failures: BTreeMap<String, usize>,
+    /// Programs that this machine has not what they need for, and what that is.
+    skipped: BTreeMap<String, String>,
+    /// Parts of programs, in the order in which they were first measured.
+    checked: Vec<Checked>,
+}
+
+/// A part of a program, of which both sides' results were compared.
+#[derive(Debug, Serialize)]
+pub(crate) struct Checked {
+    pub(crate) name: String,
+    pub(crate) what: String,
+    /// What the program is built on.
+    pub(crate) about: String,
+    /// By which part of the larger one a result may differ.
+    pub(crate) tolerance: f64,
+    /// Rounds whose results were compared, and did not differ by more.
+    pub(crate) rounds: usize,
+    /// Of these, rounds whose results were the same to the bit.
+    pub(crate) equal: usize,
 }
 
 impl Results {
@@ -80,6 +99,37 @@ impl Results {
             1 => what.clone(),
             count => format!("{what} ({count} times)"),
         })
+    }
+
+    /// Notes that a program cannot run on this machine.
+    pub(crate) fn skip(&mut self, program: &str, reason: String) {
+        self.skipped.insert(program.to_owned(), reason);
+    }
+
+    pub(crate) fn is_skipped(&self, program: &str) -> bool {
+        self.skipped.contains_key(program)
+    }
+
+    /// Programs that cannot run on this machine, and why.
+    pub(crate) fn skipped(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.skipped.iter().map(|(program, reason)| (program.as_str(), reason.as_str()))
+    }
+
+    /// Notes that both sides of a part of a program computed the same in a round, to the bit or about.
+    pub(crate) fn checked(&mut self, name: &str, what: &str, about: &str, tolerance: f64, is_equal: bool) {
+        if !self.checked.iter().any(|checked| checked.name == name) {
+            let (name, what, about) = (name.to_owned(), what.to_owned(), about.to_owned());
+            self.checked.push(Checked { name, what, about, tolerance, rounds: 0, equal: 0 });
+        }
+        if let Some(checked) = self.checked.iter_mut().find(|checked| checked.name == name) {
+            checked.rounds += 1;
+            checked.equal += usize::from(is_equal);
+        }
+    }
+
+    /// Parts of programs whose results were compared.
+    pub(crate) fn programs(&self) -> &[Checked] {
+        &self.checked
     }
 
     pub(crate) fn is_empty(&self) -> bool {

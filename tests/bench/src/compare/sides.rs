@@ -1,11 +1,13 @@
 //! How processes of the two sides are started.
 
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use backend_process::{Backend, Running, Socket};
 use virtio_spec::local::SOCKET_VARIABLE;
 
@@ -13,6 +15,13 @@ use super::paired::Side;
 use crate::client::Client;
 use crate::process::family_processor_time;
 use crate::solo::Started;
+
+/// Where programs find a driver, and what they look for there.
+const SEARCH_PATH: &str = "LD_LIBRARY_PATH";
+const LIBRARY: &str = "libcuda.so.1";
+
+/// What the backend says, and what [`Sides::keep_log`] calls it.
+const LOG: &str = "backend.log";
 
 /// A backend is quiet when its processes have taken less of the processors in this time than [`QUIET_SECONDS`], several
 /// times in a row: a driver that starts waits for the GPU in between.
@@ -46,7 +55,7 @@ impl Sides {
         fs::write(&config, format!("[warm]\nworkers = {warm}\n"))?;
         let backend = Backend { program: find(&arguments.backend)?, driver: arguments.driver.clone() };
         let socket = directory.path().join("local");
-        let log = directory.path().join("backend.log");
+        let log = directory.path().join(LOG);
         Ok(Self {
             program: std::env::current_exe().context("this program")?,
             native,
@@ -95,6 +104,43 @@ impl Sides {
             }
         };
         command
+    }
+
+    /// Puts what the backend had to say into a folder.
+    pub(super) fn keep_log(&self, folder: &Path) -> Result<()> {
+        fs::copy(self.directory.path().join(LOG), folder.join(LOG)).context("the backend's log").map(drop)
+    }
+
+    /// Gives a program a side's library by the name that everybody looks for.
+    pub(super) fn lend(&self, side: Side, command: &mut Command) -> Result<()> {
+        let folder = match side {
+            Side::Native if self.native.components().count() == 1 => {
+                command.env_remove(SOCKET_VARIABLE);
+                return Ok(());
+            }
+            Side::Native => {
+                command.env_remove(SOCKET_VARIABLE);
+                let folder = self.directory.path().join("native");
+                if !folder.exists() {
+                    fs::create_dir(&folder)?;
+                    symlink(&self.native, folder.join(LIBRARY))?;
+                }
+                folder
+            }
+            Side::Remoted => {
+                command.env(SOCKET_VARIABLE, self.directory.path().join("local"));
+                let named = self.remoted.file_name().is_some_and(|name| name == LIBRARY);
+                ensure!(named, "programs look for a file {LIBRARY}, not {}", self.remoted.display());
+                self.remoted.parent().context("its folder")?.to_owned()
+            }
+        };
+        let mut places = OsString::from(&folder);
+        if let Some(others) = std::env::var_os(SEARCH_PATH).filter(|others| !others.is_empty()) {
+            places.push(":");
+            places.push(others);
+        }
+        command.env(SEARCH_PATH, places).env("TRITON_LIBCUDA_PATH", folder);
+        Ok(())
     }
 
     /// What the native driver says of itself, asked in a process that ends: one that stayed would keep the GPU awake.

@@ -21,6 +21,8 @@ pub(crate) struct About {
     driver: String,
     /// Whether the driver is in software, so that no goal is judged.
     pub(crate) is_software: bool,
+    /// Whether programs are measured instead of single calls.
+    pub(crate) is_of_programs: bool,
     /// When the run began (UTC).
     date: String,
     /// The command line.
@@ -31,7 +33,7 @@ pub(crate) struct About {
 
 impl About {
     /// Of this machine, this process's command line, and a driver that has said what it is.
-    pub(crate) fn find(native: Started, revision: &str) -> Self {
+    pub(crate) fn find(native: Started, is_of_programs: bool, revision: &str) -> Self {
         let (major, minor) = (native.cuda / 1000, native.cuda % 1000 / 10);
         let is_software = !native.device.contains("NVIDIA");
         let module = fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
@@ -48,6 +50,7 @@ impl About {
             gpu: native.device,
             driver: format!("{name}, CUDA {major}.{minor}"),
             is_software,
+            is_of_programs,
             date: date(),
             command: std::env::args().collect::<Vec<_>>().join(" "),
             revision: revision.to_owned(),

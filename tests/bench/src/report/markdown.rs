@@ -18,8 +18,8 @@ pub(super) fn text(
     rounds: usize,
     plots: &[&str],
 ) -> Result<String, fmt::Error> {
-    let mut text =
-        String::from("# What CUDA calls cost, natively and through the device\n\n| | |\n|---|---|\n");
+    let title = if about.is_of_programs { "How fast programs are" } else { "What CUDA calls cost" };
+    let mut text = format!("# {title}, natively and through the device\n\n| | |\n|---|---|\n");
     for (label, value) in about.lines() {
         writeln!(text, "| {label} | {value} |")?;
     }
@@ -50,6 +50,11 @@ pub(super) fn text(
         writeln!(text, "![{plot}]({plot})\n")?;
     }
     all(&mut text, results)?;
+    if about.is_of_programs {
+        processors(&mut text, results)?;
+        programs(&mut text, results)?;
+        return Ok(text);
+    }
     text.push_str("## Cases\n\n| case | what |\n|---|---|\n");
     for (name, what) in cases::all().chain(compare::chores()) {
         writeln!(text, "| {name} | {what} |")?;
@@ -74,7 +79,7 @@ fn goals(text: &mut String, results: &Results, judged: &[Judged]) -> fmt::Result
 
 fn all(text: &mut String, results: &Results) -> fmt::Result {
     text.push_str("## All figures\n\n| series | native | remoted | ratio | native 99 % | remoted 99 % |\n|---|---|---|---|---|---|\n");
-    for (name, pair) in results.iter() {
+    for (name, pair) in results.iter().filter(|(name, _)| !is_of_programs_processors(name, results)) {
         let tail = |side| {
             let shown = pair.unit == Unit::Nanoseconds;
             pair.quantile(side, 0.99)
@@ -84,6 +89,55 @@ fn all(text: &mut String, results: &Results) -> fmt::Result {
         writeln!(text, "| {name} | {} | {} | {} |", sides(pair), tail(Side::Native), tail(Side::Remoted))?;
     }
     text.push_str("\n*99 %*: of all samples, one in a hundred took longer.\n\n");
+    Ok(())
+}
+
+/// Whether a series is in the table of programs' processors.
+fn is_of_programs_processors(name: &str, results: &Results) -> bool {
+    results
+        .programs()
+        .iter()
+        .any(|part| name.strip_prefix(&part.name).is_some_and(|rest| rest.starts_with(PROCESSOR)))
+}
+
+/// What the names of series of processor time end with, behind a part's name.
+const PROCESSOR: &str = "/processor";
+
+/// What each unit of work takes of processors.
+fn processors(text: &mut String, results: &Results) -> fmt::Result {
+    text.push_str(
+        "## Time of processors for each token, step, launch, start\n\n\
+         | part | native | remoted, all | ratio | remoted: client | remoted: supervisor and workers |\n|---|---|---|---|---|---|\n",
+    );
+    for part in results.programs() {
+        let Some(all) = results.get(&format!("{}{PROCESSOR}", part.name)) else { continue };
+        let remoted = |which| {
+            let pair = results.get(&format!("{}{PROCESSOR}/{which}", part.name))?;
+            Some(figure(pair.unit, pair.median(Side::Remoted)?.value))
+        };
+        let (client, workers) =
+            (remoted("client").unwrap_or_default(), remoted("workers").unwrap_or_default());
+        writeln!(text, "| {} | {} | {client} | {workers} |", part.name, sides(all))?;
+    }
+    text.push('\n');
+    Ok(())
+}
+
+/// What was run, and how it was checked.
+fn programs(text: &mut String, results: &Results) -> fmt::Result {
+    text.push_str(
+        "## Programs\n\nBoth sides' results were compared in each round; a round of which they differ by more than is \
+         allowed has no figure.\n\n| part | what | built on | may differ by | rounds compared | the same to the bit |\n\
+         |---|---|---|---|---|---|\n",
+    );
+    for part in results.programs() {
+        let (name, what, about, tolerance) = (&part.name, &part.what, &part.about, part.tolerance);
+        writeln!(text, "| {name} | {what} | {about} | {tolerance} | {} | {} |", part.rounds, part.equal)?;
+    }
+    text.push('\n');
+    for (program, reason) in results.skipped() {
+        writeln!(text, "- {program} cannot run on this machine: {reason}")?;
+    }
     Ok(())
 }
 

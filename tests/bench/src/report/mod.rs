@@ -3,6 +3,7 @@
 mod about;
 mod markdown;
 mod plots;
+mod ratios;
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -14,7 +15,7 @@ use serde::Serialize;
 
 pub(crate) use about::About;
 
-use crate::compare::paired::{Results, Side};
+use crate::compare::paired::{Checked, Results, Side};
 use crate::goals::{self, Judged, Verdict};
 use crate::series::Unit;
 
@@ -26,6 +27,10 @@ struct Report<'a> {
     /// What could not be measured.
     failures: Vec<String>,
     series: Vec<Row<'a>>,
+    /// Parts of programs, and how their results were compared.
+    programs: &'a [Checked],
+    /// Programs that cannot run on this machine, and why.
+    skipped: Vec<(&'a str, &'a str)>,
 }
 
 /// A series of both sides.
@@ -55,12 +60,19 @@ struct Figures {
 /// Writes all files into a folder.
 pub(crate) fn write(folder: &Path, about: &About, results: &Results, rounds: usize) -> Result<()> {
     let judged = if about.is_software { Vec::new() } else { goals::judge(results) };
-    let report =
-        Report { about, rounds, failures: results.failures().collect(), series: rows(results, &judged) };
+    let report = Report {
+        about,
+        rounds,
+        failures: results.failures().collect(),
+        series: rows(results, &judged),
+        programs: results.programs(),
+        skipped: results.skipped().collect(),
+    };
     let json = serde_json::to_string_pretty(&report)?;
     fs::write(folder.join("report.json"), json).context("report.json")?;
     samples(&folder.join("samples.jsonl"), results).context("samples.jsonl")?;
-    let plots = plots::draw(folder, results)?;
+    let mut plots = plots::draw(folder, results)?;
+    plots.extend(ratios::draw(folder, results)?);
     let text = markdown::text(about, results, &judged, rounds, &plots)?;
     fs::write(folder.join("report.md"), text).context("report.md")
 }

@@ -1,0 +1,236 @@
+//! How long the path of a call is, in the client: its instructions in user space and its system calls, counted one by one,
+//! so that a change that makes it longer shows on any machine.
+//!
+//! The client is another process of this program ([`walk`]) whose one calling thread runs instruction by instruction
+//! ([`steps`]). That is a thousand times slower than usual, so the worker is always waiting:
+//!
+//! - *Posted* calls are counted up to their publication, with the worker held: nothing that it does then can be seen by the
+//!   client, and all calls after the first find it kicked already. Each takes the same way.
+//! - *Answered* calls are counted from end to end, without spinning (`VCOMPUTE_SPIN_US=0`). Where the answer is late the client
+//!   sleeps, which takes more instructions, so the shortest of many counts.
+//!
+//! Read in this order: this file (what is counted, and what is allowed), [`walk`], [`steps`].
+
+mod steps;
+mod walk;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use backend_process::{Backend, Socket};
+use serde::Serialize;
+use virtio_spec::local::SOCKET_VARIABLE;
+
+use crate::series::print_line;
+use steps::{Count, Stepped};
+pub(crate) use walk::run as walk;
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Arguments {
+    /// The guest's CUDA library
+    #[arg(long, value_name = "PATH")]
+    remoted: PathBuf,
+    /// The backend
+    #[arg(long, value_name = "PATH")]
+    backend: PathBuf,
+    /// The backend's driver: auto (this machine's GPU, else in software), soft, or a library's path
+    #[arg(long, default_value = "soft")]
+    driver: String,
+    /// Only count: whatever it comes to is allowed
+    #[arg(long)]
+    only_count: bool,
+    /// Where to write which instructions were counted: path, file, offset in it, how often for each call
+    #[arg(long, value_name = "FILE")]
+    addresses: Option<PathBuf>,
+}
+
+/// The process that is counted.
+#[derive(clap::Args, Debug)]
+pub(crate) struct WalkArguments {
+    #[arg(long)]
+    library: PathBuf,
+}
+
+/// How a call is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Up to its publication, with the worker held; the mean of all.
+    Posted,
+    /// With its answer; the shortest of all.
+    Answered,
+    /// It sends nothing; the mean of all.
+    Local,
+}
+
+/// A call, and what it took when this was last looked at.
+struct Path {
+    name: &'static str,
+    kind: Kind,
+    /// Instructions of the client's thread in user space, the library's and those of libc on its behalf.
+    instructions: f64,
+    /// Its system calls, at most.
+    system_calls: f64,
+}
+
+/// By how much a path may become longer before somebody has to say that it is worth it, by writing its new length down here:
+/// compilers and libc differ by less, and an own copy of a request's bytes, another lock or another look at the clock is
+/// more. Of system calls there may not be one more.
+const MARGIN: f64 = 1.3;
+
+/// The lengths, counted with the release build of Rust 1.95 on glibc 2.36.
+const PATHS: [Path; 7] = [
+    posted("cuLaunchKernel", 1714.0),
+    answered("cuLaunchKernel and cuStreamSynchronize", 3449.0, 2),
+    answered("cuMemcpyHtoD of 4 bytes", 1893.0, 1),
+    answered("cuMemcpyDtoH of 4 bytes", 1902.0, 1),
+    answered("cuMemAlloc and cuMemFree", 3026.0, 2),
+    local("cuCtxGetCurrent", 167.0),
+    local("cuFuncGetAttribute", 426.0),
+];
+
+const fn posted(name: &'static str, instructions: f64) -> Path {
+    Path { name, kind: Kind::Posted, instructions, system_calls: 0.0 }
+}
+
+const fn local(name: &'static str, instructions: f64) -> Path {
+    Path { name, kind: Kind::Local, instructions, system_calls: 0.0 }
+}
+
+/// For each request, a client that runs step by step makes up to two system calls: it finds the worker asleep, and sleeps.
+const fn answered(name: &'static str, instructions: f64, requests: u32) -> Path {
+    Path { name, kind: Kind::Answered, instructions, system_calls: 2.0 * requests as f64 }
+}
+
+impl Kind {
+    /// Calls that are counted. A lane takes 128 posted ones before the client has to wait; they are all alike.
+    fn calls(self) -> usize {
+        match self {
+            Self::Posted => 50,
+            Self::Answered => 20,
+            Self::Local => 10,
+        }
+    }
+}
+
+/// A path as it was counted.
+#[derive(Debug, Serialize)]
+struct Counted {
+    path: &'static str,
+    instructions: f64,
+    system_calls: f64,
+    /// What is allowed.
+    most_instructions: f64,
+    most_system_calls: f64,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let directory = tempfile::tempdir().context("a directory for the socket")?;
+    let socket = directory.path().join("local");
+    let find =
+        |path: &PathBuf| fs::canonicalize(path).with_context(|| format!("the file {}", path.display()));
+    let backend = Backend { program: find(&arguments.backend)?, driver: arguments.driver.clone() };
+    let running = backend.start(Socket::Local(&socket), &directory.path().join("log"))?;
+
+    let before = backend_process::descendants(running.process_id())?;
+    let mut command = Command::new(std::env::current_exe().context("this program")?);
+    command.args(["walk", "--library"]).arg(find(&arguments.remoted)?);
+    command.env(SOCKET_VARIABLE, &socket).env("VCOMPUTE_SPIN_US", "0");
+    let mut client = Stepped::start(command)?;
+
+    let mut failures = Vec::new();
+    let mut addresses = String::new();
+    for path in &PATHS {
+        // The client is ready to make the calls, and nothing of its own is under way.
+        client.run_to_mark()?;
+        let after = backend_process::descendants(running.process_id())?;
+        let Some(&worker) = after.difference(&before).next() else { bail!("no worker was started") };
+        let held = (path.kind == Kind::Posted).then(|| steps::Held::hold(worker)).transpose()?;
+        let counts = (0..path.kind.calls()).map(|_| client.count()).collect::<Result<Vec<_>>>()?;
+        drop(held);
+        let counted = path.of(&counts);
+        print_line(&counted)?;
+        failures.extend(counted.failure());
+        for (file, offset, times) in client.take_seen()? {
+            let each = times as f64 / path.kind.calls() as f64;
+            writeln!(addresses, "{}\t{file}\t{offset:#x}\t{each:.2}", path.name)?;
+        }
+    }
+    client.run_to_end()?;
+    if let Some(file) = &arguments.addresses {
+        fs::write(file, addresses).with_context(|| format!("write {}", file.display()))?;
+    }
+    ensure!(
+        arguments.only_count || failures.is_empty(),
+        "{}; if that is worth it, the new length belongs into tests/bench/src/path/mod.rs",
+        failures.join("; ")
+    );
+    Ok(())
+}
+
+impl Path {
+    /// What its calls come to.
+    fn of(&self, counts: &[Count]) -> Counted {
+        let instructions = counts.iter().map(|count| count.instructions);
+        let system_calls = counts.iter().map(|count| count.system_calls);
+        let mean = |sum: u64| sum as f64 / counts.len().max(1) as f64;
+        let (instructions, system_calls) = match self.kind {
+            Kind::Posted | Kind::Local => (mean(instructions.sum()), mean(system_calls.sum())),
+            Kind::Answered => {
+                (instructions.min().unwrap_or_default() as f64, system_calls.min().unwrap_or_default() as f64)
+            }
+        };
+        Counted {
+            path: self.name,
+            instructions,
+            system_calls,
+            most_instructions: self.instructions * MARGIN,
+            most_system_calls: self.system_calls,
+        }
+    }
+}
+
+impl Counted {
+    /// What is wrong with it.
+    fn failure(&self) -> Option<String> {
+        let Self { path, instructions, system_calls, most_instructions, most_system_calls } = self;
+        // A path of no instructions has not been counted.
+        if *instructions < 1.0 {
+            return Some(format!("{path}: no instructions were counted"));
+        }
+        if instructions > most_instructions {
+            return Some(format!(
+                "{path}: {instructions:.0} instructions, {most_instructions:.0} are allowed"
+            ));
+        }
+        (system_calls > most_system_calls)
+            .then(|| format!("{path}: {system_calls} system calls, {most_system_calls} are allowed"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_of_twice_the_length_fails_and_so_does_one_more_system_call() {
+        let path = Path { name: "call", kind: Kind::Posted, instructions: 200.0, system_calls: 0.0 };
+        let counted = |instructions, system_calls| path.of(&[Count { instructions, system_calls }; 10]);
+        assert_eq!(counted(200, 0).failure(), None);
+        assert_eq!(counted(259, 0).failure(), None);
+        assert!(counted(400, 0).failure().is_some());
+        assert!(counted(200, 1).failure().is_some());
+        assert!(counted(0, 0).failure().is_some());
+    }
+
+    #[test]
+    fn of_answered_calls_the_shortest_counts_and_of_others_the_mean() {
+        let counts =
+            [Count { instructions: 300, system_calls: 2 }, Count { instructions: 100, system_calls: 1 }];
+        let path = |kind| Path { name: "call", kind, instructions: 100.0, system_calls: 1.0 }.of(&counts);
+        assert!((path(Kind::Answered).instructions - 100.0).abs() < 1e-9);
+        assert!((path(Kind::Posted).instructions - 200.0).abs() < 1e-9);
+    }
+}

@@ -16,7 +16,7 @@ const HOST_DRIVER: &str = "libcuda.so.1";
 /// The software driver's file name.
 const SOFT_DRIVER: &str = "libsoft_gpu.so";
 
-/// More than processes that start at the same moment is of no use.
+/// More than processes that start at the same moment is of no use. All GPUs' contexts together are no more, either.
 const MOST_WARM_WORKERS: u32 = 64;
 
 /// Everything that the supervisor needs to know.
@@ -45,6 +45,17 @@ pub(crate) struct Warm {
     /// Workers that have initialised the driver, and wait for a session. Each is a process with the driver's memory, and
     /// takes none of the GPU's.
     pub(crate) workers: u32,
+    /// More of them for each GPU, which also have its primary context and a warm compiler. Each takes as much of the GPU's
+    /// memory as an idle program, on a H200 about 530 MiB.
+    pub(crate) contexts: u32,
+}
+
+impl Warm {
+    /// Contexts of the GPU at a place, so that all GPUs' are no more than [`MOST_WARM_WORKERS`].
+    pub(crate) fn contexts_of(self, place: u32) -> u32 {
+        let before = self.contexts.saturating_mul(place);
+        self.contexts.min(MOST_WARM_WORKERS.saturating_sub(self.workers).saturating_sub(before))
+    }
 }
 
 /// Bounds that the operator can set.
@@ -112,7 +123,7 @@ pub(crate) enum ConfigError {
     NoSoftDriver(PathBuf),
     #[error("the path of this executable is unknown")]
     Executable(#[source] std::io::Error),
-    #[error("warm.workers is {0}; it must be from 0 to {MOST_WARM_WORKERS}")]
+    #[error("warm.workers and warm.contexts are {0} together; they must be from 0 to {MOST_WARM_WORKERS}")]
     Warm(u32),
     #[error("limits.{name} is {value}; it must be from 1 to {most}")]
     Limit { name: &'static str, value: u32, most: u32 },
@@ -143,8 +154,9 @@ impl Config {
             return Err(ConfigError::Gpu(list.clone()));
         }
         check_limits(&file.limits)?;
-        if file.warm.workers > MOST_WARM_WORKERS {
-            return Err(ConfigError::Warm(file.warm.workers));
+        let warm = file.warm.workers.saturating_add(file.warm.contexts);
+        if warm > MOST_WARM_WORKERS {
+            return Err(ConfigError::Warm(warm));
         }
         Ok(Self {
             socket_path,
@@ -257,8 +269,12 @@ mod tests {
     fn warm_workers_are_a_few() {
         assert_eq!(merge(args(), "").unwrap().warm.workers, 0);
         assert_eq!(merge(args(), "[warm]\nworkers = 2").unwrap().warm.workers, 2);
-        let error = merge(args(), "[warm]\nworkers = 65").unwrap_err();
-        assert_eq!(error.to_string(), "warm.workers is 65; it must be from 0 to 64");
+        assert_eq!(merge(args(), "[warm]\ncontexts = 1").unwrap().warm, Warm { workers: 0, contexts: 1 });
+        let error = merge(args(), "[warm]\nworkers = 60\ncontexts = 5").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "warm.workers and warm.contexts are 65 together; they must be from 0 to 64"
+        );
     }
 
     #[test]

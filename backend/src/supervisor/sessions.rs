@@ -142,13 +142,14 @@ impl Supervisor {
         };
         let call = if material.kick.is_some() { None } else { Some(Arc::new(eventfd()?)) };
         let (broker, broker_of_worker) = packet::pair()?;
-        if let Some(Taken { number, link, pidfd }) = self.take_spare(&material.options) {
+        if let Some(Taken { number, link, pidfd, starting }) = self.take_spare(&material.options) {
             let mut session =
                 Session::new(material.owner, material.options.process, link, Arc::new(kick), call);
+            session.set_starting(starting);
             session.set_broker(broker, broker_of_worker);
             if let Err(error) = self.watch(number, &session) {
                 self.unwatch(&session);
-                self.give_back_spare(Taken { number, link: session.into_link(), pidfd });
+                self.give_back_spare(Taken { number, link: session.into_link(), pidfd, starting });
                 return Err(error);
             }
             return Ok((number, session, Some(pidfd)));
@@ -194,6 +195,7 @@ impl Supervisor {
             driver: self.information.driver,
             flags: options.flags,
             max_connections: options.max_connections,
+            device: options.device,
         };
         match spawner.request(&request, worker.as_fd()) {
             // It has more to do than its socket holds.
@@ -292,6 +294,9 @@ impl Supervisor {
     }
 
     pub(crate) fn worker_has_answered(&mut self, number: u32) {
+        if self.spare_has_spoken(number) {
+            return;
+        }
         for _ in 0..ANSWERS_AT_ONCE {
             let Some(session) = self.sessions.get_mut(&number) else { return };
             match session.receive() {

@@ -19,6 +19,9 @@ const SOFT_DRIVER: &str = "libsoft_gpu.so";
 /// More than processes that start at the same moment is of no use. All GPUs' contexts together are no more, either.
 const MOST_WARM_WORKERS: u32 = 64;
 
+/// Each is an open file, and is looked for among the others.
+const MOST_IMAGES: u32 = 4096;
+
 /// Everything that the supervisor needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Config {
@@ -36,6 +39,36 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     /// What is ready before it is asked for.
     pub(crate) warm: Warm,
+    /// What is kept of sessions that have ended.
+    pub(crate) images: Images,
+}
+
+/// Images of code that other processes of the VM, or of the user, need not send again; 0 of either: none are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub(crate) struct Images {
+    /// MiB of the host's memory that they take at most.
+    pub(crate) megabytes: u32,
+    /// Images at most, each of which is an open file.
+    pub(crate) entries: u32,
+}
+
+impl Images {
+    /// Bytes at most.
+    pub(crate) fn bytes(self) -> u64 {
+        u64::from(self.megabytes) << 20
+    }
+
+    /// Whether none are kept.
+    pub(crate) fn is_off(self) -> bool {
+        self.megabytes == 0 || self.entries == 0
+    }
+}
+
+impl Default for Images {
+    fn default() -> Self {
+        Self { megabytes: 512, entries: 256 }
+    }
 }
 
 /// What is ready before it is asked for.
@@ -104,6 +137,8 @@ struct File {
     limits: Limits,
     #[serde(default)]
     warm: Warm,
+    #[serde(default)]
+    images: Images,
 }
 
 /// Why the configuration cannot be used.
@@ -125,6 +160,8 @@ pub(crate) enum ConfigError {
     Executable(#[source] std::io::Error),
     #[error("warm.workers and warm.contexts are {0} together; they must be from 0 to {MOST_WARM_WORKERS}")]
     Warm(u32),
+    #[error("images.entries is {0}; it must be from 0 to {MOST_IMAGES}")]
+    Images(u32),
     #[error("limits.{name} is {value}; it must be from 1 to {most}")]
     Limit { name: &'static str, value: u32, most: u32 },
 }
@@ -158,6 +195,9 @@ impl Config {
         if warm > MOST_WARM_WORKERS {
             return Err(ConfigError::Warm(warm));
         }
+        if file.images.entries > MOST_IMAGES {
+            return Err(ConfigError::Images(file.images.entries));
+        }
         Ok(Self {
             socket_path,
             local_socket,
@@ -166,6 +206,7 @@ impl Config {
             log: args.log.or(file.log).unwrap_or_else(|| logging::DEFAULT_FILTER.to_owned()),
             limits: file.limits,
             warm: file.warm,
+            images: file.images,
         })
     }
 }
@@ -275,6 +316,15 @@ mod tests {
             error.to_string(),
             "warm.workers and warm.contexts are 65 together; they must be from 0 to 64"
         );
+    }
+
+    #[test]
+    fn images_can_be_switched_off() {
+        assert!(!merge(args(), "").unwrap().images.is_off());
+        assert!(merge(args(), "[images]\nmegabytes = 0").unwrap().images.is_off());
+        assert!(merge(args(), "[images]\nentries = 0").unwrap().images.is_off());
+        assert_eq!(merge(args(), "[images]\nmegabytes = 3").unwrap().images.bytes(), 3 << 20);
+        assert!(matches!(merge(args(), "[images]\nentries = 5000"), Err(ConfigError::Images(5000))));
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod broker;
 mod config;
 #[doc(hidden)]
 pub mod fuzz;
+mod images;
 mod link;
 mod logging;
 mod management;

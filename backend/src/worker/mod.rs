@@ -8,7 +8,8 @@
 //! 5. [`lanes`]: the threads that take the guest's requests;
 //! 6. [`calls`]: what each request does;
 //! 7. [`output`]: what kernels print;
-//! 8. [`warm`]: what is done before there is a session.
+//! 8. [`sealed`]: images that processes share;
+//! 9. [`warm`]: what is done before there is a session.
 //!
 //! A worker runs what its guest says, and on some hosts a GPU kernel can write to its memory: nothing here is worth
 //! protecting from the guest process it serves, and the supervisor believes nothing it says.
@@ -21,6 +22,7 @@ pub(crate) mod lanes;
 pub(crate) mod memory;
 pub(crate) mod notify;
 pub(crate) mod output;
+pub(crate) mod sealed;
 mod warm;
 
 use std::{

@@ -10,7 +10,7 @@ use std::{
 use rustix::{
     fs::{MemfdFlags, SealFlags},
     io::Errno,
-    mm::{MapFlags, ProtFlags},
+    mm::{Advice, MapFlags, ProtFlags},
 };
 
 use crate::images;
@@ -96,6 +96,17 @@ impl SealedImage {
         }?;
         let base = NonNull::new(base.cast()).ok_or(Errno::NOMEM)?;
         Ok(Self { file, base, length })
+    }
+
+    /// Has the kernel map all pages at once, for somebody who will read them.
+    pub(crate) fn prefault(&self) {
+        let base = self.base.as_ptr().cast();
+        // SAFETY: changes nothing that a reader could see.
+        let advised = unsafe { rustix::mm::madvise(base, self.length, Advice::LinuxPopulateRead) };
+        if let Err(error) = advised {
+            // Before Linux 5.14: they are mapped as they are read.
+            log::debug!("an image is not mapped in advance: {error}");
+        }
     }
 
     /// The image and its NUL.

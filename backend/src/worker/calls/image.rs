@@ -29,7 +29,7 @@ use crate::{
 
 /// An image on its way to a load.
 pub(crate) enum Image {
-    /// It is being sent, to be used once.
+    /// It is being sent, and too small to be kept.
     Copied { total: u64, bytes: Vec<u8> },
     /// It is being sent, to be kept for other processes.
     Collected { total: u64, sent: u64, file: ImageFile },
@@ -40,8 +40,12 @@ pub(crate) enum Image {
 }
 
 impl Image {
-    /// An image that has been asked for in vain.
-    pub(super) fn to_be_shared(total: u64) -> Result<Self, CUresult> {
+    /// An image of which nothing has come yet.
+    pub(super) fn new(total: u64) -> Result<Self, CUresult> {
+        if total < limits::MIN_FOUND_IMAGE_BYTES {
+            return Ok(Self::Copied { total, bytes: Vec::new() });
+        }
+        // Also where none are kept: writing to a file takes less time than memory that comes page by page.
         let file = ImageFile::new(total).map_err(|error| {
             log::debug!("no file for an image: {error}");
             CUresult::ERROR_OUT_OF_MEMORY
@@ -115,13 +119,9 @@ pub(super) fn chunk(call: &mut Invocation<'_>) -> Result<(), CUresult> {
         return Err(invalid);
     }
     if chunk.offset == 0 {
-        let asked_for =
-            |image: &Image| matches!(image, Image::Collected { total, sent: 0, .. } if *total == chunk.total);
-        if !images.get(&chunk.image).is_some_and(asked_for) {
-            images.remove(&chunk.image);
-            check_room(&images, chunk.total)?;
-            images.insert(chunk.image, Image::Copied { total: chunk.total, bytes: Vec::new() });
-        }
+        images.remove(&chunk.image);
+        check_room(&images, chunk.total)?;
+        images.insert(chunk.image, Image::new(chunk.total)?);
     }
     let image = images.get_mut(&chunk.image).ok_or(invalid)?;
     let sent = image.sent();

@@ -52,7 +52,10 @@ impl Found {
         let image = Arc::new(image);
         let compute = {
             let image = Arc::clone(&image);
-            move || image_tag::tag(image.bytes(), &secret)
+            move || {
+                image.prefault();
+                image_tag::tag(image.bytes(), &secret)
+            }
         };
         let tag = if image.bytes().len() as u64 <= QUICK {
             Tag::Known(compute())
@@ -104,7 +107,6 @@ pub(super) fn find(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     image::check_room(&images, request.total)?;
     let unproven = images.values().filter(|image| matches!(image, Image::Found(_))).count();
     let Some(candidate) = candidate.filter(|_| unproven < limits::MAX_FOUND_IMAGES) else {
-        images.insert(request.image, Image::to_be_shared(request.total)?);
         return Err(CUresult::ERROR_NOT_FOUND);
     };
     let secret = secret()?;
@@ -121,12 +123,7 @@ pub(super) fn prove(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     let Some(Image::Found(found)) = lock().remove(&request.image) else {
         return Err(CUresult::ERROR_INVALID_VALUE);
     };
-    let total = found.total();
-    let proven = call.in_driver(|| found.proven(request.tag));
-    let (image, result) = match proven {
-        Some(image) => (Image::Shared(image), Ok(())),
-        None => (Image::to_be_shared(total)?, Err(CUresult::ERROR_NOT_FOUND)),
-    };
-    lock().insert(request.image, image);
-    result
+    let image = call.in_driver(|| found.proven(request.tag)).ok_or(CUresult::ERROR_NOT_FOUND)?;
+    lock().insert(request.image, Image::Shared(image));
+    Ok(())
 }

@@ -116,7 +116,8 @@ impl Supervisor {
             Ok((number, mut session, warm)) => {
                 let Material { owner, length, extents, backing, options, header, .. } = material;
                 session.header = Some(header);
-                log::debug!("session {number}: made for {owner:?}, process {}", options.process);
+                let worker = if warm.is_some() { "warm" } else { "cold" };
+                log::debug!("session {number}: made for {owner:?}, process {}, {worker}", options.process);
                 session.start(length, extents, backing, ticket);
                 if let Some(pidfd) = warm {
                     session.started(pidfd);

@@ -148,7 +148,8 @@ impl Supervisor {
         let (_, number) = ranked.min()?;
         let Spare { link, pidfd, state, .. } = self.spares.idle.remove(&number)?;
         self.poller.remove(&link);
-        self.spares.due = Instant::now().checked_add(PAUSE);
+        // Not put off by those that are taken after it: there would never be new ones where sessions keep coming.
+        self.spares.due = self.spares.due.or_else(|| Instant::now().checked_add(PAUSE));
         Some(Taken { number, link, pidfd: pidfd?, starting: state == Readiness::Starting })
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use crate::supervisor::Supervisor;
 
-/// How long nothing has to change before it is told.
+/// How long a change waits to be told: others come with it.
 const CALM: Duration = Duration::from_secs(1);
 
 /// Between two lines: sessions come and go as often as guests like.
@@ -39,7 +39,6 @@ impl fmt::Display for Kept {
 pub(crate) struct Summary {
     told: Kept,
     told_at: Option<Instant>,
-    seen: Kept,
     due: Option<Instant>,
 }
 
@@ -51,8 +50,8 @@ impl Summary {
 
     /// The line that is due.
     fn line(&mut self, kept: Kept, now: Instant) -> Option<String> {
-        if kept != self.seen {
-            self.seen = kept;
+        // Not put off by further changes: where sessions come and go all the time there is no calm.
+        if kept != self.told && self.due.is_none() {
             let earliest = self.told_at.and_then(|told| told.checked_add(PAUSE));
             let calm = now.checked_add(CALM)?;
             self.due = Some(earliest.map_or(calm, |earliest| earliest.max(calm)));
@@ -96,6 +95,8 @@ mod tests {
         assert_eq!(summary.line(kept(1), later + PAUSE), None);
         assert_eq!(summary.line(kept(2), later + CALM), None);
         assert_eq!(summary.deadline(), Some(later + PAUSE));
-        assert!(summary.line(kept(2), later + PAUSE).is_some());
+        assert_eq!(summary.line(kept(3), later + PAUSE - CALM), None);
+        assert!(summary.line(kept(4), later + PAUSE).is_some_and(|line| line.starts_with("ready: 4")));
+        assert_eq!(summary.deadline(), None);
     }
 }

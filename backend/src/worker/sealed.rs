@@ -136,10 +136,10 @@ impl Drop for SealedImage {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn sealed(bytes: &[u8]) -> SealedImage {
+    pub(in crate::worker) fn sealed(bytes: &[u8]) -> SealedImage {
         let total = bytes.len() as u64;
         let file = ImageFile::new(total).unwrap();
         // SAFETY: a live slice.

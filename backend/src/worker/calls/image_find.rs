@@ -127,3 +127,34 @@ pub(super) fn prove(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     lock().insert(request.image, Image::Shared(image));
     Ok(())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test's own data")]
+mod tests {
+    use super::*;
+    use crate::worker::sealed::tests::sealed;
+
+    #[test]
+    fn only_who_has_the_image_is_given_it() {
+        for length in [1000, QUICK + 1] {
+            let bytes: Vec<u8> = (0..length).map(|byte| byte.to_le_bytes()[0]).collect();
+            let mut other = bytes.clone();
+            other[700] ^= 1;
+            let found = |secret| Found::new(sealed(&bytes), secret);
+            let one = secret().unwrap();
+            assert_eq!(found(one).proven(image_tag::tag(&bytes, &one)).unwrap().bytes(), bytes);
+            assert!(found(one).proven(image_tag::tag(&other, &one)).is_none(), "another image");
+            let earlier = image_tag::tag(&bytes, &secret().unwrap());
+            assert!(found(one).proven(earlier).is_none(), "a tag under another secret");
+            assert!(found(one).proven([0; 2]).is_none());
+        }
+    }
+
+    #[test]
+    fn secrets_are_drawn_whole_and_anew() {
+        let (one, other) = (secret().unwrap(), secret().unwrap());
+        assert_ne!(one.block, other.block);
+        assert_ne!(one.point, other.point);
+        assert_ne!(one.point, [0; 2], "the end is drawn, too");
+    }
+}

@@ -250,6 +250,7 @@ static struct vcompute_request *creation_request(struct vcompute_session *sessio
 	create->options.process = cpu_to_le32(options->process);
 	create->options.flags = cpu_to_le32(options->flags);
 	create->options.max_connections = cpu_to_le32(options->max_connections);
+	create->options.device = cpu_to_le32(options->device);
 	return request;
 }
 

@@ -16,8 +16,11 @@ const HOST_DRIVER: &str = "libcuda.so.1";
 /// The software driver's file name.
 const SOFT_DRIVER: &str = "libsoft_gpu.so";
 
-/// More than processes that start at the same moment is of no use.
+/// More than processes that start at the same moment is of no use. All GPUs' contexts together are no more, either.
 const MOST_WARM_WORKERS: u32 = 64;
+
+/// Each is an open file, and is looked for among the others.
+const MOST_IMAGES: u32 = 4096;
 
 /// Everything that the supervisor needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +39,36 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     /// What is ready before it is asked for.
     pub(crate) warm: Warm,
+    /// What is kept of sessions that have ended.
+    pub(crate) images: Images,
+}
+
+/// Images of code that other processes of the VM, or of the user, need not send again; 0 of either: none are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub(crate) struct Images {
+    /// MiB of the host's memory that they take at most.
+    pub(crate) megabytes: u32,
+    /// Images at most, each of which is an open file.
+    pub(crate) entries: u32,
+}
+
+impl Images {
+    /// Bytes at most.
+    pub(crate) fn bytes(self) -> u64 {
+        u64::from(self.megabytes) << 20
+    }
+
+    /// Whether none are kept.
+    pub(crate) fn is_off(self) -> bool {
+        self.megabytes == 0 || self.entries == 0
+    }
+}
+
+impl Default for Images {
+    fn default() -> Self {
+        Self { megabytes: 512, entries: 256 }
+    }
 }
 
 /// What is ready before it is asked for.
@@ -45,6 +78,17 @@ pub(crate) struct Warm {
     /// Workers that have initialised the driver, and wait for a session. Each is a process with the driver's memory, and
     /// takes none of the GPU's.
     pub(crate) workers: u32,
+    /// More of them for each GPU, which also have its primary context and a warm compiler. Each takes as much of the GPU's
+    /// memory as an idle program, on a H200 about 530 MiB.
+    pub(crate) contexts: u32,
+}
+
+impl Warm {
+    /// Contexts of the GPU at a place, so that all GPUs' are no more than [`MOST_WARM_WORKERS`].
+    pub(crate) fn contexts_of(self, place: u32) -> u32 {
+        let before = self.contexts.saturating_mul(place);
+        self.contexts.min(MOST_WARM_WORKERS.saturating_sub(self.workers).saturating_sub(before))
+    }
 }
 
 /// Bounds that the operator can set.
@@ -93,6 +137,8 @@ struct File {
     limits: Limits,
     #[serde(default)]
     warm: Warm,
+    #[serde(default)]
+    images: Images,
 }
 
 /// Why the configuration cannot be used.
@@ -112,8 +158,10 @@ pub(crate) enum ConfigError {
     NoSoftDriver(PathBuf),
     #[error("the path of this executable is unknown")]
     Executable(#[source] std::io::Error),
-    #[error("warm.workers is {0}; it must be from 0 to {MOST_WARM_WORKERS}")]
+    #[error("warm.workers and warm.contexts are {0} together; they must be from 0 to {MOST_WARM_WORKERS}")]
     Warm(u32),
+    #[error("images.entries is {0}; it must be from 0 to {MOST_IMAGES}")]
+    Images(u32),
     #[error("limits.{name} is {value}; it must be from 1 to {most}")]
     Limit { name: &'static str, value: u32, most: u32 },
 }
@@ -143,8 +191,12 @@ impl Config {
             return Err(ConfigError::Gpu(list.clone()));
         }
         check_limits(&file.limits)?;
-        if file.warm.workers > MOST_WARM_WORKERS {
-            return Err(ConfigError::Warm(file.warm.workers));
+        let warm = file.warm.workers.saturating_add(file.warm.contexts);
+        if warm > MOST_WARM_WORKERS {
+            return Err(ConfigError::Warm(warm));
+        }
+        if file.images.entries > MOST_IMAGES {
+            return Err(ConfigError::Images(file.images.entries));
         }
         Ok(Self {
             socket_path,
@@ -154,6 +206,7 @@ impl Config {
             log: args.log.or(file.log).unwrap_or_else(|| logging::DEFAULT_FILTER.to_owned()),
             limits: file.limits,
             warm: file.warm,
+            images: file.images,
         })
     }
 }
@@ -257,8 +310,21 @@ mod tests {
     fn warm_workers_are_a_few() {
         assert_eq!(merge(args(), "").unwrap().warm.workers, 0);
         assert_eq!(merge(args(), "[warm]\nworkers = 2").unwrap().warm.workers, 2);
-        let error = merge(args(), "[warm]\nworkers = 65").unwrap_err();
-        assert_eq!(error.to_string(), "warm.workers is 65; it must be from 0 to 64");
+        assert_eq!(merge(args(), "[warm]\ncontexts = 1").unwrap().warm, Warm { workers: 0, contexts: 1 });
+        let error = merge(args(), "[warm]\nworkers = 60\ncontexts = 5").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "warm.workers and warm.contexts are 65 together; they must be from 0 to 64"
+        );
+    }
+
+    #[test]
+    fn images_can_be_switched_off() {
+        assert!(!merge(args(), "").unwrap().images.is_off());
+        assert!(merge(args(), "[images]\nmegabytes = 0").unwrap().images.is_off());
+        assert!(merge(args(), "[images]\nentries = 0").unwrap().images.is_off());
+        assert_eq!(merge(args(), "[images]\nmegabytes = 3").unwrap().images.bytes(), 3 << 20);
+        assert!(matches!(merge(args(), "[images]\nentries = 5000"), Err(ConfigError::Images(5000))));
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod broker;
 mod config;
 #[doc(hidden)]
 pub mod fuzz;
+mod images;
 mod link;
 mod logging;
 mod management;
@@ -37,15 +38,16 @@ use std::{error::Error, ffi::OsStr, process::ExitCode};
 
 use clap::Parser as _;
 
-use crate::{args::Args, config::Config};
+use crate::{args::Args, config::Config, worker::Warmth};
 
 /// What the process does, by its first argument.
 pub fn main() -> ExitCode {
     let role = std::env::args_os().nth(1);
     let result = match role.as_deref().and_then(OsStr::to_str) {
         Some(spawner::ROLE) => spawner::run().map_err(Into::into),
-        Some(worker::ROLE) => worker::run(false),
-        Some(worker::WARM_ROLE) => worker::run(true),
+        Some(worker::ROLE) => worker::run(Warmth::Cold),
+        Some(worker::WARM_ROLE) => worker::run(Warmth::Driver),
+        Some(worker::WARM_CONTEXT_ROLE) => worker::run(Warmth::Context),
         Some(worker::DISCOVERY_ROLE) => worker::discover().map_err(Into::into),
         Some(management::ROLE) => management::run().map_err(Into::into),
         _ => start(Args::parse()),

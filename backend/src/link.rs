@@ -2,7 +2,7 @@
 //!
 //! The supervisor's packet is a [`Command`] followed by [`Piece`]s; descriptors travel with it. The worker's packet is
 //! one [`Reply`]. A worker runs guest-controlled code: whatever it sends that is not the answer to something asked ends
-//! it. The end of the connection ends the worker.
+//! it, but for one [`READY`] of a warm worker. The end of the connection ends the worker.
 //!
 //! | command | descriptors | answered |
 //! |---|---|---|
@@ -96,6 +96,10 @@ pub(crate) struct Piece {
     pub(crate) length: u64,
 }
 assert_layout!(Piece, 24, file: 0, offset: 8, length: 16);
+
+/// [`Reply::token`] of a warm worker that is ready, before anything has been asked of it; commands have others. Its
+/// status says whether all has been done that was to be.
+pub(crate) const READY: u32 = 0;
 
 /// A packet from the worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]

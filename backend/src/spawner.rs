@@ -41,6 +41,8 @@ pub(crate) enum Kind {
     Monitor = 3,
     /// A worker that initialises the driver before its session comes.
     WarmWorker = 4,
+    /// The same, with a primary context of [`Request::device`].
+    WarmContext = 5,
 }
 
 /// Packet to the spawner, with the new process's socket.
@@ -57,6 +59,8 @@ pub(crate) struct Request {
     pub(crate) flags: u32,
     /// `CUDA_DEVICE_MAX_CONNECTIONS`, 0 = unset.
     pub(crate) max_connections: u32,
+    /// Place of a device, for [`Kind::WarmContext`].
+    pub(crate) device: u32,
 }
 
 /// Packet from the spawner, with the new process's pidfd if there is one.
@@ -210,13 +214,19 @@ impl Recipe {
     fn spawn(&self, request: &Request, socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
         let invalid = |_: NulError| Errno::INVAL;
         let mut arguments = vec![CString::new("vhost-user-compute").map_err(invalid)?];
-        if request.kind == Kind::Worker as u32 || request.kind == Kind::WarmWorker as u32 {
-            let warm = request.kind == Kind::WarmWorker as u32;
+        let workers = [
+            (Kind::Worker, worker::ROLE),
+            (Kind::WarmWorker, worker::WARM_ROLE),
+            (Kind::WarmContext, worker::WARM_CONTEXT_ROLE),
+        ];
+        if let Some((kind, role)) = workers.into_iter().find(|(kind, _)| request.kind == *kind as u32) {
             let driver = usize::try_from(request.driver).ok().and_then(|index| self.drivers.get(index));
-            let role = if warm { worker::WARM_ROLE } else { worker::ROLE };
             arguments.push(CString::new(role).map_err(invalid)?);
             arguments.push(self.log.clone());
             arguments.push(driver.ok_or(Errno::INVAL)?.clone());
+            if kind == Kind::WarmContext {
+                arguments.push(CString::new(request.device.to_string()).map_err(invalid)?);
+            }
         } else if request.kind == Kind::Discovery as u32 {
             arguments.push(CString::new(worker::DISCOVERY_ROLE).map_err(invalid)?);
             arguments.push(self.log.clone());
@@ -322,7 +332,7 @@ mod tests {
     }
 
     const REQUEST: Request =
-        Request { token: 1, kind: Kind::Worker as u32, driver: 0, flags: 0, max_connections: 0 };
+        Request { token: 1, kind: Kind::Worker as u32, driver: 0, flags: 0, max_connections: 0, device: 0 };
 
     #[test]
     fn the_environment_is_enumerated() {

@@ -168,10 +168,12 @@ pub struct SessionOptions {
     pub flags: u32,
     /// `CUDA_DEVICE_MAX_CONNECTIONS` (1 to 32), 0 = unset.
     pub max_connections: u32,
+    /// Place in the device information of the device that the process will use first, as far as can be known: a hint.
+    pub device: u32,
     /// Zero.
-    pub reserved: [u32; 5],
+    pub reserved: [u32; 4],
 }
-assert_layout!(SessionOptions, 32, process: 0, flags: 4, max_connections: 8, reserved: 12);
+assert_layout!(SessionOptions, 32, process: 0, flags: 4, max_connections: 8, device: 12, reserved: 16);
 
 /// Bits of [`SessionOptions::flags`].
 pub mod options {

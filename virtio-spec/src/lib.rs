@@ -10,6 +10,7 @@
 //!    [`management`]: what NVML asks for besides;
 //! 4. [`session`]: session memory, lanes, and the headers of requests and responses;
 //! 5. [`requests`]: the requests that hand-written code on both sides builds and reads;
+//!    [`image_tag`]: how images that the device has are not sent again;
 //! 6. [`handle`]: the one space of object handles;
 //! 7. [`calls`]: the table of CUDA calls, one row for each function;
 //! 8. [`codec`]: how the parameters of a generated call are laid out in a request;
@@ -29,6 +30,7 @@ pub mod cuda;
 pub mod device;
 pub mod graph_requests;
 pub mod handle;
+pub mod image_tag;
 pub mod info;
 pub mod limits;
 pub mod local;

@@ -45,6 +45,12 @@ pub const MAX_IMAGE_BYTES: u64 = 2 << 30;
 /// Bytes of all images that one session may have under way (sent, not yet loaded).
 pub const MAX_PENDING_IMAGE_BYTES: u64 = 2 << 30;
 
+/// Bytes of the smallest image that is worth a question whether the device has it: sending less takes no longer.
+pub const MIN_FOUND_IMAGE_BYTES: u64 = 256 << 10;
+
+/// Images of one session that were found and not yet proven. A process loads in a few threads at once.
+pub const MAX_FOUND_IMAGES: usize = 16;
+
 /// Bytes of a name (function, global, module path), its NUL included. C++ mangled names of template kernels exceed
 /// 4 KiB.
 pub const MAX_NAME_BYTES: u32 = 32 << 10;

@@ -82,6 +82,10 @@ pub mod opcode {
     pub const VIEW_CREATE: u32 = 0x7f1c;
     /// [`super::ArrayDestroy`].
     pub const ARRAY_DESTROY: u32 = 0x7f1d;
+    /// [`super::ImageFind`] → [`crate::image_tag::Secret`].
+    pub const IMAGE_FIND: u32 = 0x7f30;
+    /// [`super::ImageProof`].
+    pub const IMAGE_PROOF: u32 = 0x7f31;
 }
 
 /// Where one side of a [`struct@Copy`] lies.
@@ -188,6 +192,33 @@ pub struct ImageChunk {
     pub length: u64,
 }
 assert_layout!(ImageChunk, 40, image: 0, total: 8, offset: 16, staging: 24, length: 32);
+
+/// IMAGE_FIND: asks whether the device may have an image already. If so, the answer is a secret for an IMAGE_PROOF;
+/// `CUDA_ERROR_NOT_FOUND` says that the image is to be sent in chunks, and `CUDA_ERROR_NOT_SUPPORTED` that this device keeps
+/// no images, whatever it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct ImageFind {
+    /// Handle of kind [`crate::handle::Kind::Image`], which the proof or the first chunk makes.
+    pub image: u64,
+    /// Bytes of the image.
+    pub total: u64,
+    /// [`crate::image_tag::sample`] of it.
+    pub sample: u64,
+}
+assert_layout!(ImageFind, 24, image: 0, total: 8, sample: 16);
+
+/// IMAGE_PROOF: shows that the image that was found is the guest's own; the handle is then as if all chunks had been sent.
+/// `CUDA_ERROR_NOT_FOUND` says that it is another one, and has to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct ImageProof {
+    /// The handle of the IMAGE_FIND.
+    pub image: u64,
+    /// [`crate::image_tag::tag`] of the image under the secret.
+    pub tag: [u64; 2],
+}
+assert_layout!(ImageProof, 24, image: 0, tag: 8);
 
 /// LOAD: makes a module or a library of an image. Followed by `option_count` + `library_option_count`
 /// [`LoadOption`]s.

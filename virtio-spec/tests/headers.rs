@@ -110,7 +110,7 @@ fn device_and_messages() -> Expectations {
     structure!(all, control::HelloReply, "virtio_compute_hello_reply", version state generation info_bytes);
     structure!(all, control::DeviceInfo, "virtio_compute_device_info", offset length);
     structure!(all, control::SessionOptions, "virtio_compute_session_options",
-        process flags max_connections reserved);
+        process flags max_connections device reserved);
     structure!(all, control::SessionCreate, "virtio_compute_session_create", length extent_count reserved options);
     structure!(all, control::SessionCreateReply, "virtio_compute_session_create_reply", session reserved);
     structure!(all, control::Extent, "virtio_compute_extent", address length);
@@ -161,7 +161,7 @@ fn device_node() -> Expectations {
     all.number("VCOMPUTE_REGISTER_READ_ONLY", control::map_flags::READ_ONLY);
     all.bytes("sizeof(VCOMPUTE_DEVICE_PATH) - 1", uapi::DEVICE_PATH.len());
     structure!(all, uapi::Info, "vcompute_info", version state generation info_bytes flags reserved);
-    structure!(all, control::SessionOptions, "vcompute_session_options", process flags max_connections reserved);
+    structure!(all, control::SessionOptions, "vcompute_session_options", process flags max_connections device reserved);
     structure!(all, uapi::SessionCreate, "vcompute_session_create", length options session reserved);
     structure!(all, uapi::Map, "vcompute_map", address length flags region);
     structure!(all, uapi::Unmap, "vcompute_unmap", region reserved);

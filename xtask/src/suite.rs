@@ -90,11 +90,31 @@ pub(crate) fn on_local_backend(
     options: &[String],
     logs: &Path,
 ) -> Result<Results> {
+    on_configured_backend(artifacts, backend, "", options, logs)
+}
+
+/// The same with warm contexts: what is about contexts and code, in processes that find both begun.
+pub(crate) fn on_warm_backend(artifacts: &Artifacts, backend: &Backend, logs: &Path) -> Result<Results> {
+    const CONFIGURATION: &str = "[warm]\ncontexts = 4\n";
+    // One case at a time, and each renews what it takes within a quarter of a second.
+    const AREAS: [&str; 5] = ["contexts::", "modules::", "libraries::", "images::", "faults::"];
+    let options: Vec<_> = AREAS.iter().flat_map(|area| ["--filter".to_owned(), (*area).to_owned()]).collect();
+    on_configured_backend(artifacts, backend, CONFIGURATION, &options, logs)
+}
+
+fn on_configured_backend(
+    artifacts: &Artifacts,
+    backend: &Backend,
+    configuration: &str,
+    options: &[String],
+    logs: &Path,
+) -> Result<Results> {
     let mut command = Command::new(artifacts.conformance());
     command.arg("--library").arg(artifacts.shim()).args(options);
     // Where the management library is found, too.
     command.env("LD_LIBRARY_PATH", artifacts.directory.join("lib"));
-    with_local_backend(backend, logs, &mut command, |command| run(command, &logs.join("conformance.log")))
+    let body = |command: &mut Command| run(command, &logs.join("conformance.log"));
+    with_configured_backend(backend, configuration, logs, &mut command, body)
 }
 
 /// Has `body` run a command whose CUDA calls go to a backend that it has for itself, which must survive it.
@@ -104,10 +124,22 @@ pub(crate) fn with_local_backend<T>(
     command: &mut Command,
     body: impl FnOnce(&mut Command) -> Result<T>,
 ) -> Result<T> {
+    with_configured_backend(backend, "", logs, command, body)
+}
+
+fn with_configured_backend<T>(
+    backend: &Backend,
+    configuration: &str,
+    logs: &Path,
+    command: &mut Command,
+    body: impl FnOnce(&mut Command) -> Result<T>,
+) -> Result<T> {
     fs::create_dir_all(logs)?;
     let sockets = tempfile::tempdir().context("make a directory for the socket")?;
     let socket = sockets.path().join("local");
-    let mut running = backend.start(Socket::Local(&socket), &logs.join("backend.log"))?;
+    let file = sockets.path().join("config.toml");
+    fs::write(&file, configuration)?;
+    let mut running = backend.start_with(Socket::Local(&socket), Some(&file), &logs.join("backend.log"))?;
     let result = body(command.env(SOCKET_VARIABLE, &socket))?;
     if let Some(status) = running.ended()? {
         bail!("the backend did not survive ({status}):\n{}", running.log());

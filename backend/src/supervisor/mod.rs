@@ -9,9 +9,10 @@
 //! 2. [`request`]: what can be asked for, on either transport;
 //! 3. [`sessions`]: what is done about it, with [`session`] (and its [`regions`]) as the record of one session;
 //! 4. [`vm`]: the virtqueues ([`vring`], [`chain`], [`extents`], [`device`]);
-//! 5. [`local`]: the local socket ([`peer`]); [`tokens`]: what processes of one VM share;
+//! 5. [`local`]: the local socket ([`peer`]); [`tokens`] and [`images`]: what processes of one VM share;
 //! 6. [`processes`]: the spawner and the discovery process, which may die ([`budget`]);
-//! 7. [`discovery`]: the device information; [`monitor`]: what the devices are doing.
+//! 7. [`spares`]: workers that are ready before they are asked for; [`summary`]: how many;
+//! 8. [`discovery`]: the device information; [`monitor`]: what the devices are doing.
 #![deny(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -29,6 +30,7 @@ pub(crate) mod chain;
 mod device;
 pub(crate) mod discovery;
 mod extents;
+mod images;
 mod local;
 mod monitor;
 mod peer;
@@ -40,6 +42,7 @@ mod session;
 mod sessions;
 mod sockets;
 mod spares;
+mod summary;
 mod throttle;
 mod ticket;
 mod tokens;
@@ -60,6 +63,7 @@ use virtio_spec::device::State;
 use crate::{config::Config, spawner::Spawner};
 use device::Mailbox;
 use discovery::Information;
+use images::Images;
 use local::Local;
 use monitor::Monitor;
 use poller::{Interest, Poller, Source};
@@ -67,6 +71,7 @@ use processes::Processes;
 use session::Session;
 pub(crate) use sockets::Listeners;
 use spares::Spares;
+use summary::Summary;
 use throttle::Throttle;
 use tokens::Tokens;
 use vm::Vm;
@@ -82,7 +87,7 @@ pub(crate) enum SupervisorError {
     NoSocket(std::path::PathBuf),
     #[error("the supervisor's own descriptors cannot be made")]
     Descriptors(#[source] Errno),
-    #[error("the vhost-user thread cannot be started")]
+    #[error("a thread cannot be started")]
     Thread(#[source] io::Error),
 }
 
@@ -97,9 +102,11 @@ pub(crate) struct Supervisor {
     sessions: BTreeMap<u32, Session>,
     last_session: u32,
     tokens: Tokens,
+    images: Images,
     vm: Option<Vm>,
     local: Option<Local>,
     monitor: Monitor,
+    summary: Summary,
     /// For lines about what guests and clients have brought about.
     throttle: Throttle,
 }
@@ -132,6 +139,7 @@ impl Supervisor {
                 .spawn(move || device::serve(listener, &mailbox))
                 .map_err(SupervisorError::Thread)?;
         }
+        let images = Images::new(config.images).map_err(SupervisorError::Thread)?;
         let mut supervisor = Self {
             config,
             poller,
@@ -142,9 +150,11 @@ impl Supervisor {
             sessions: BTreeMap::new(),
             last_session: 0,
             tokens: Tokens::default(),
+            images,
             vm: None,
             local,
             monitor: Monitor::default(),
+            summary: Summary::default(),
             throttle: Throttle::default(),
         };
         supervisor.start_discovery();
@@ -201,6 +211,7 @@ impl Supervisor {
         self.settle_processes(now);
         self.settle_monitor(now);
         self.settle_spares(now);
+        self.settle_summary(now);
         self.expire_clients(now);
         self.settle_vm();
     }
@@ -209,7 +220,7 @@ impl Supervisor {
         let sessions = self.sessions.values().filter_map(Session::deadline);
         let clients = self.local.as_ref().and_then(Local::next_deadline);
         let processes = self.processes.deadline().into_iter().chain(self.monitor.deadline());
-        let processes = processes.chain(self.spares.deadline());
+        let processes = processes.chain(self.spares.deadline()).chain(self.summary.deadline());
         sessions.chain(processes).chain(clients).chain(self.vm_deadline()).min()
     }
 }

@@ -168,7 +168,8 @@ impl Supervisor {
         let (socket, other) = packet::pair()?;
         self.poller.add(&socket, Source::Monitor, Interest::Read)?;
         let kind = spawner::Kind::Monitor as u32;
-        let request = spawner::Request { token: TOKEN, kind, driver: 0, flags: 0, max_connections: 0 };
+        let request =
+            spawner::Request { token: TOKEN, kind, driver: 0, flags: 0, max_connections: 0, device: 0 };
         if let Err(error) = spawner.request(&request, other.as_fd()) {
             self.poller.remove(&socket);
             return Err(error);

@@ -11,8 +11,7 @@ use std::{
 use rustix::fs::SealFlags;
 use virtio_spec::control::Status;
 
-/// `f_type` of memory files without huge pages.
-const TMPFS_MAGIC: u64 = 0x0102_1994;
+use crate::images::TMPFS_MAGIC;
 
 /// The user of the process that has connected.
 pub(crate) fn uid(socket: impl AsFd) -> io::Result<u32> {

@@ -267,6 +267,7 @@ impl Supervisor {
             driver: 0,
             flags: 0,
             max_connections: 0,
+            device: 0,
         };
         if let Err(error) = spawner.request(&request, written.as_fd()) {
             self.poller.remove(&pipe);

@@ -132,7 +132,7 @@ fn hello(hello: &Hello) -> Result<Request, Status> {
 fn create(body: &[u8]) -> Result<Request, Status> {
     let (create, rest) = SessionCreate::read_from_prefix(body).map_err(|_| Status::Invalid)?;
     let SessionCreate { length, extent_count, reserved, options } = create;
-    if reserved != 0 || options.reserved != [0; 5] || options.max_connections > MAX_CONNECTIONS {
+    if reserved != 0 || options.reserved != [0; 4] || options.max_connections > MAX_CONNECTIONS {
         return Err(Status::Invalid);
     }
     if options.flags & !options::ALL != 0 {
@@ -191,7 +191,7 @@ mod tests {
         length: 2 * PAGE,
         extent_count: 1,
         reserved: 0,
-        options: SessionOptions { process: 7, flags: 0, max_connections: 0, reserved: [0; 5] },
+        options: SessionOptions { process: 7, flags: 0, max_connections: 0, device: 0, reserved: [0; 4] },
     };
     const MAP: Map = Map { region: 1, flags: 0, address: PAGE, length: PAGE, extent_count: 1, reserved: 0 };
     const EXTENT: Extent = Extent { address: 16 * PAGE, length: 2 * PAGE };

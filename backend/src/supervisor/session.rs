@@ -119,6 +119,8 @@ pub(crate) struct Session {
     broker_of_worker: Option<Arc<File>>,
     asked: HashMap<u32, Asked>,
     last_token: u32,
+    /// The worker was a warm one that was not ready, and has still to say that it is.
+    starting: bool,
     regions: Regions,
     /// Where its memory begins.
     pub(crate) header: Option<Header>,
@@ -152,6 +154,7 @@ impl Session {
             broker_of_worker: None,
             asked: HashMap::new(),
             last_token: 0,
+            starting: false,
             regions: Regions::default(),
             header: None,
             enders: Vec::new(),
@@ -177,6 +180,11 @@ impl Session {
     pub(crate) fn set_broker(&mut self, own: OwnedFd, of_worker: OwnedFd) {
         self.broker = Some(own);
         self.broker_of_worker = Some(Arc::new(File::from(of_worker)));
+    }
+
+    /// Whether the worker has still to say that it is ready, as warm ones do.
+    pub(crate) fn set_starting(&mut self, starting: bool) {
+        self.starting = starting;
     }
 
     /// Where the worker asks for tokens.
@@ -378,7 +386,7 @@ impl Session {
     }
 
     fn ask(&mut self, asked: Asked) -> u32 {
-        self.last_token = self.last_token.wrapping_add(1);
+        self.last_token = self.last_token.wrapping_add(1).max(link::READY + 1);
         self.asked.insert(self.last_token, asked);
         if self.deadline.is_none() {
             let time = if self.pidfd.is_some() { ANSWER_TIME } else { SPAWN_TIME };
@@ -436,6 +444,10 @@ impl Session {
             }
         };
         let reply = link::Reply::read_from_bytes(buffer.get(..packet.length).unwrap_or_default()).ok();
+        if self.starting && reply.is_some_and(|reply| reply.token == link::READY) {
+            self.starting = false;
+            return self.receive();
+        }
         let answer = reply
             .filter(|_| !packet.truncated)
             .and_then(|reply| Some((self.asked.remove(&reply.token)?, Status::from_u32(reply.status)?)));

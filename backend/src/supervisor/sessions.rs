@@ -116,7 +116,8 @@ impl Supervisor {
             Ok((number, mut session, warm)) => {
                 let Material { owner, length, extents, backing, options, header, .. } = material;
                 session.header = Some(header);
-                log::debug!("session {number}: made for {owner:?}, process {}", options.process);
+                let worker = if warm.is_some() { "warm" } else { "cold" };
+                log::debug!("session {number}: made for {owner:?}, process {}, {worker}", options.process);
                 session.start(length, extents, backing, ticket);
                 if let Some(pidfd) = warm {
                     session.started(pidfd);
@@ -142,13 +143,14 @@ impl Supervisor {
         };
         let call = if material.kick.is_some() { None } else { Some(Arc::new(eventfd()?)) };
         let (broker, broker_of_worker) = packet::pair()?;
-        if let Some(Taken { number, link, pidfd }) = self.take_spare(&material.options) {
+        if let Some(Taken { number, link, pidfd, starting }) = self.take_spare(&material.options) {
             let mut session =
                 Session::new(material.owner, material.options.process, link, Arc::new(kick), call);
+            session.set_starting(starting);
             session.set_broker(broker, broker_of_worker);
             if let Err(error) = self.watch(number, &session) {
                 self.unwatch(&session);
-                self.give_back_spare(Taken { number, link: session.into_link(), pidfd });
+                self.give_back_spare(Taken { number, link: session.into_link(), pidfd, starting });
                 return Err(error);
             }
             return Ok((number, session, Some(pidfd)));
@@ -194,6 +196,7 @@ impl Supervisor {
             driver: self.information.driver,
             flags: options.flags,
             max_connections: options.max_connections,
+            device: options.device,
         };
         match spawner.request(&request, worker.as_fd()) {
             // It has more to do than its socket holds.
@@ -292,6 +295,9 @@ impl Supervisor {
     }
 
     pub(crate) fn worker_has_answered(&mut self, number: u32) {
+        if self.spare_has_spoken(number) {
+            return;
+        }
         for _ in 0..ANSWERS_AT_ONCE {
             let Some(session) = self.sessions.get_mut(&number) else { return };
             match session.receive() {

@@ -104,6 +104,7 @@ mod tests {
             log: String::new(),
             limits: crate::config::Limits::default(),
             warm: crate::config::Warm::default(),
+            images: crate::config::Images::default(),
         }
     }
 

@@ -4,6 +4,10 @@
 //! session and no second one, so each that is taken is replaced a moment later. They hold nothing of any guest. They end
 //! when the devices change: a driver that has been initialised keeps to the GPUs that it found.
 //!
+//! There are two kinds. All have initialised the driver; some also have the primary context of a GPU and a warm compiler,
+//! and take memory of that GPU. Which GPU a process will use is not known before it uses one, so it says which one it sees
+//! first.
+//!
 //! Nothing here is needed: a spare that dies, or cannot be started, is a session that starts as slowly as without.
 
 use std::{
@@ -14,11 +18,18 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
+    io::Errno,
+    net::RecvFlags,
     process::{Signal, WaitId, WaitIdOptions},
 };
-use virtio_spec::{control::SessionOptions, device::State};
+use virtio_spec::{
+    control::{SessionOptions, Status},
+    device::State,
+};
+use zerocopy::FromBytes as _;
 
 use crate::{
+    link::{self, Reply},
     packet,
     spawner::{self, Kind},
     supervisor::{
@@ -45,8 +56,23 @@ pub(crate) struct Spares {
 struct Spare {
     link: OwnedFd,
     pidfd: Option<OwnedFd>,
+    /// The place of the device whose primary context it makes.
+    context: Option<u32>,
+    /// What it has said of itself.
+    state: Readiness,
     /// It has been killed, and is gone when it has been reaped.
     dismissed: bool,
+}
+
+/// How far a spare is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Readiness {
+    /// It has not said anything yet.
+    Starting,
+    /// It has done all that it was to do.
+    Ready,
+    /// It has done what it could: there is no context.
+    Partly,
 }
 
 /// A worker for a session that is being made.
@@ -57,6 +83,8 @@ pub(crate) struct Taken {
     pub(crate) link: OwnedFd,
     /// Watched already.
     pub(crate) pidfd: OwnedFd,
+    /// It has still to say that it is ready.
+    pub(crate) starting: bool,
 }
 
 impl Spares {
@@ -65,8 +93,37 @@ impl Spares {
         self.due
     }
 
-    fn ready(&self) -> usize {
-        self.idle.values().filter(|spare| !spare.dismissed).count()
+    /// Those of a kind, whether they are ready or not.
+    fn count(&self, context: Option<u32>) -> usize {
+        self.idle.values().filter(|spare| !spare.dismissed && spare.context == context).count()
+    }
+
+    /// How many are ready, without and with a context.
+    pub(crate) fn ready(&self) -> (usize, usize) {
+        let count = |context: bool| {
+            let is_one = |spare: &&Spare| {
+                !spare.dismissed
+                    && spare.state != Readiness::Starting
+                    && (spare.context.is_some() && spare.state == Readiness::Ready) == context
+            };
+            self.idle.values().filter(is_one).count()
+        };
+        (count(false), count(true))
+    }
+}
+
+impl Spare {
+    /// How much of a session's start it saves, less being more; `None` if it is not for a process that uses this device.
+    fn rank(&self, device: u32) -> Option<u32> {
+        let is_there = !self.dismissed && self.pidfd.as_ref().is_some_and(is_running);
+        match (self.context, self.state) {
+            _ if !is_there => None,
+            (Some(context), Readiness::Ready) if context == device => Some(0),
+            (None, Readiness::Ready) | (Some(_), Readiness::Partly) => Some(1),
+            (Some(context), Readiness::Starting) if context == device => Some(2),
+            (None, _) => Some(3),
+            (Some(_), _) => None,
+        }
     }
 }
 
@@ -83,18 +140,27 @@ impl Supervisor {
         if options.flags != 0 || options.max_connections != 0 {
             return None;
         }
-        let is_fit = |spare: &Spare| !spare.dismissed && spare.pidfd.as_ref().is_some_and(is_running);
-        let number = self.spares.idle.iter().find(|(_, spare)| is_fit(spare)).map(|(number, _)| *number)?;
-        let Spare { link, pidfd, .. } = self.spares.idle.remove(&number)?;
-        self.spares.due = Instant::now().checked_add(PAUSE);
-        Some(Taken { number, link, pidfd: pidfd? })
+        let ranked = self
+            .spares
+            .idle
+            .iter()
+            .filter_map(|(number, spare)| Some((spare.rank(options.device)?, *number)));
+        let (_, number) = ranked.min()?;
+        let Spare { link, pidfd, state, .. } = self.spares.idle.remove(&number)?;
+        self.poller.remove(&link);
+        // Not put off by those that are taken after it: there would never be new ones where sessions keep coming.
+        self.spares.due = self.spares.due.or_else(|| Instant::now().checked_add(PAUSE));
+        Some(Taken { number, link, pidfd: pidfd?, starting: state == Readiness::Starting })
     }
 
     /// A worker whose session could not be made is of no use: it may have a part of what the session would have had.
     pub(crate) fn give_back_spare(&mut self, taken: Taken) {
-        let Taken { number, link, pidfd } = taken;
+        let Taken { number, link, pidfd, .. } = taken;
         let _sent = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
-        self.spares.idle.insert(number, Spare { link, pidfd: Some(pidfd), dismissed: true });
+        let state = Readiness::Starting;
+        self.spares
+            .idle
+            .insert(number, Spare { link, pidfd: Some(pidfd), context: None, state, dismissed: true });
     }
 
     /// Starts what is missing.
@@ -103,33 +169,47 @@ impl Supervisor {
             return;
         }
         self.spares.due = None;
-        let wanted = usize::try_from(self.config.warm.workers).unwrap_or(usize::MAX);
-        while self.information.state == State::Ready && self.spares.ready() < wanted {
-            if !self.start_spare() {
-                self.spares.due = now.checked_add(PAUSE);
-                return;
+        if self.information.state != State::Ready {
+            return;
+        }
+        let warm = self.config.warm;
+        // Contexts first: whoever finds none waits longest.
+        let devices = (0..self.information.device_count).map(|place| (Some(place), warm.contexts_of(place)));
+        for (context, wanted) in devices.chain([(None, warm.workers)]) {
+            while self.spares.count(context) < usize::try_from(wanted).unwrap_or(usize::MAX) {
+                if !self.start_spare(context) {
+                    self.spares.due = now.checked_add(PAUSE);
+                    return;
+                }
             }
         }
     }
 
-    fn start_spare(&mut self) -> bool {
+    fn start_spare(&mut self, context: Option<u32>) -> bool {
         let (Some(spawner), Some(number)) = (self.processes.spawner(), self.last_session.checked_add(1))
         else {
             return false;
         };
         let Ok((link, worker)) = packet::pair() else { return false };
+        let kind = if context.is_some() { Kind::WarmContext } else { Kind::WarmWorker };
         let request = spawner::Request {
             token: number,
-            kind: Kind::WarmWorker as u32,
+            kind: kind as u32,
             driver: self.information.driver,
             flags: 0,
             max_connections: 0,
+            device: context.unwrap_or(0),
         };
         if spawner.request(&request, worker.as_fd()).is_err() {
             return false;
         }
         self.last_session = number;
-        self.spares.idle.insert(number, Spare { link, pidfd: None, dismissed: false });
+        if let Err(error) = self.poller.add(&link, Source::Link(number), Interest::Read) {
+            // It is of use, but not known to be ready.
+            log::warn!("a warm worker cannot be listened to: {error}");
+        }
+        let state = Readiness::Starting;
+        self.spares.idle.insert(number, Spare { link, pidfd: None, context, state, dismissed: false });
         true
     }
 
@@ -144,6 +224,33 @@ impl Supervisor {
         }
         spare.pidfd = Some(pidfd);
         None
+    }
+
+    /// Whether a number is that of one of these, which says that it is ready, or has closed its end.
+    pub(crate) fn spare_has_spoken(&mut self, number: u32) -> bool {
+        let Some(spare) = self.spares.idle.get_mut(&number) else { return false };
+        let mut buffer = [0; size_of::<Reply>()];
+        let received = packet::receive(&spare.link, &mut buffer, 0, RecvFlags::DONTWAIT);
+        let reply = match received {
+            Err(Errno::AGAIN) => return true,
+            Ok(Some(packet)) => Reply::read_from_bytes(buffer.get(..packet.length).unwrap_or_default()).ok(),
+            Ok(None) | Err(_) => None,
+        };
+        match reply {
+            Some(Reply { token: link::READY, status }) if spare.state == Readiness::Starting => {
+                let done = status == Status::Ok as u32;
+                spare.state = if done { Readiness::Ready } else { Readiness::Partly };
+            }
+            // It has ended, which its pidfd says too, or is out of its mind.
+            _ => {
+                self.poller.remove(&spare.link);
+                spare.state = Readiness::Starting;
+                if let Some(pidfd) = &spare.pidfd {
+                    let _sent = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
+                }
+            }
+        }
+        true
     }
 
     /// Whether a number was that of one of these, which has not come to be.

@@ -1,8 +1,8 @@
-//! Tokens: what workers have deposited for other processes of their VM.
+//! What workers ask: tokens for what they have deposited for other processes of their VM, and images ([`super::images`]).
 
 use std::{
     collections::BTreeMap,
-    os::fd::{AsFd as _, BorrowedFd},
+    os::fd::{BorrowedFd, OwnedFd},
 };
 
 use rustix::{
@@ -14,9 +14,13 @@ use virtio_spec::{control::Status, limits};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use crate::{
-    broker::{Answer, BYTES, Question, Want},
+    broker::{self, Answer, BYTES, Question, Want},
     packet,
-    supervisor::{Supervisor, session::Owner},
+    supervisor::{
+        Supervisor,
+        images::Images,
+        session::{Owner, Session},
+    },
 };
 
 /// Questions of one worker that are answered at once, before it is the others' turn.
@@ -26,13 +30,13 @@ type Bytes = [u8; BYTES];
 
 /// Who shares handles with one another: the processes of one VM, or of one user of the local socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Circle {
+pub(crate) enum Circle {
     Vm,
     User(u32),
 }
 
 impl Circle {
-    fn of(owner: Owner) -> Self {
+    pub(crate) fn of(owner: Owner) -> Self {
         match owner {
             Owner::Vm => Self::Vm,
             Owner::Client { uid, .. } => Self::User(uid),
@@ -93,26 +97,62 @@ impl Tokens {
         let result = match Want::from_u32(question.want) {
             Some(Want::Deposit) => self.deposit(owner, session, question.object, question.value),
             Some(Want::Redeem) => self.redeem(owner, question.object, &question.value),
-            None => Err(Status::Unsupported),
+            Some(Want::FindImage | Want::DepositImage) | None => Err(Status::Unsupported),
         };
         match result {
-            Ok(value) => Answer { status: Status::Ok as u32, reserved: 0, value },
-            Err(status) => Answer { status: status as u32, reserved: 0, value: [0; BYTES] },
+            Ok(value) => answer(Status::Ok, value),
+            Err(status) => answer(status, [0; BYTES]),
         }
     }
 }
 
-/// The next question, `None` if there is none now.
-fn receive(broker: BorrowedFd<'_>) -> Result<Option<Question>, Errno> {
+fn answer(status: Status, value: Bytes) -> Answer {
+    Answer { status: status as u32, reserved: 0, value }
+}
+
+/// The next question and the file that came with it, `None` if there is none now.
+fn receive(broker: BorrowedFd<'_>) -> Result<Option<(Question, Option<OwnedFd>)>, Errno> {
     let mut buffer = [0; size_of::<Question>()];
-    match packet::receive(broker, &mut buffer, 0, RecvFlags::DONTWAIT) {
+    match packet::receive(broker, &mut buffer, 1, RecvFlags::DONTWAIT) {
         Err(Errno::AGAIN) => Ok(None),
         Err(error) => Err(error),
         Ok(None) => Err(Errno::PIPE),
-        Ok(Some(packet)) => {
+        Ok(Some(mut packet)) => {
             let bytes = buffer.get(..packet.length).filter(|_| !packet.truncated).unwrap_or_default();
-            Question::read_from_bytes(bytes).map(Some).map_err(|_| Errno::PROTO)
+            let question = Question::read_from_bytes(bytes).map_err(|_| Errno::PROTO)?;
+            Ok(Some((question, packet.descriptors.pop())))
         }
+    }
+}
+
+/// Answers one question. `Err`: the worker is not to be listened to any more.
+fn answer_question(
+    tokens: &mut Tokens,
+    images: &mut Images,
+    session: &Session,
+    number: u32,
+    question: &Question,
+    file: Option<OwnedFd>,
+) -> Result<(), Errno> {
+    let Some(broker) = session.broker() else { return Ok(()) };
+    let send = |answer: Answer, files: &[BorrowedFd<'_>]| {
+        packet::send(broker, answer.as_bytes(), files, SendFlags::DONTWAIT)
+    };
+    let owner = session.owner;
+    match (Want::from_u32(question.want), file) {
+        (Some(Want::DepositImage), Some(file)) => {
+            let kept = images.deposit(owner, broker::key(&question.value), file);
+            send(answer(kept.err().unwrap_or(Status::Ok), [0; BYTES]), &[])
+        }
+        (_, Some(file)) => {
+            images.close(file);
+            Err(Errno::PROTO)
+        }
+        (Some(Want::FindImage), None) => match images.find(owner, broker::key(&question.value)) {
+            Ok(file) => send(answer(Status::Ok, [0; BYTES]), &[file]),
+            Err(status) => send(answer(status, [0; BYTES]), &[]),
+        },
+        (_, None) => send(tokens.answer(owner, number, question), &[]),
     }
 }
 
@@ -125,9 +165,8 @@ impl Supervisor {
             let Some(broker) = session.broker() else { return };
             let done = match receive(broker) {
                 Ok(None) => return,
-                Ok(Some(question)) => {
-                    let answer = self.tokens.answer(session.owner, number, &question);
-                    packet::send(broker.as_fd(), answer.as_bytes(), &[], SendFlags::DONTWAIT)
+                Ok(Some((question, file))) => {
+                    answer_question(&mut self.tokens, &mut self.images, session, number, &question, file)
                 }
                 Err(error) => Err(error),
             };

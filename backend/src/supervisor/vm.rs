@@ -130,10 +130,12 @@ impl Supervisor {
         if ended.is_some() && ended == self.vm.as_ref().map(|vm| vm.connection) {
             self.vm = None;
             self.end_vm_sessions();
+            self.images.forget_vm();
         }
         if let Some((connection, memory)) = connection {
             // The end of the one before may have been overtaken.
             self.end_vm_sessions();
+            self.images.forget_vm();
             self.vm = Some(Vm::new(connection, memory));
         }
         if !stops.is_empty() {

@@ -1,9 +1,9 @@
-//! Asking the supervisor for tokens, and for what is behind them.
+//! Asking the supervisor for tokens and what is behind them, and for images.
 //!
 //! A worker serves one session, so there is one broker in the process.
 
 use std::{
-    os::fd::OwnedFd,
+    os::fd::{BorrowedFd, OwnedFd},
     sync::{Mutex, OnceLock, PoisonError},
     time::Duration,
 };
@@ -13,7 +13,8 @@ use virtio_spec::{control::Status, cuda::CUresult};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use crate::{
-    broker::{Answer, BYTES, Question, Want},
+    broker::{self, Answer, BYTES, Question, Want},
+    images::Key,
     packet,
 };
 
@@ -33,31 +34,47 @@ pub(super) fn install(socket: OwnedFd) -> rustix::io::Result<()> {
 
 /// A token for a handle.
 pub(super) fn deposit(object: u32, handle: [u8; BYTES]) -> Result<[u8; BYTES], CUresult> {
-    ask(Question { want: Want::Deposit as u32, object, value: handle })
+    ask(Question { want: Want::Deposit as u32, object, value: handle }, None).map(|(value, _)| value)
 }
 
 /// The handle behind a token.
 pub(super) fn redeem(object: u32, token: [u8; BYTES]) -> Result<[u8; BYTES], CUresult> {
-    ask(Question { want: Want::Redeem as u32, object, value: token })
+    ask(Question { want: Want::Redeem as u32, object, value: token }, None).map(|(value, _)| value)
 }
 
-fn ask(question: Question) -> Result<[u8; BYTES], CUresult> {
+/// The file that has an image's key, if there is one. `CUDA_ERROR_NOT_SUPPORTED`: none is ever kept.
+pub(super) fn find_image(key: Key) -> Result<Option<OwnedFd>, CUresult> {
+    let question = Question { want: Want::FindImage as u32, object: 0, value: broker::key_bytes(key) };
+    match ask(question, None) {
+        Err(CUresult::ERROR_INVALID_VALUE) => Ok(None),
+        other => other.map(|(_, file)| file),
+    }
+}
+
+/// Has an image kept for others.
+pub(super) fn deposit_image(key: Key, file: BorrowedFd<'_>) -> Result<(), CUresult> {
+    let question = Question { want: Want::DepositImage as u32, object: 0, value: broker::key_bytes(key) };
+    ask(question, Some(file)).map(drop)
+}
+
+fn ask(question: Question, file: Option<BorrowedFd<'_>>) -> Result<([u8; BYTES], Option<OwnedFd>), CUresult> {
     let broker = BROKER.get().ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
     let broker = broker.lock().unwrap_or_else(PoisonError::into_inner);
     let failed = |error| {
         log::warn!("the supervisor does not answer: {error}");
         CUresult::ERROR_OPERATING_SYSTEM
     };
-    packet::send(&*broker, question.as_bytes(), &[], SendFlags::empty()).map_err(failed)?;
+    packet::send(&*broker, question.as_bytes(), file.as_slice(), SendFlags::empty()).map_err(failed)?;
     let mut buffer = [0; size_of::<Answer>()];
-    let received = packet::receive(&*broker, &mut buffer, 0, RecvFlags::empty()).map_err(failed)?;
-    let length = received.map_or(0, |packet| packet.length);
+    let received = packet::receive(&*broker, &mut buffer, 1, RecvFlags::empty()).map_err(failed)?;
+    let (length, file) = received.map_or((0, None), |mut packet| (packet.length, packet.descriptors.pop()));
     let answer = buffer.get(..length).and_then(|bytes| Answer::read_from_bytes(bytes).ok());
     let answer = answer.ok_or(CUresult::ERROR_OPERATING_SYSTEM)?;
     match Status::from_u32(answer.status) {
-        Some(Status::Ok) => Ok(answer.value),
+        Some(Status::Ok) => Ok((answer.value, file)),
         Some(Status::Invalid) => Err(CUresult::ERROR_INVALID_VALUE),
         Some(Status::Limit) => Err(CUresult::ERROR_OUT_OF_MEMORY),
+        Some(Status::Unsupported) => Err(CUresult::ERROR_NOT_SUPPORTED),
         _ => Err(CUresult::ERROR_OPERATING_SYSTEM),
     }
 }

@@ -7,7 +7,9 @@
 //! 4. [`driver`]: the CUDA driver, loaded;
 //! 5. [`lanes`]: the threads that take the guest's requests;
 //! 6. [`calls`]: what each request does;
-//! 7. [`output`]: what kernels print.
+//! 7. [`output`]: what kernels print;
+//! 8. [`sealed`]: images that processes share;
+//! 9. [`warm`]: what is done before there is a session.
 //!
 //! A worker runs what its guest says, and on some hosts a GPU kernel can write to its memory: nothing here is worth
 //! protecting from the guest process it serves, and the supervisor believes nothing it says.
@@ -20,6 +22,8 @@ pub(crate) mod lanes;
 pub(crate) mod memory;
 pub(crate) mod notify;
 pub(crate) mod output;
+pub(crate) mod sealed;
+mod warm;
 
 use std::{
     ffi::OsString,
@@ -38,6 +42,7 @@ use rustix::{
 };
 use virtio_spec::{
     control::Status,
+    cuda::CUresult,
     device, info,
     session::{SessionHeader, WorkerState},
 };
@@ -59,6 +64,9 @@ pub(crate) const ROLE: &str = "@worker";
 
 /// First argument of a worker that initialises the driver before its session comes.
 pub(crate) const WARM_ROLE: &str = "@warm-worker";
+
+/// First argument of one that also has a primary context, of the device whose place is the last argument.
+pub(crate) const WARM_CONTEXT_ROLE: &str = "@warm-context";
 
 /// First argument of the discovery process.
 pub(crate) const DISCOVERY_ROLE: &str = "@discovery";
@@ -98,9 +106,20 @@ impl WorkerError {
     }
 }
 
+/// What a worker has done before its session comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Warmth {
+    /// Nothing.
+    Cold,
+    /// The driver is initialised.
+    Driver,
+    /// There is a primary context, too, and the driver has compiled and run something.
+    Context,
+}
+
 /// The worker process.
-pub(crate) fn run(warm: bool) -> ! {
-    match serve_session(warm) {
+pub(crate) fn run(warmth: Warmth) -> ! {
+    match serve_session(warmth) {
         Ok(()) => exit(0),
         Err(error) => {
             // A guest can bring some of these about as often as it likes.
@@ -111,8 +130,8 @@ pub(crate) fn run(warm: bool) -> ! {
     }
 }
 
-fn serve_session(warm: bool) -> Result<(), WorkerError> {
-    let (driver_path, _) = arguments("worker")?;
+fn serve_session(warmth: Warmth) -> Result<(), WorkerError> {
+    let (driver_path, others) = arguments("worker")?;
     let driver_path = driver_path.ok_or(WorkerError::Arguments)?;
     keep_memory_off_disks();
     // Before any library comes to lie there.
@@ -123,10 +142,16 @@ fn serve_session(warm: bool) -> Result<(), WorkerError> {
     output::capture().map_err(WorkerError::Output)?;
 
     let load = || Driver::load(Path::new(&driver_path)).map_err(WorkerError::from);
-    let warmed = if warm { Some(load()?) } else { None };
+    let warmed = if warmth == Warmth::Cold { None } else { Some(load()?) };
     if let Some(driver) = &warmed {
         // The session's first call asks for it again, and is told what became of it.
-        let _result = driver.initialise();
+        let mut result = driver.initialise();
+        if warmth == Warmth::Context && result == CUresult::SUCCESS {
+            let device = others.first().and_then(|place| place.to_str()?.parse().ok());
+            result = warm::prepare(driver, device.ok_or(WorkerError::Arguments)?);
+        }
+        let status = if result == CUresult::SUCCESS { Status::Ok } else { Status::Failed };
+        reply(&link, link::READY, status)?;
     }
     let mut shell = Shell::start(link)?;
     let result = warmed.map_or_else(load, Ok).and_then(|driver| shell.serve(&Arc::new(driver)));

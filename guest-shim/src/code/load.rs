@@ -1,11 +1,14 @@
-//! Loading: an image goes to the device in chunks, then becomes a module or a library.
+//! Loading: an image goes to the device in chunks, unless it has it already, then becomes a module or a library.
 //!
 //! Unsafe code: reads the application's image.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use virtio_spec::cuda::CUresult;
 use virtio_spec::handle::Kind;
-use virtio_spec::limits::MAX_IMAGE_BYTES;
-use virtio_spec::requests::{ImageChunk, Load, LoadOption, Loaded, opcode};
+use virtio_spec::image_tag::{self, Secret};
+use virtio_spec::limits::{MAX_IMAGE_BYTES, MIN_FOUND_IMAGE_BYTES};
+use virtio_spec::requests::{ImageChunk, ImageFind, ImageProof, Load, LoadOption, Loaded, opcode};
 
 use super::image::Image;
 use super::options::Options;
@@ -15,6 +18,54 @@ use crate::{context, handles};
 
 /// Chunks of an image that are under way at once.
 const CHUNKS: usize = 2;
+
+/// The device has said that it keeps no images.
+static ASKS_IN_VAIN: AtomicBool = AtomicBool::new(false);
+
+/// Has the device find an image that another process has sent; otherwise sends it. Returns its handle as [`send_image`]
+/// does.
+///
+/// # Safety
+/// The image is readable, and stays as it is.
+unsafe fn find_or_send(image: Image) -> Result<u64, CUresult> {
+    if !(MIN_FOUND_IMAGE_BYTES..=MAX_IMAGE_BYTES).contains(&image.length)
+        || ASKS_IN_VAIN.load(Ordering::Relaxed)
+    {
+        // SAFETY: as the caller promises.
+        return unsafe { send_image(image) };
+    }
+    let handle = handles::mint(Kind::Image)?;
+    // SAFETY: as the caller promises.
+    let found = unsafe { find(image, handle) };
+    // Whatever went wrong, an image that is sent needs nothing of it.
+    // SAFETY: as the caller promises.
+    if let Err(error) = found.or_else(|_| unsafe { send_chunks(image, handle) }) {
+        handles::release(Kind::Image, handle);
+        return Err(error);
+    }
+    Ok(handle)
+}
+
+/// # Safety
+/// The image is readable, and stays as it is.
+unsafe fn find(image: Image, handle: u64) -> Result<(), CUresult> {
+    let length = usize::try_from(image.length).map_err(|_| CUresult::ERROR_INVALID_IMAGE)?;
+    // SAFETY: as the caller promises.
+    let bytes = unsafe { std::slice::from_raw_parts(image.start, length) };
+    let context = context::current().unwrap_or(0);
+    let room = u32::try_from(size_of::<Secret>()).unwrap_or(u32::MAX);
+    let mut request = Request::start(opcode::IMAGE_FIND, context)?.with_room(room);
+    request.structure(&ImageFind { image: handle, total: image.length, sample: image_tag::sample(bytes) });
+    let secret =
+        request.answer().and_then(|mut response| response.take::<Secret>()).inspect_err(|error| {
+            if *error == CUresult::ERROR_NOT_SUPPORTED {
+                ASKS_IN_VAIN.store(true, Ordering::Relaxed);
+            }
+        })?;
+    let mut request = Request::start(opcode::IMAGE_PROOF, context)?;
+    request.structure(&ImageProof { image: handle, tag: image_tag::tag(bytes, &secret) });
+    request.answer().map(drop)
+}
 
 /// Sends an image and returns its handle, which the device keeps until a load consumes it.
 ///
@@ -87,7 +138,7 @@ pub(crate) unsafe fn load(
     library_options: &[LoadOption],
 ) -> Result<u64, CUresult> {
     // SAFETY: as the caller promises.
-    let sent = unsafe { send_image(image) }?;
+    let sent = unsafe { find_or_send(image) }?;
     let target = handles::mint(kind);
     let outcome = target.and_then(|target| {
         // SAFETY: as the caller promises.

@@ -49,6 +49,11 @@ impl Devices {
         self.visible.len()
     }
 
+    /// Place in the device information of the first device that the process sees.
+    pub(crate) fn first_place(&self) -> u32 {
+        self.visible.first().and_then(|place| u32::try_from(*place).ok()).unwrap_or(0)
+    }
+
     /// What `cuInit` answers.
     pub(crate) fn init_result(&self) -> Result<(), CUresult> {
         match self.header.init_result {

@@ -25,6 +25,7 @@ use virtio_spec::device::PROTOCOL_VERSION;
 use virtio_spec::session::{LaneState, Layout, MAGIC, SessionHeader, WorkerState};
 use zerocopy::{FromZeros, IntoBytes};
 
+use crate::device::{self, Devices};
 use crate::transport::{self, Transport, TransportError, Woken};
 use crate::{process, window};
 use lane::Lane;
@@ -108,7 +109,8 @@ fn session_options() -> SessionOptions {
         process: std::process::id(),
         flags: if eager { options::EAGER_LOADING } else { 0 },
         max_connections: connections.filter(|count| (1..=32).contains(count)).unwrap_or(0),
-        reserved: [0; 5],
+        device: device::devices().map_or(0, Devices::first_place),
+        reserved: [0; 4],
     }
 }
 

@@ -4,6 +4,7 @@
 //! each time that the answer came later than the bound, so a thread that waits for long kernels soon sleeps at once; and
 //! it is the whole bound again when an answer came within it, whether the thread was still spinning or slept by then.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 /// Environment variable with the greatest time in microseconds; 0 never spins.
@@ -36,7 +37,10 @@ impl Spin {
     /// As the environment says. Where there is one processor, spinning would only keep it from the one that answers.
     pub(super) fn from_environment() -> Self {
         let asked = std::env::var(VARIABLE).ok().and_then(|text| text.trim().parse::<u64>().ok());
-        let alone = std::thread::available_parallelism().is_ok_and(|count| count.get() == 1);
+        // Found out once: it takes a dozen system calls, and each lane asks.
+        static ALONE: LazyLock<bool> =
+            LazyLock::new(|| std::thread::available_parallelism().is_ok_and(|count| count.get() == 1));
+        let alone = *ALONE;
         let default = if alone { 0 } else { DEFAULT_US };
         Self::new(Duration::from_micros(asked.unwrap_or(default).min(MAX_US)))
     }

@@ -51,7 +51,7 @@ const GOALS: &[(&str, Goal)] = &[
     ("copy/pageable/d2h/16MiB/processor", Goal::WithOneCopy("memcpy/16MiB/processor")),
     ("copy/pageable/d2h/256MiB/processor", Goal::WithOneCopy("memcpy/256MiB/processor")),
     ("copy/pageable/d2h/1GiB/processor", Goal::WithOneCopy("memcpy/1GiB/processor")),
-    ("start-up/warm", Goal::Most(0.25)),
+    ("start-up/warm-context", Goal::Most(0.25)),
     ("processes/launches/16", Goal::Least(1.0)),
     ("processes/copies/16", Goal::Least(1.0)),
     ("footprint/memory", Goal::MostMore(16.0 * 1_048_576.0)),

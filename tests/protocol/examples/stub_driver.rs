@@ -1,8 +1,8 @@
-//! A CUDA driver with one device, of which only the discovery functions exist. (This file contains unsafe code: it
+//! A CUDA driver with one device, of which only the functions for discovery and for a warm context exist. (This file contains unsafe code: it
 //! exports C functions.)
 //!
 //! A file beside it, named like it with `.mode` appended, makes it fail: `absent` as if there were no GPU, `hang` as if
-//! the GPU did not answer, for as long as the file says so.
+//! the GPU did not answer, `contextless` as if it had no memory left, for as long as the file says so.
 
 use std::{
     ffi::{CStr, OsStr, c_char, c_int, c_uint},
@@ -12,6 +12,7 @@ use std::{
 };
 
 const SUCCESS: c_int = 0;
+const OUT_OF_MEMORY: c_int = 2;
 const NO_DEVICE: c_int = 100;
 
 /// What the file says.
@@ -121,5 +122,82 @@ pub unsafe extern "C" fn cuDeviceGetPCIBusId(id: *mut c_char, length: c_int, _de
 pub unsafe extern "C" fn cuDeviceGetAttribute(value: *mut c_int, attribute: c_int, _device: c_int) -> c_int {
     // SAFETY: the caller's promise.
     unsafe { value.write(attribute) };
+    SUCCESS
+}
+
+// What a warm context is made with; the file's `contextless` makes it fail.
+
+/// # Safety
+/// `context` is valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevicePrimaryCtxRetain(context: *mut usize, device: c_int) -> c_int {
+    if mode().as_deref() == Some("contextless") {
+        return OUT_OF_MEMORY;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { context.write(0x1000 + device.unsigned_abs() as usize) };
+    SUCCESS
+}
+
+/// # Safety
+/// It has no preconditions here.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevicePrimaryCtxRelease_v2(_device: c_int) -> c_int {
+    SUCCESS
+}
+
+/// # Safety
+/// It has no preconditions here.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxSetCurrent(_context: usize) -> c_int {
+    SUCCESS
+}
+
+/// # Safety
+/// It has no preconditions here.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxSynchronize() -> c_int {
+    SUCCESS
+}
+
+/// # Safety
+/// `module` is valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleLoadDataEx(
+    module: *mut usize,
+    _image: *const c_char,
+    _count: c_uint,
+    _options: *mut c_uint,
+    _values: *mut usize,
+) -> c_int {
+    // SAFETY: the caller's promise.
+    unsafe { module.write(0x2000) };
+    SUCCESS
+}
+
+/// # Safety
+/// It has no preconditions here.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleUnload(_module: usize) -> c_int {
+    SUCCESS
+}
+
+/// # Safety
+/// `function` is valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleGetFunction(
+    function: *mut usize,
+    _module: usize,
+    _name: *const c_char,
+) -> c_int {
+    // SAFETY: the caller's promise.
+    unsafe { function.write(0x3000) };
+    SUCCESS
+}
+
+/// # Safety
+/// It has no preconditions here.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchKernel() -> c_int {
     SUCCESS
 }

@@ -200,6 +200,14 @@ impl Backend {
         self.children("@warm-worker")
     }
 
+    /// The workers that were to make a context before there was a session for them, whether they have one by now or not.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read.
+    pub fn warm_contexts(&self) -> Result<Vec<Pid>> {
+        self.children("@warm-context")
+    }
+
     /// Sends a signal to the spawner, once there is exactly one.
     ///
     /// # Errors
@@ -260,6 +268,14 @@ impl Backend {
     /// There are not, in time.
     pub fn wait_for_warm_workers(&self, count: usize) -> Result<Vec<Pid>> {
         Self::wait_for(count, || self.warm_workers())
+    }
+
+    /// Waits until there are `count` workers that were to make a context before there was a session for them.
+    ///
+    /// # Errors
+    /// There are not, in time.
+    pub fn wait_for_warm_contexts(&self, count: usize) -> Result<Vec<Pid>> {
+        Self::wait_for(count, || self.warm_contexts())
     }
 
     fn wait_for(count: usize, workers: impl Fn() -> Result<Vec<Pid>>) -> Result<Vec<Pid>> {

@@ -144,3 +144,68 @@ fn they_are_renewed_with_the_devices() -> Result<()> {
     assert_eq!(vm.config()?.state, State::Ready as u32);
     backend.is_alive()
 }
+
+/// A session of a process that sees a device first.
+fn session_on(client: &Client, device: u32) -> Result<Status> {
+    let memory = SessionMemory::new()?;
+    let kick = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    let options = SessionOptions { device, ..SessionOptions::default() };
+    let create = SessionCreate { length: memory.length, extent_count: 0, reserved: 0, options };
+    let request = message::request(Type::SessionCreate, 0, &[create.as_bytes()]);
+    Ok(client.ask(&request, &[memory.file.as_fd(), kick.as_fd()])?.status)
+}
+
+#[test]
+fn one_with_a_context_is_taken_first_and_replaced() -> Result<()> {
+    let mut backend = Backend::start_with("[warm]\nworkers = 1\ncontexts = 1")?;
+    backend.wait_for_line("ready: 1 warm workers without a context, 1 with one; 0 images kept (0 MiB)")?;
+    let [context] = backend.warm_contexts()?[..] else { anyhow::bail!("one with a context") };
+    let [worker] = backend.warm_workers()?[..] else { anyhow::bail!("one without") };
+    let client = Client::connect(&backend.local_socket())?;
+    serve(&client.create_session()?)?;
+    let with_another = backend.wait_for_warm_contexts(2)?;
+    ensure!(with_another.contains(&context), "it serves");
+    assert_eq!((backend.warm_workers()?, backend.workers()?.len()), (vec![worker], 0));
+    // It ends with its session.
+    drop(client);
+    let left = backend.wait_for_warm_contexts(1)?;
+    ensure!(!left.contains(&context), "it has served");
+    backend.is_alive()
+}
+
+#[test]
+fn a_context_is_for_those_who_use_its_device() -> Result<()> {
+    let backend = Backend::start_with("[warm]\ncontexts = 1")?;
+    backend.wait_for_line("ready: 0 warm workers without a context, 1 with one;")?;
+    let other = Client::connect(&backend.local_socket())?;
+    assert_eq!(session_on(&other, 1)?, Status::Ok);
+    assert_eq!((backend.workers()?.len(), backend.warm_contexts()?.len()), (1, 1), "a cold one");
+    let client = Client::connect(&backend.local_socket())?;
+    assert_eq!(session_on(&client, 0)?, Status::Ok);
+    assert_eq!(backend.workers()?.len(), 1, "no other cold one");
+    Ok(())
+}
+
+#[test]
+fn without_gpu_memory_it_is_one_without_a_context() -> Result<()> {
+    let mut backend = Backend::start_in_mode("[warm]\ncontexts = 1", "contextless")?;
+    backend.wait_for_line("ready: 1 warm workers without a context, 0 with one;")?;
+    let client = Client::connect(&backend.local_socket())?;
+    serve(&client.create_session()?)?;
+    assert_eq!(backend.workers()?.len(), 0, "it serves");
+    backend.wait_for_warm_contexts(2)?;
+    backend.is_alive()
+}
+
+#[test]
+fn one_that_is_not_ready_says_so_later() -> Result<()> {
+    let mut backend = Backend::start_in_mode("[warm]\ncontexts = 1", "")?;
+    backend.wait_for_line("Ready: 1 devices")?;
+    // Whether it is ready or not when it is taken, the session is served.
+    for _ in 0..8 {
+        let client = Client::connect(&backend.local_socket())?;
+        serve(&client.create_session()?)?;
+        serve(&Client::connect(&backend.local_socket())?.create_session()?)?;
+    }
+    backend.is_alive()
+}

@@ -87,6 +87,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             suite::on_local_backend(&artifacts, &backend, &options, &logs.join("local"))
         }));
     }
+    if all {
+        rows.push(row("local transport, warm contexts".into(), || {
+            suite::on_warm_backend(&artifacts, &backend, &logs.join("warm"))
+        }));
+    }
     if all || arguments.guest {
         for kernel in kernels(arguments)? {
             rows.push(row(format!("guest, kernel {} ({})", kernel.name(), machine::accelerator()), || {

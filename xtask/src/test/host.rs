@@ -55,6 +55,10 @@ pub(super) fn programs(places: &Places, artifacts: &Artifacts, steps: &mut Steps
         let backend = Backend { program: artifacts.backend(), driver: "soft".into() };
         Ok(suite::on_local_backend(artifacts, &backend, &[], &logs.join("conformance-local"))?.counts)
     });
+    steps.step("conformance: local transport, warm contexts", || {
+        let backend = Backend { program: artifacts.backend(), driver: "soft".into() };
+        Ok(suite::on_warm_backend(artifacts, &backend, &logs.join("conformance-warm"))?.counts)
+    });
     steps.step("processes that share a GPU: local transport", || {
         let backend = Backend { program: artifacts.backend(), driver: "soft".into() };
         let mut command = Command::new(artifacts.program("neighbours"));

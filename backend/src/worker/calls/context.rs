@@ -10,6 +10,7 @@ use virtio_spec::{
 };
 
 use super::{Invocation, handles::Object, ok};
+use crate::worker::warm::{self, WarmContext};
 
 fn device(call: &Invocation<'_>, ordinal: u32) -> Result<CUdevice, CUresult> {
     let ordinal = i32::try_from(ordinal).map_err(|_| CUresult::ERROR_INVALID_DEVICE)?;
@@ -26,6 +27,9 @@ pub(super) fn primary(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     let operation = PrimaryOperation::from_u32(request.operation).ok_or(CUresult::ERROR_INVALID_VALUE)?;
     let device = device(call, request.device)?;
     let contexts = &call.driver().contexts;
+    // A warm context that is not what the guest asks for ends here; one that is has one use too many until this returns.
+    let fits = |warm: &WarmContext<'_>| operation == PrimaryOperation::Retain && warm.is_of(device);
+    let _warm = call.in_driver(|| warm::take(call.driver()).filter(fits));
     match operation {
         PrimaryOperation::Retain => {
             call.check_free(Kind::Context, request.context)?;
@@ -66,6 +70,8 @@ pub(super) fn create(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     call.end_of_parameters()?;
     call.check_free(Kind::Context, request.context)?;
     let device = device(call, request.device)?;
+    // Who makes contexts of his own needs the memory of the warm one rather.
+    call.in_driver(|| drop(warm::take(call.driver())));
     let contexts = &call.driver().contexts;
     let create = contexts.cuCtxCreate_v2.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
     let pop = contexts.cuCtxPopCurrent_v2.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;

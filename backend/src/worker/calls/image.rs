@@ -4,22 +4,105 @@
 //!
 //! Unsafe code: calls of the driver.
 
-use std::{ffi::c_void, sync::PoisonError};
+use std::{
+    collections::HashMap,
+    ffi::c_void,
+    sync::{Arc, PoisonError},
+};
 
 use virtio_spec::{
     codec::Scalar,
     cuda::{CUjit_option, CUlibrary, CUlibraryOption, CUmodule, CUresult},
     handle::{Handle, Kind},
-    limits,
+    image_tag, limits,
     requests::{ImageChunk, Load, LoadOption, Loaded},
 };
 
-use super::{Invocation, copy::staging, ok};
+use super::{Invocation, copy::staging, image_find::Found, ok};
+use crate::{
+    images::Key,
+    worker::{
+        broker,
+        sealed::{ImageFile, SealedImage},
+    },
+};
 
-/// An image that is being sent.
-pub(crate) struct Image {
-    total: u64,
-    bytes: Vec<u8>,
+/// An image on its way to a load.
+pub(crate) enum Image {
+    /// It is being sent, and too small to be kept.
+    Copied { total: u64, bytes: Vec<u8> },
+    /// It is being sent, to be kept for other processes.
+    Collected { total: u64, sent: u64, file: ImageFile },
+    /// Another process has sent one that may be the same.
+    Found(Found),
+    /// Another process has sent it.
+    Shared(Arc<SealedImage>),
+}
+
+impl Image {
+    /// An image of which nothing has come yet.
+    pub(super) fn new(total: u64) -> Result<Self, CUresult> {
+        if total < limits::MIN_FOUND_IMAGE_BYTES {
+            return Ok(Self::Copied { total, bytes: Vec::new() });
+        }
+        // Also where none are kept: writing to a file takes less time than memory that comes page by page.
+        let file = ImageFile::new(total).map_err(|error| {
+            log::debug!("no file for an image: {error}");
+            CUresult::ERROR_OUT_OF_MEMORY
+        })?;
+        Ok(Self::Collected { total, sent: 0, file })
+    }
+
+    /// Bytes of the whole image.
+    fn total(&self) -> u64 {
+        match self {
+            Self::Copied { total, .. } | Self::Collected { total, .. } => *total,
+            Self::Found(found) => found.total(),
+            Self::Shared(image) => image.bytes().len() as u64,
+        }
+    }
+
+    /// Bytes that have come.
+    fn sent(&self) -> u64 {
+        match self {
+            Self::Copied { bytes, .. } => bytes.len() as u64,
+            Self::Collected { sent, .. } => *sent,
+            Self::Found(_) | Self::Shared(_) => self.total(),
+        }
+    }
+
+    /// Adds `length` bytes, which stay within the total.
+    ///
+    /// # Safety
+    /// `length` bytes at `source` are mapped; the guest may write there meanwhile, which only changes what is copied.
+    unsafe fn add(&mut self, source: *const u8, length: usize) -> Result<(), CUresult> {
+        match self {
+            Self::Copied { bytes, .. } => {
+                bytes.try_reserve(length).map_err(|_| CUresult::ERROR_OUT_OF_MEMORY)?;
+                let spare = bytes.spare_capacity_mut().as_mut_ptr().cast::<u8>();
+                // SAFETY: as the caller promises, and `spare` has room for as many.
+                unsafe { std::ptr::copy_nonoverlapping(source, spare, length) };
+                // SAFETY: `length` bytes behind the old end were written just now.
+                unsafe { bytes.set_len(bytes.len().saturating_add(length)) };
+            }
+            Self::Collected { sent, file, .. } => {
+                // SAFETY: as the caller promises.
+                unsafe { file.write(source, length, *sent) }.map_err(|error| {
+                    log::debug!("an image has no room: {error}");
+                    CUresult::ERROR_OUT_OF_MEMORY
+                })?;
+                *sent = sent.saturating_add(length as u64);
+            }
+            Self::Found(_) | Self::Shared(_) => return Err(CUresult::ERROR_INVALID_VALUE),
+        }
+        Ok(())
+    }
+}
+
+/// Refuses an image for which the session has no room beside those that are under way.
+pub(super) fn check_room(images: &HashMap<u64, Image>, total: u64) -> Result<(), CUresult> {
+    let pending = images.values().fold(total, |sum, image| sum.saturating_add(image.total()));
+    if pending > limits::MAX_PENDING_IMAGE_BYTES { Err(CUresult::ERROR_OUT_OF_MEMORY) } else { Ok(()) }
 }
 
 pub(super) fn chunk(call: &mut Invocation<'_>) -> Result<(), CUresult> {
@@ -36,41 +119,84 @@ pub(super) fn chunk(call: &mut Invocation<'_>) -> Result<(), CUresult> {
         return Err(invalid);
     }
     if chunk.offset == 0 {
-        let pending = images.values().fold(chunk.total, |sum, image| sum.saturating_add(image.total));
-        if pending > limits::MAX_PENDING_IMAGE_BYTES {
-            return Err(CUresult::ERROR_OUT_OF_MEMORY);
-        }
-        images.insert(chunk.image, Image { total: chunk.total, bytes: Vec::new() });
+        images.remove(&chunk.image);
+        check_room(&images, chunk.total)?;
+        images.insert(chunk.image, Image::new(chunk.total)?);
     }
     let image = images.get_mut(&chunk.image).ok_or(invalid)?;
-    let sent = image.bytes.len() as u64;
+    let sent = image.sent();
     let after = sent.checked_add(chunk.length).ok_or(invalid)?;
-    if chunk.offset != sent || chunk.total != image.total || after > image.total || chunk.length == 0 {
+    if chunk.offset != sent || chunk.total != image.total() || after > image.total() || chunk.length == 0 {
         images.remove(&chunk.image);
         return Err(invalid);
     }
     let source = staging(call, chunk.staging, chunk.length)?;
     let length = usize::try_from(chunk.length).map_err(|_| invalid)?;
-    image.bytes.try_reserve(length).map_err(|_| CUresult::ERROR_OUT_OF_MEMORY)?;
-    let spare = image.bytes.spare_capacity_mut().as_mut_ptr().cast::<u8>();
-    // SAFETY: `source` is `length` bytes of staging, `spare` has room for as many; the guest may write meanwhile, which
-    // only changes what is copied.
-    unsafe { std::ptr::copy_nonoverlapping(source.cast::<u8>().cast_const(), spare, length) };
-    // SAFETY: `length` bytes behind the old end were written just now.
-    unsafe { image.bytes.set_len(image.bytes.len().saturating_add(length)) };
-    Ok(())
+    // SAFETY: `source` is `length` bytes of staging.
+    unsafe { image.add(source.cast::<u8>().cast_const(), length) }
 }
 
-/// Takes a complete image, with a NUL behind it for PTX text.
-pub(super) fn take(call: &Invocation<'_>, handle: u64) -> Result<Vec<u8>, CUresult> {
+/// A complete image, with a NUL behind it for PTX text.
+pub(super) enum Complete {
+    /// Of this session's own.
+    Copied(Vec<u8>),
+    /// Of which other processes do not know yet.
+    New(SealedImage),
+    /// Of another process.
+    Shared(Arc<SealedImage>),
+}
+
+impl Complete {
+    fn with_nul(&self) -> &[u8] {
+        match self {
+            Self::Copied(bytes) => bytes,
+            Self::New(image) => image.with_nul(),
+            Self::Shared(image) => image.with_nul(),
+        }
+    }
+
+    /// The same as memory that can be written.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        match self {
+            Self::Copied(bytes) => bytes,
+            Self::New(_) | Self::Shared(_) => self.with_nul().to_vec(),
+        }
+    }
+
+    /// Makes an image that has been of use known to other processes.
+    fn share(&self) {
+        if let Self::New(image) = self {
+            let bytes = image.bytes();
+            let key = Key { total: bytes.len() as u64, sample: image_tag::sample(bytes) };
+            if let Err(error) = broker::deposit_image(key, image.file()) {
+                log::debug!("an image is not kept: {error:?}");
+            }
+        }
+    }
+}
+
+/// Takes a complete image.
+pub(super) fn take(call: &Invocation<'_>, handle: u64) -> Result<Complete, CUresult> {
     let mut images = call.session().images.lock().unwrap_or_else(PoisonError::into_inner);
     let image = images.remove(&handle).ok_or(CUresult::ERROR_INVALID_VALUE)?;
-    if image.bytes.len() as u64 != image.total {
-        return Err(CUresult::ERROR_INVALID_IMAGE);
+    drop(images);
+    match image {
+        Image::Copied { total, mut bytes } if bytes.len() as u64 == total => {
+            bytes.push(0);
+            Ok(Complete::Copied(bytes))
+        }
+        Image::Collected { total, sent, file } if sent == total => {
+            let sealed = file.seal(total).map_err(|error| {
+                log::debug!("an image cannot be mapped: {error}");
+                CUresult::ERROR_OUT_OF_MEMORY
+            })?;
+            Ok(Complete::New(sealed))
+        }
+        Image::Shared(image) => Ok(Complete::Shared(image)),
+        Image::Copied { .. } | Image::Collected { .. } | Image::Found(_) => {
+            Err(CUresult::ERROR_INVALID_IMAGE)
+        }
     }
-    let mut bytes = image.bytes;
-    bytes.push(0);
-    Ok(bytes)
 }
 
 /// JIT options as the driver takes them, with log buffers of the worker's own.
@@ -212,8 +338,9 @@ pub(super) fn load(call: &mut Invocation<'_>) -> Result<(), CUresult> {
             let load = call.driver().modules.cuModuleLoadDataEx.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
             let mut module = CUmodule::default();
             // SAFETY: the image is the worker's own, NUL-terminated copy; the options' buffers have the sizes given.
-            let result = call
-                .in_driver(|| unsafe { load(&raw mut module, image.as_ptr().cast(), count, ids, values) });
+            let result = call.in_driver(|| unsafe {
+                load(&raw mut module, image.with_nul().as_ptr().cast(), count, ids, values)
+            });
             (result, module.to_u64())
         }
         Kind::Library => {
@@ -235,7 +362,7 @@ pub(super) fn load(call: &mut Invocation<'_>) -> Result<(), CUresult> {
             let result = call.in_driver(|| unsafe {
                 load(
                     &raw mut library,
-                    image.as_ptr().cast(),
+                    image.with_nul().as_ptr().cast(),
                     ids,
                     values,
                     count,
@@ -250,5 +377,6 @@ pub(super) fn load(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     };
     options.put(call)?;
     ok(result)?;
+    image.share();
     call.insert(kind, request.target, raw)
 }

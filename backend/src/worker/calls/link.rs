@@ -46,7 +46,7 @@ pub(super) fn create(call: &mut Invocation<'_>) -> Result<(), CUresult> {
 
 pub(super) fn add(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     let request: LinkAdd = call.structure()?;
-    let mut image = take(call, request.image)?;
+    let mut image = take(call, request.image)?.into_bytes();
     let mut options = JitOptions::read(call, request.option_count, 0, 0)?;
     let name =
         if request.name_bytes == 0 { None } else { Some(call.text_of(u64::from(request.name_bytes))?) };

@@ -1,7 +1,7 @@
 //! The calls of a session: decoding, checking, calling the host's driver, encoding.
 //!
 //! Read [`Invocation`] first: one request on its way through. Generated calls are in [`generated`]; hand-written ones
-//! in `arrays`, `copy`, `image`, `function`, `launch`, `context`, `host_memory`, `link`, `names`, `processors`, `pools`,
+//! in `arrays`, `copy`, `image`, `image_find`, `function`, `launch`, `context`, `host_memory`, `link`, `names`, `processors`, `pools`,
 //! `printed`, `sharing`, `tensor_maps` and `virtual_memory`, each named after its request in [`virtio_spec::requests`].
 //! Those of [`virtio_spec::graph_requests`] are in `graph` (graphs as a whole), `graph_names` (their handles), `graph_node`
 //! (adding and changing nodes), `graph_params` (asking about them), `graph_memory`, `capture` and `host_function`.
@@ -32,6 +32,7 @@ pub(crate) mod handles;
 mod host_function;
 mod host_memory;
 mod image;
+mod image_find;
 mod launch;
 mod link;
 mod names;
@@ -245,6 +246,8 @@ impl<'a> Invocation<'a> {
             opcode::VIEW_CREATE => arrays::view(self),
             opcode::ARRAY_DESTROY => arrays::destroy(self),
             opcode::IMAGE_CHUNK => image::chunk(self),
+            opcode::IMAGE_FIND => image_find::find(self),
+            opcode::IMAGE_PROOF => image_find::prove(self),
             opcode::LOAD => image::load(self),
             opcode::GET_FUNCTION => function::get(self),
             opcode::ENUMERATE => names::enumerate(self),

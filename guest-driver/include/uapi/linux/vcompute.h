@@ -87,7 +87,8 @@ struct vcompute_session_options {
 	__u32 process;
 	__u32 flags;
 	__u32 max_connections;
-	__u32 reserved[5];
+	__u32 device;
+	__u32 reserved[4];
 };
 
 /*

@@ -116,7 +116,8 @@ struct virtio_compute_session_options {
 	__le32 process;		/* guest process ID, for log lines */
 	__le32 flags;		/* VIRTIO_COMPUTE_OPTION_* */
 	__le32 max_connections;	/* CUDA_DEVICE_MAX_CONNECTIONS, 0 = unset */
-	__le32 reserved[5];
+	__le32 device;		/* which one is used first: a hint */
+	__le32 reserved[4];
 };
 
 struct virtio_compute_session_create {

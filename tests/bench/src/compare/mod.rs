@@ -21,7 +21,7 @@ use crate::cases::is_wanted;
 use crate::report::{self, About};
 use crate::series::{Effort, Series};
 use paired::{Results, Side};
-use sides::Sides;
+use sides::{Sides, Warm};
 
 // A later option replaces an earlier one, so that scripts can have choices of their own.
 #[derive(clap::Args, Debug)]
@@ -66,6 +66,9 @@ pub(crate) struct Arguments {
     /// How long all programs may take; what is not done then is left out [default: 420, with --quick 150]
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
+    /// Warm contexts of the backend where the start-up with them is measured
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    warm_contexts: u32,
     /// Which state of the project this is, for the report
     #[arg(long, default_value = "unknown", value_name = "TEXT")]
     revision: String,
@@ -93,7 +96,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     ensure!(arguments.rounds > 0, "no rounds");
     fs::create_dir_all(&arguments.out).with_context(|| format!("make {}", arguments.out.display()))?;
     let begin = Instant::now();
-    let sides = Sides::start(arguments, 0)?;
+    let sides = Sides::start(arguments, Warm::default())?;
     let about = About::find(sides.identify()?, arguments.programs.is_some(), &arguments.revision);
     let mut run = Run { arguments, about, results: Results::default(), rounds: 0, begin };
     if let Some(folder) = &arguments.programs {

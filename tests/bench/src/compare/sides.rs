@@ -31,6 +31,15 @@ const QUIET_SECONDS: f64 = 0.001;
 /// How long that may take: warm workers initialise the driver one after the other.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What a backend keeps ready.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Warm {
+    /// Workers that have initialised the driver.
+    pub(super) workers: u32,
+    /// Those that have a context, too, on each device.
+    pub(super) contexts: u32,
+}
+
 /// Both libraries, and a running backend with a socket of its own.
 pub(super) struct Sides {
     program: PathBuf,
@@ -43,8 +52,9 @@ pub(super) struct Sides {
 }
 
 impl Sides {
-    /// Starts a backend with so many warm workers.
-    pub(super) fn start(arguments: &super::Arguments, warm: u32) -> Result<Self> {
+    /// Starts a backend that keeps so much ready.
+    pub(super) fn start(arguments: &super::Arguments, warm: Warm) -> Result<Self> {
+        let Warm { workers, contexts } = warm;
         let find =
             |path: &Path| fs::canonicalize(path).with_context(|| format!("the file {}", path.display()));
         // A name alone is for the dynamic loader.
@@ -52,7 +62,7 @@ impl Sides {
         let native = if is_name { arguments.native.clone() } else { find(&arguments.native)? };
         let directory = tempfile::tempdir().context("a directory for the socket")?;
         let config = directory.path().join("config.toml");
-        fs::write(&config, format!("[warm]\nworkers = {warm}\n"))?;
+        fs::write(&config, format!("[warm]\nworkers = {workers}\ncontexts = {contexts}\n"))?;
         let backend = Backend { program: find(&arguments.backend)?, driver: arguments.driver.clone() };
         let socket = directory.path().join("local");
         let log = directory.path().join(LOG);
@@ -62,7 +72,7 @@ impl Sides {
             remoted: find(&arguments.remoted)?,
             backend: backend.start_with(Socket::Local(&socket), Some(&config), &log)?,
             directory,
-            least_processes: 1 + usize::try_from(warm)?,
+            least_processes: 1 + usize::try_from(workers)? + usize::try_from(contexts)?,
         })
     }
 

@@ -1,4 +1,4 @@
-//! From the start of a process to the end of its first kernel: cold, and with warm workers.
+//! From the start of a process to the end of its first kernel: cold, with warm workers, and with warm contexts.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::Arguments;
 use super::paired::{Results, Side};
-use super::sides::{self, Sides};
+use super::sides::{self, Sides, Warm};
 use crate::process::monotonic;
 use crate::series::{Series, Unit};
 use crate::solo::Started;
@@ -20,7 +20,13 @@ const STARTS: usize = 3;
 const RENEWAL: Duration = Duration::from_millis(400);
 
 pub(super) fn measure(arguments: &Arguments, cold: &Sides, results: &mut Results) -> Result<()> {
-    let warm = Sides::start(arguments, arguments.warm)?;
+    let warm = [
+        ("start-up/warm", Sides::start(arguments, Warm { workers: arguments.warm, contexts: 0 })?),
+        (
+            "start-up/warm-context",
+            Sides::start(arguments, Warm { workers: 0, contexts: arguments.warm_contexts })?,
+        ),
+    ];
     for round in 0..arguments.rounds {
         for _ in 0..STARTS {
             for side in super::order(round) {
@@ -28,14 +34,18 @@ pub(super) fn measure(arguments: &Arguments, cold: &Sides, results: &mut Results
                 cold.wait_until_quiet()?;
                 let nanoseconds = start(cold, side)?;
                 results.add(side, series("start-up/cold", nanoseconds));
-                // The native process has nothing that could be warm: both kinds are compared with the same.
+                // The native process has nothing that could be warm: all kinds are compared with the same.
                 if side == Side::Native {
-                    results.add(side, series("start-up/warm", nanoseconds));
+                    for (name, _) in &warm {
+                        results.add(side, series(name, nanoseconds));
+                    }
                 }
             }
             std::thread::sleep(RENEWAL);
-            warm.wait_until_quiet()?;
-            results.add(Side::Remoted, series("start-up/warm", start(&warm, Side::Remoted)?));
+            for (name, warm) in &warm {
+                warm.wait_until_quiet()?;
+                results.add(Side::Remoted, series(name, start(warm, Side::Remoted)?));
+            }
         }
         results.end_round();
     }

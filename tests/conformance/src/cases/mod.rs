@@ -22,6 +22,7 @@ mod graph_nodes;
 mod graphs;
 mod handles;
 mod host_functions;
+mod images;
 mod init;
 mod instruction;
 mod integers;
@@ -70,6 +71,7 @@ pub(crate) const AREAS: &[&[Case]] = &[
     fills::CASES,
     boxes::CASES,
     modules::CASES,
+    images::CASES,
     libraries::CASES,
     functions::CASES,
     launches::CASES,
@@ -106,5 +108,6 @@ pub(crate) const PROBES: &[&[Probe]] = &[
     faults::PROBES,
     processes::PROBES,
     sharing::PROBES,
+    images::PROBES,
     client::PROBES,
 ];

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::paired::Side;
-use super::sides::Sides;
+use super::sides::{Sides, Warm};
 use super::{Arguments, Run, order};
 use crate::cases::is_wanted;
 use crate::process::{family_processor_time, monotonic};
@@ -133,7 +133,7 @@ impl Slot<'_, '_> {
     fn starts(&mut self, rounds: std::ops::Range<usize>) -> Result<()> {
         let part = self.program.parts.first().context("a part")?;
         let arguments: &Arguments = self.run.arguments;
-        let warm = Sides::start(arguments, arguments.warm)?;
+        let warm = Sides::start(arguments, Warm { workers: 0, contexts: arguments.warm_contexts })?;
         let cold = self.sides;
         let first = rounds.start;
         for round in rounds.take_while(|round| *round < MOST_STARTS) {

@@ -15,7 +15,7 @@ use virtio_spec::requests::{PrimaryContext, PrimaryOperation, opcode};
 use crate::graph::capture;
 use crate::session::{self, Session};
 use crate::wire::Request;
-use crate::{code, device, handles, memory};
+use crate::{code, device, handles, memory, mirror};
 
 /// What is known of a context.
 #[derive(Debug)]
@@ -188,8 +188,8 @@ impl Context {
 /// done, nothing was sent since, no error is waiting, and the session is alive.
 pub(crate) fn is_idle(handle: u64) -> bool {
     let Some(session) = session::existing() else { return false };
-    if capture::is_active() {
-        // Waiting may be forbidden, and would end a capture.
+    if capture::is_active() || mirror::is_active() {
+        // Waiting may be forbidden, and would end a capture; and what another thread waited for may still be on its way.
         return false;
     }
     let done = find(handle).is_some_and(|context| context.done.load(Ordering::Acquire) == session.work());

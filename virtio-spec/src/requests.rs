@@ -82,6 +82,10 @@ pub mod opcode {
     pub const VIEW_CREATE: u32 = 0x7f1c;
     /// [`super::ArrayDestroy`].
     pub const ARRAY_DESTROY: u32 = 0x7f1d;
+    /// [`super::ManagedQuery`] → [`super::ManagedAnswer`].
+    pub const MANAGED_QUERY: u32 = 0x7f1e;
+    /// [`super::Exchange`].
+    pub const EXCHANGE: u32 = 0x7f1f;
 }
 
 /// Where one side of a [`struct@Copy`] lies.

@@ -1,0 +1,74 @@
+//! Pieces of managed variables that the guest process has changed, or wants to see.
+//!
+//! They are copied in a stream of their own and waited for there, so that nothing else of the GPU's work holds them up, and
+//! nothing is held up by them: a kernel may be running that uses the rest of a variable.
+//!
+//! Unsafe code: calls of the driver, addresses inside session memory.
+
+use virtio_spec::{
+    codec::Scalar,
+    cuda::{CUdeviceptr, CUpointer_attribute, CUresult, CUstream},
+    handle::Kind,
+    limits::MAX_EXCHANGE_PIECES,
+    requests::{Exchange, ExchangePiece, ManagedAnswer, ManagedQuery},
+};
+
+use super::{Invocation, copy::staging, ok};
+
+pub(super) fn is_managed(call: &mut Invocation<'_>) -> Result<(), CUresult> {
+    let request: ManagedQuery = call.structure()?;
+    call.end_of_parameters()?;
+    // Which context does not matter to the question.
+    let _result = call.set_current();
+    let get = call.driver().memory.cuPointerGetAttribute.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
+    let mut managed = 0_u32;
+    let place = (&raw mut managed).cast();
+    // SAFETY: room for the attribute's 4 bytes; CUDA checks the address.
+    let told = unsafe { get(place, CUpointer_attribute::IS_MANAGED, CUdeviceptr::from_u64(request.address)) };
+    let managed = u32::from(told == CUresult::SUCCESS && managed != 0);
+    call.put(&ManagedAnswer { managed, reserved: 0 })
+}
+
+pub(super) fn run(call: &mut Invocation<'_>) -> Result<(), CUresult> {
+    let request: Exchange = call.structure()?;
+    if request.count > MAX_EXCHANGE_PIECES || request.to_device > 1 {
+        return Err(CUresult::ERROR_INVALID_VALUE);
+    }
+    let pieces: Vec<ExchangePiece> = call.values(u64::from(request.count))?;
+    call.end_of_parameters()?;
+    // All of them are checked before any is copied.
+    let mut at = 0_u64;
+    let mut checked = Vec::with_capacity(pieces.len());
+    for piece in &pieces {
+        let length = usize::try_from(piece.length).ok().filter(|length| *length > 0);
+        let length = length.ok_or(CUresult::ERROR_INVALID_VALUE)?;
+        checked.push((CUdeviceptr::from_u64(piece.address), staging(call, at, piece.length)?, length));
+        at = at.checked_add(piece.length).ok_or(CUresult::ERROR_INVALID_VALUE)?;
+    }
+    call.set_current()?;
+    let stream: CUstream = Scalar::from_u64(call.handle(Kind::Stream, request.stream)?);
+    let copies = &call.driver().copies;
+    let to_device = copies.cuMemcpyHtoDAsync_v2.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
+    let from_device = copies.cuMemcpyDtoHAsync_v2.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
+    let synchronize = call.driver().streams.cuStreamSynchronize.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
+    let copy_all = || {
+        for (address, memory, length) in &checked {
+            ok(if request.to_device == 1 {
+                // SAFETY: the piece's bytes of staging; CUDA checks the device's address.
+                unsafe { to_device(*address, memory.cast_const(), *length, stream) }
+            } else {
+                // SAFETY: as above.
+                unsafe { from_device(*memory, *address, *length, stream) }
+            })?;
+        }
+        Ok(())
+    };
+    call.relaxed(|| {
+        call.in_driver(|| {
+            let copied = copy_all();
+            // Staging is used until then, whatever became of the later pieces.
+            // SAFETY: a stream of the session, or one of CUDA's own.
+            copied.and(ok(unsafe { synchronize(stream) }))
+        })
+    })
+}

@@ -1,0 +1,295 @@
+//! Managed variables of modules: they lie in managed memory of the worker, and pages of this process at the same address
+//! are what the host's code sees of them.
+//!
+//! Unsafe code: reads and writes those pages.
+
+use std::collections::BTreeMap;
+
+use virtio_spec::cuda::{CUresult, CUstream};
+use virtio_spec::handle::Kind as Handle;
+use virtio_spec::limits::MAX_EXCHANGE_PIECES;
+use virtio_spec::requests::{Exchange, ExchangePiece, opcode};
+use zerocopy::IntoBytes;
+
+use super::compare::changes;
+use super::place;
+use crate::exports::streams::{wire_cuStreamCreate, wire_cuStreamDestroy_v2};
+use crate::memory::{self, managed};
+use crate::session::Session;
+use crate::wire::Request;
+use crate::{context, handles, session, window};
+
+const PAGE: u64 = 4096;
+/// Bytes of all variables together: they are compared at every launch.
+const MOST: u64 = 64 << 20;
+/// `CU_STREAM_NON_BLOCKING`.
+const NON_BLOCKING: u32 = 1;
+
+struct Variable {
+    address: u64,
+    owner: u64,
+    context: u64,
+    /// What was last known to be the same on both sides.
+    known: Vec<u8>,
+}
+
+pub(super) struct Variables {
+    list: Vec<Variable>,
+    /// Pages of the process, with how many variables lie in each.
+    pages: BTreeMap<u64, u32>,
+    /// A stream of each context's own for what is exchanged.
+    streams: Vec<(u64, CUstream)>,
+}
+
+/// Bytes of a variable: its number in the list, and from where to where.
+struct Part {
+    variable: usize,
+    start: usize,
+    end: usize,
+}
+
+impl Variable {
+    fn length(&self) -> u64 {
+        self.known.len() as u64
+    }
+
+    fn pages(&self) -> impl Iterator<Item = u64> + use<> {
+        let first = self.address & !(PAGE - 1);
+        (first..self.address + self.length()).step_by(4096)
+    }
+
+    /// What the host's code has there now.
+    fn of_program(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.known.len()];
+        // SAFETY: a variable's pages are mapped as long as it is in the list.
+        unsafe { place::read(self.address, &mut bytes) };
+        bytes
+    }
+}
+
+impl Variables {
+    pub(super) const NONE: Self = Self { list: Vec::new(), pages: BTreeMap::new(), streams: Vec::new() };
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// The context's own stream.
+    fn stream(&mut self, context: u64) -> Result<CUstream, CUresult> {
+        if let Some((_, stream)) = self.streams.iter().find(|(of, _)| *of == context) {
+            return Ok(*stream);
+        }
+        let stream = context::with(context, || {
+            let mut stream = CUstream(0);
+            // SAFETY: a local place.
+            crate::calls::outcome(unsafe { wire_cuStreamCreate(&raw mut stream, NON_BLOCKING) })?;
+            Ok(stream)
+        })?;
+        self.streams.push((context, stream));
+        Ok(stream)
+    }
+
+    /// Makes a variable's pages.
+    fn open_pages(&mut self, variable: &Variable) -> Result<(), CUresult> {
+        for page in variable.pages() {
+            if let Some(users) = self.pages.get_mut(&page) {
+                *users += 1;
+            } else if window::open(page, PAGE) {
+                self.pages.insert(page, 1);
+            } else {
+                let opened = variable.pages().take_while(|opened| *opened < page);
+                self.close_pages(opened);
+                // The host's driver has placed it where this process has something else.
+                return Err(CUresult::ERROR_NOT_SUPPORTED);
+            }
+        }
+        Ok(())
+    }
+
+    fn close_pages(&mut self, pages: impl Iterator<Item = u64>) {
+        for page in pages {
+            if let Some(users) = self.pages.get_mut(&page) {
+                *users -= 1;
+                if *users == 0 {
+                    self.pages.remove(&page);
+                    window::clear(page, PAGE);
+                }
+            }
+        }
+    }
+
+    pub(super) fn add(
+        &mut self,
+        address: u64,
+        length: u64,
+        owner: u64,
+        context: u64,
+    ) -> Result<(), CUresult> {
+        if self.list.iter().any(|known| known.address == address && known.length() == length) {
+            return Ok(());
+        }
+        let others: u64 = self.list.iter().map(Variable::length).sum();
+        let end = address.checked_add(length).ok_or(CUresult::ERROR_UNKNOWN)?;
+        let overlaps = |known: &Variable| known.address < end && address < known.address + known.length();
+        if length == 0 || length > MOST - others.min(MOST) || self.list.iter().any(overlaps) {
+            return Err(CUresult::ERROR_NOT_SUPPORTED);
+        }
+        self.stream(context)?;
+        let length = usize::try_from(length).map_err(|_| CUresult::ERROR_NOT_SUPPORTED)?;
+        let variable = Variable { address, owner, context, known: vec![0; length] };
+        self.open_pages(&variable)?;
+        self.list.push(variable);
+        let index = self.list.len() - 1;
+        // The fresh pages are zero, as what is known of them.
+        if let Err(error) = self.fetch(index..index + 1) {
+            self.forget(|known| known.address == address);
+            return Err(error);
+        }
+        memory::insert(address, length as u64, memory::Kind::Variable, address, context);
+        managed::note(address, length as u64);
+        Ok(())
+    }
+
+    /// Brings what the host's code has changed to the device.
+    pub(super) fn to_device(&mut self) {
+        let mut parts = Vec::new();
+        for (index, variable) in self.list.iter_mut().enumerate() {
+            let now = variable.of_program();
+            let before = parts.len();
+            parts.extend(changes(&variable.known, &now).map(|run| Part {
+                variable: index,
+                start: run.start,
+                end: run.end,
+            }));
+            if parts.len() > before {
+                variable.known = now;
+            }
+        }
+        // What fails, the call will tell that is about to be made.
+        let _ = self.exchange(parts, true);
+    }
+
+    /// Brings what the device has changed to the program.
+    pub(super) fn to_program(&mut self) {
+        // What fails, the next call will tell.
+        let _ = self.fetch(0..self.list.len());
+    }
+
+    fn fetch(&mut self, variables: std::ops::Range<usize>) -> Result<(), CUresult> {
+        let whole = |index: usize| Part { variable: index, start: 0, end: self.list[index].known.len() };
+        let parts = variables.map(whole).collect();
+        self.exchange(parts, false)
+    }
+
+    /// Copies parts of variables: what is known of them to the device, or the device's bytes into what is known and, where
+    /// they differ, to the program. A request carries as many as there is room for.
+    fn exchange(&mut self, mut parts: Vec<Part>, to_device: bool) -> Result<(), CUresult> {
+        let session = session::get()?;
+        let context_of = |variables: &Self, part: &Part| variables.list[part.variable].context;
+        parts.reverse();
+        while let Some(part) = parts.last() {
+            let context = context_of(self, part);
+            let stream = self.stream(context)?;
+            let room = usize::try_from(session.layout().staging_bytes()).unwrap_or(0);
+            let (mut some, mut used) = (Vec::new(), 0);
+            while let Some(mut part) = parts.pop() {
+                if used == room
+                    || some.len() == MAX_EXCHANGE_PIECES as usize
+                    || context_of(self, &part) != context
+                {
+                    parts.push(part);
+                    break;
+                }
+                if part.end - part.start > room - used {
+                    let middle = part.start + (room - used);
+                    parts.push(Part { start: middle, ..part });
+                    part.end = middle;
+                }
+                used += part.end - part.start;
+                some.push(part);
+            }
+            self.exchange_some(session, (context, stream), &some, to_device)?;
+        }
+        Ok(())
+    }
+
+    fn exchange_some(
+        &mut self,
+        session: &'static Session,
+        (context, stream): (u64, CUstream),
+        parts: &[Part],
+        to_device: bool,
+    ) -> Result<(), CUresult> {
+        let body = Exchange {
+            stream: stream.0,
+            count: u32::try_from(parts.len()).map_err(|_| CUresult::ERROR_UNKNOWN)?,
+            to_device: u32::from(to_device),
+        };
+        let pieces: Vec<_> = parts
+            .iter()
+            .map(|part| ExchangePiece {
+                address: self.list[part.variable].address + part.start as u64,
+                length: (part.end - part.start) as u64,
+            })
+            .collect();
+        let mut burst = Request::begin(session, opcode::EXCHANGE, context).into_burst();
+        let (mut at, _) = burst.staging();
+        if to_device {
+            for part in parts {
+                let bytes = &self.list[part.variable].known[part.start..part.end];
+                session.region().write(at, bytes);
+                at += bytes.len() as u64;
+            }
+        }
+        let pending = burst.send_idle(&[body.as_bytes(), pieces.as_bytes()])?;
+        burst.receive(pending)?;
+        if !to_device {
+            let mut bytes = Vec::new();
+            for part in parts {
+                bytes.clear();
+                burst.read(at, part.end - part.start, &mut bytes);
+                at += bytes.len() as u64;
+                let variable = &mut self.list[part.variable];
+                let known = &mut variable.known[part.start..part.end];
+                for run in changes(known, &bytes) {
+                    let address = variable.address + (part.start + run.start) as u64;
+                    // SAFETY: a variable's pages are mapped as long as it is in the list.
+                    unsafe { place::write(address, &bytes[run]) };
+                }
+                known.copy_from_slice(&bytes);
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, goes: impl Fn(&Variable) -> bool) {
+        let gone: Vec<Variable> = self.list.extract_if(.., |variable| goes(variable)).collect();
+        for variable in gone {
+            self.close_pages(variable.pages());
+            let noted = memory::find(variable.address).filter(|range| range.kind == memory::Kind::Variable);
+            if let Some(range) = noted {
+                memory::remove(range.start);
+                managed::forget(&[range]);
+            }
+        }
+    }
+
+    pub(super) fn forget_unloaded(&mut self) {
+        self.forget(|variable| !handles::check(&[Handle::Module, Handle::Library], variable.owner));
+        let unused = self
+            .streams
+            .extract_if(.., |(context, _)| !self.list.iter().any(|variable| variable.context == *context));
+        for (context, stream) in unused {
+            // A context that is gone took it along.
+            let _ = context::with(context, || {
+                // SAFETY: no pointers.
+                crate::calls::outcome(unsafe { wire_cuStreamDestroy_v2(stream) })
+            });
+        }
+    }
+
+    pub(super) fn forget_context(&mut self, context: u64) {
+        self.forget(|variable| variable.context == context);
+        self.streams.retain(|(of, _)| *of != context);
+    }
+}

@@ -29,9 +29,11 @@ mod kernels;
 mod launches;
 mod libraries;
 mod managed;
+mod managed_variables;
 mod memory;
 mod modules;
 mod output;
+mod pageable_graphs;
 mod peers;
 mod pinned;
 mod pointers;
@@ -60,6 +62,7 @@ pub(crate) const AREAS: &[&[Case]] = &[
     memory::CASES,
     pinned::CASES,
     managed::CASES,
+    managed_variables::CASES,
     virtual_memory::CASES,
     pools::CASES,
     tensor_maps::CASES,
@@ -85,6 +88,7 @@ pub(crate) const AREAS: &[&[Case]] = &[
     graphs::CASES,
     graph_nodes::CASES,
     graph_memory::CASES,
+    pageable_graphs::CASES,
     events::CASES,
     threads::CASES,
     output::CASES,

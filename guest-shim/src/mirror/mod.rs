@@ -20,11 +20,13 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use virtio_spec::calls::graphs;
+use virtio_spec::calls::{contexts, graphs};
 use virtio_spec::cuda::CUresult;
 
 use crate::entry::Row;
-use crate::session;
+use crate::exports::contexts::wire_cuCtxSynchronize;
+use crate::graph::capture;
+use crate::{context, session};
 use shadows::Shadows;
 use variables::Variables;
 
@@ -34,15 +36,40 @@ static ACTIVE: AtomicBool = AtomicBool::new(false);
 struct Mirror {
     variables: Variables,
     shadows: Shadows,
+    /// Calls that may give the GPU work: begun so far, and not ended yet.
+    begun: u64,
+    under_way: u64,
+    /// [`Mirror::begun`] when the GPU was last known to have nothing to do, with all that it wrote brought back.
+    idle: Option<u64>,
 }
 
-static MIRROR: Mutex<Mirror> = Mutex::new(Mirror { variables: Variables::NONE, shadows: Shadows::NONE });
+static MIRROR: Mutex<Mirror> = Mutex::new(Mirror {
+    variables: Variables::NONE,
+    shadows: Shadows::NONE,
+    begun: 0,
+    under_way: 0,
+    idle: None,
+});
 
-thread_local! {
-    /// Whether the call that the thread is in has waited for the GPU.
-    static WAITED: Cell<bool> = const { Cell::new(false) };
+/// The call that a thread is in.
+#[derive(Clone, Copy)]
+struct Now {
+    /// It has waited for the GPU.
+    waited: bool,
+    /// It is counted as one that may give the GPU work.
+    works: bool,
+    /// It waits for all work of the only context, and no other call gave any when it began: [`Mirror::begun`] then.
+    idles: Option<u64>,
 }
 
+impl Now {
+    const NOTHING: Self = Self { waited: false, works: false, idles: None };
+}
+
+thread_local!(static NOW: Cell<Now> = const { Cell::new(Now::NOTHING) });
+
+/// What waits for all work of a context.
+const WAIT_FOR_ALL: u32 = contexts::rows::cuCtxSynchronize.opcode;
 /// A launch of a graph is when the device uses shadows.
 const GRAPH_LAUNCH: u32 = graphs::rows::cuGraphLaunch.opcode;
 
@@ -70,20 +97,28 @@ fn is_usable() -> bool {
 
 /// Before a call.
 pub(crate) fn before(row: Row) {
-    WAITED.set(false);
+    let mut now = Now::NOTHING;
     if row.gives_work && is_usable() {
         let mut mirror = lock();
-        mirror.variables.to_device();
+        let is_idle = mirror.idle == Some(mirror.begun);
+        mirror.begun += 1;
+        mirror.under_way += 1;
+        now.works = true;
+        mirror.variables.to_device(is_idle);
         if row.opcode == GRAPH_LAUNCH {
             mirror.shadows.to_device();
         }
+    } else if row.opcode == WAIT_FOR_ALL && context::is_alone() {
+        let mirror = lock();
+        now.idles = (mirror.under_way == 0).then_some(mirror.begun);
     }
+    NOW.set(now);
 }
 
 /// The call that the thread is in has waited for work of the GPU.
 pub(crate) fn waited() {
     if is_active() {
-        WAITED.set(true);
+        NOW.set(Now { waited: true, ..NOW.get() });
     }
 }
 
@@ -97,10 +132,19 @@ pub(crate) fn seen(answer: CUresult) -> CUresult {
 
 /// After a call.
 pub(crate) fn after() {
-    if WAITED.replace(false) && is_usable() {
-        let mut mirror = lock();
-        mirror.variables.to_program();
+    let now = NOW.replace(Now::NOTHING);
+    let came_back = now.waited && is_usable();
+    if !now.works && !came_back {
+        return;
+    }
+    let mut mirror = lock();
+    mirror.under_way -= u64::from(now.works);
+    if came_back {
+        let complete = mirror.variables.to_program();
         mirror.shadows.to_program();
+        if complete && now.idles.is_some() {
+            mirror.idle = now.idles;
+        }
     }
 }
 
@@ -114,7 +158,7 @@ pub(crate) fn around_host_function(function: impl FnOnce()) {
     function();
     if is_active() && is_usable() {
         let mut mirror = lock();
-        mirror.variables.to_device();
+        mirror.variables.to_device(false);
         mirror.shadows.to_device();
     }
 }
@@ -122,7 +166,21 @@ pub(crate) fn around_host_function(function: impl FnOnce()) {
 /// A variable that the program has asked for, and whose memory is managed: from now on the host's code can use it. `owner`
 /// is the module or library that it came with.
 pub(crate) fn variable(address: u64, length: u64, owner: u64, context: u64) -> Result<(), CUresult> {
-    change(|mirror| mirror.variables.add(address, length, owner, context))
+    change(|mirror| {
+        // A program often writes much of a variable before it does anything else: that goes over in few pieces if the
+        // GPU is known to be idle. CUDA may wait here too, as it does when it loads code late.
+        if mirror.variables.is_empty() && may_wait_in(context) {
+            // SAFETY: no pointers.
+            let idle = unsafe { wire_cuCtxSynchronize() } == CUresult::SUCCESS;
+            mirror.idle = Some(mirror.begun).filter(|_| idle && mirror.under_way == 0);
+        }
+        mirror.variables.add(address, length, owner, context)
+    })
+}
+
+/// Whether all work can be waited for in a context, and is that of the whole process.
+fn may_wait_in(context: u64) -> bool {
+    context::current() == Some(context) && context::is_alone() && !capture::is_active()
 }
 
 /// Forgets variables whose module or library is gone.

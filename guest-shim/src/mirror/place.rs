@@ -8,6 +8,9 @@ use crate::transport::errno;
 
 /// Runs that one system call writes.
 const RUNS: usize = 512;
+/// As wide as the kernel reads them.
+const NO_FLAGS: usize = 0;
+const ONE: usize = 1;
 
 fn pointer(address: u64) -> *mut u8 {
     std::ptr::with_exposed_provenance_mut(usize::try_from(address).unwrap_or(0))
@@ -50,14 +53,15 @@ pub(super) fn read_if_there(address: u64, bytes: &mut [u8]) -> bool {
         return true;
     }
     let (to, from) = (piece(bytes.as_ptr(), bytes.len()), piece(pointer(address), bytes.len()));
-    let own = std::process::id();
+    let own = std::process::id() as usize;
     // SAFETY: one piece of memory of the shim, and one that the kernel checks.
-    let copied =
-        unsafe { libc::syscall(libc::SYS_process_vm_readv, own, &raw const to, 1, &raw const from, 1, 0) };
+    let copied = unsafe {
+        libc::syscall(libc::SYS_process_vm_readv, own, &raw const to, ONE, &raw const from, ONE, NO_FLAGS)
+    };
     match outcome(copied, bytes.len()) {
         Some(true) => true,
-        // SAFETY: the program gave the memory to a graph that it is about to launch.
         Some(false) => {
+            // SAFETY: the program gave the memory to a graph that it is about to launch.
             unsafe { read(address, bytes) };
             true
         }
@@ -67,7 +71,7 @@ pub(super) fn read_if_there(address: u64, bytes: &mut [u8]) -> bool {
 
 /// Writes runs of `bytes`, which are the program's at `address`, unless its memory is gone.
 pub(super) fn write_if_there(address: u64, bytes: &[u8], runs: &[Range<usize>]) {
-    let own = std::process::id();
+    let own = std::process::id() as usize;
     for some in runs.chunks(RUNS) {
         let from: Vec<_> = some.iter().map(|run| piece(bytes[run.clone()].as_ptr(), run.len())).collect();
         let to: Vec<_> =
@@ -82,7 +86,7 @@ pub(super) fn write_if_there(address: u64, bytes: &[u8], runs: &[Range<usize>]) 
                 from.len(),
                 to.as_ptr(),
                 to.len(),
-                0,
+                NO_FLAGS,
             )
         };
         if outcome(copied, wanted) == Some(false) {

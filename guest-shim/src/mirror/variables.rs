@@ -22,6 +22,8 @@ use crate::{context, handles, session, window};
 const PAGE: u64 = 4096;
 /// Bytes of all variables together: they are compared at every launch.
 const MOST: u64 = 64 << 20;
+/// Unchanged bytes that are rather copied than left out.
+const BETWEEN: usize = 4096;
 /// `CU_STREAM_NON_BLOCKING`.
 const NON_BLOCKING: u32 = 1;
 
@@ -150,17 +152,22 @@ impl Variables {
         Ok(())
     }
 
-    /// Brings what the host's code has changed to the device.
-    pub(super) fn to_device(&mut self) {
-        let mut parts = Vec::new();
+    /// Brings what the host's code has changed to the device. While that has nothing to do, the few bytes between two
+    /// changes are as they are known to be, and are written too.
+    pub(super) fn to_device(&mut self, is_idle: bool) {
+        let most_between = if is_idle { BETWEEN } else { 0 };
+        let mut parts: Vec<Part> = Vec::new();
         for (index, variable) in self.list.iter_mut().enumerate() {
             let now = variable.of_program();
             let before = parts.len();
-            parts.extend(changes(&variable.known, &now).map(|run| Part {
-                variable: index,
-                start: run.start,
-                end: run.end,
-            }));
+            for run in changes(&variable.known, &now) {
+                match parts.last_mut() {
+                    Some(last) if last.variable == index && run.start - last.end <= most_between => {
+                        last.end = run.end;
+                    }
+                    _ => parts.push(Part { variable: index, start: run.start, end: run.end }),
+                }
+            }
             if parts.len() > before {
                 variable.known = now;
             }
@@ -169,10 +176,9 @@ impl Variables {
         let _ = self.exchange(parts, true);
     }
 
-    /// Brings what the device has changed to the program.
-    pub(super) fn to_program(&mut self) {
-        // What fails, the next call will tell.
-        let _ = self.fetch(0..self.list.len());
+    /// Brings what the device has changed to the program; false if that failed, which the next call will tell.
+    pub(super) fn to_program(&mut self) -> bool {
+        self.fetch(0..self.list.len()).is_ok()
     }
 
     fn fetch(&mut self, variables: std::ops::Range<usize>) -> Result<(), CUresult> {

@@ -196,12 +196,12 @@ pub(crate) fn is_idle(handle: u64) -> bool {
     done && session.check_alive().is_ok() && !session.lane().has_deferred_error()
 }
 
-/// Whether the thread's current context is the only one that exists.
+/// Whether there is no context but the thread's current one, if it has one.
 pub(crate) fn is_alone() -> bool {
     let contexts = CONTEXTS.read().unwrap_or_else(PoisonError::into_inner);
     let own = current();
     let mut others = contexts.iter().flat_map(HashMap::values).filter(|context| Some(context.handle) != own);
-    own.is_some() && !others.any(|context| !context.primary || is_active(context.device))
+    !others.any(|context| !context.primary || is_active(context.device))
 }
 
 /// Waits for a context's work by `wait`, unless there is none.

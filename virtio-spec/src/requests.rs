@@ -86,6 +86,8 @@ pub mod opcode {
     pub const MANAGED_QUERY: u32 = 0x7f1e;
     /// [`super::Exchange`].
     pub const EXCHANGE: u32 = 0x7f1f;
+    /// [`super::ManagedRead`].
+    pub const MANAGED_READ: u32 = 0x7f21;
 }
 
 /// Where one side of a [`struct@Copy`] lies.

@@ -21,6 +21,7 @@ use crate::exports::modules::{
     wire_cuLibraryGetGlobal, wire_cuLibraryGetManaged, wire_cuLibraryGetModule, wire_cuLibraryUnload,
     wire_cuLinkDestroy, wire_cuModuleGetGlobal_v2, wire_cuModuleUnload,
 };
+use crate::mirror::Origin;
 use crate::wire::Request;
 use crate::{context, handles, mirror};
 
@@ -316,19 +317,23 @@ pub(crate) unsafe fn cuKernelGetLibrary(p_lib: *mut CUlibrary, kernel: CUkernel)
 /// The places are null or valid for writing.
 unsafe fn give_variable(
     (pointer, bytes): (*mut CUdeviceptr, *mut usize),
-    (owner, context): (u64, u64),
+    origin: Origin<'_>,
     is_managed: Option<bool>,
     ask: impl FnOnce(*mut CUdeviceptr, *mut usize) -> CUresult,
 ) -> Result<(), CUresult> {
     let (mut address, mut length) = (CUdeviceptr(0), 0);
     outcome(ask(&raw mut address, &raw mut length))?;
     let managed = || {
+        let context = match origin {
+            Origin::Module { context, .. } => context,
+            Origin::Library { .. } => context::required()?,
+        };
         let mut request = Request::start(opcode::MANAGED_QUERY, context)?;
         request.structure(&ManagedQuery { address: address.0 });
         Ok(request.answer()?.take::<ManagedAnswer>()?.managed != 0)
     };
     if is_managed.map_or_else(managed, Ok)? {
-        mirror::variable(address.0, length as u64, owner, context)?;
+        mirror::variable(address.0, length as u64, origin)?;
     }
     // SAFETY: as the caller promises.
     unsafe { give_if_wanted(pointer, address) };
@@ -343,26 +348,31 @@ pub(crate) unsafe fn cuModuleGetGlobal_v2(
     module: CUmodule,
     name: *const c_char,
 ) -> CUresult {
-    let owner = (module.0, handles::parent(module.0).unwrap_or(0));
+    let context = handles::parent(module.0).unwrap_or(0);
+    let origin = Origin::Module { module: module.0, context };
     // SAFETY: local places, and the application's name.
     let ask = |address, length| unsafe { wire_cuModuleGetGlobal_v2(address, length, module, name) };
     // SAFETY: the application's places.
-    status(unsafe { give_variable((pointer, bytes), owner, None, ask) })
+    status(unsafe { give_variable((pointer, bytes), origin, None, ask) })
 }
 
 /// A variable of a library.
 ///
 /// # Safety
-/// The places are null or valid for writing.
+/// The places are null or valid for writing, and the name ends.
 unsafe fn library_variable(
     places: (*mut CUdeviceptr, *mut usize),
-    library: CUlibrary,
+    (library, name): (CUlibrary, *const c_char),
     is_managed: Option<bool>,
     ask: impl FnOnce(*mut CUdeviceptr, *mut usize) -> CUresult,
 ) -> CUresult {
-    let owner = context::required().map(|context| (library.0, context));
+    if name.is_null() {
+        return CUresult::ERROR_INVALID_VALUE;
+    }
     // SAFETY: as the caller promises.
-    status(owner.and_then(|owner| unsafe { give_variable(places, owner, is_managed, ask) }))
+    let origin = Origin::Library { library: library.0, name: unsafe { CStr::from_ptr(name) } };
+    // SAFETY: as the caller promises.
+    status(unsafe { give_variable(places, origin, is_managed, ask) })
 }
 
 pub(crate) unsafe fn cuLibraryGetGlobal(
@@ -374,7 +384,7 @@ pub(crate) unsafe fn cuLibraryGetGlobal(
     // SAFETY: local places, and the application's name.
     let ask = |address, length| unsafe { wire_cuLibraryGetGlobal(address, length, library, name) };
     // SAFETY: the application's places.
-    unsafe { library_variable((pointer, bytes), library, None, ask) }
+    unsafe { library_variable((pointer, bytes), (library, name), None, ask) }
 }
 
 pub(crate) unsafe fn cuLibraryGetManaged(
@@ -386,7 +396,7 @@ pub(crate) unsafe fn cuLibraryGetManaged(
     // SAFETY: local places, and the application's name.
     let ask = |address, length| unsafe { wire_cuLibraryGetManaged(address, length, library, name) };
     // SAFETY: the application's places.
-    unsafe { library_variable((pointer, bytes), library, Some(true), ask) }
+    unsafe { library_variable((pointer, bytes), (library, name), Some(true), ask) }
 }
 
 /// The module of a library in the current context.

@@ -28,6 +28,7 @@ use crate::exports::contexts::wire_cuCtxSynchronize;
 use crate::graph::capture;
 use crate::{context, session};
 use shadows::Shadows;
+pub(crate) use variables::Origin;
 use variables::Variables;
 
 /// Whether anything is mirrored.
@@ -108,7 +109,7 @@ pub(crate) fn before(row: Row) {
         if row.opcode == GRAPH_LAUNCH {
             mirror.shadows.to_device();
         }
-    } else if row.opcode == WAIT_FOR_ALL && context::is_alone() {
+    } else if row.opcode == WAIT_FOR_ALL && context::current().is_some() && context::is_alone() {
         let mirror = lock();
         now.idles = (mirror.under_way == 0).then_some(mirror.begun);
     }
@@ -163,24 +164,19 @@ pub(crate) fn around_host_function(function: impl FnOnce()) {
     }
 }
 
-/// A variable that the program has asked for, and whose memory is managed: from now on the host's code can use it. `owner`
-/// is the module or library that it came with.
-pub(crate) fn variable(address: u64, length: u64, owner: u64, context: u64) -> Result<(), CUresult> {
+/// A variable that the program has asked for, and whose memory is managed: from now on the host's code can use it.
+pub(crate) fn variable(address: u64, length: u64, origin: Origin<'_>) -> Result<(), CUresult> {
     change(|mirror| {
         // A program often writes much of a variable before it does anything else: that goes over in few pieces if the
         // GPU is known to be idle. CUDA may wait here too, as it does when it loads code late.
-        if mirror.variables.is_empty() && may_wait_in(context) {
+        if mirror.variables.is_empty() && context::is_alone() && !capture::is_active() {
+            let has_context = context::required().is_ok();
             // SAFETY: no pointers.
-            let idle = unsafe { wire_cuCtxSynchronize() } == CUresult::SUCCESS;
+            let idle = !has_context || unsafe { wire_cuCtxSynchronize() } == CUresult::SUCCESS;
             mirror.idle = Some(mirror.begun).filter(|_| idle && mirror.under_way == 0);
         }
-        mirror.variables.add(address, length, owner, context)
+        mirror.variables.add(address, length, origin)
     })
-}
-
-/// Whether all work can be waited for in a context, and is that of the whole process.
-fn may_wait_in(context: u64) -> bool {
-    context::current() == Some(context) && context::is_alone() && !capture::is_active()
 }
 
 /// Forgets variables whose module or library is gone.

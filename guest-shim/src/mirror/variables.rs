@@ -4,11 +4,12 @@
 //! Unsafe code: reads and writes those pages.
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 
 use virtio_spec::cuda::{CUresult, CUstream};
 use virtio_spec::handle::Kind as Handle;
 use virtio_spec::limits::MAX_EXCHANGE_PIECES;
-use virtio_spec::requests::{Exchange, ExchangePiece, opcode};
+use virtio_spec::requests::{Exchange, ExchangePiece, ManagedRead, opcode};
 use zerocopy::IntoBytes;
 
 use super::compare::changes;
@@ -27,9 +28,24 @@ const BETWEEN: usize = 4096;
 /// `CU_STREAM_NON_BLOCKING`.
 const NON_BLOCKING: u32 = 1;
 
+/// Where a variable comes from.
+#[derive(Clone, Copy)]
+pub(crate) enum Origin<'a> {
+    Module {
+        module: u64,
+        context: u64,
+    },
+    /// All contexts share it.
+    Library {
+        library: u64,
+        name: &'a CStr,
+    },
+}
+
 struct Variable {
     address: u64,
     owner: u64,
+    /// The module's; 0 for a library's.
     context: u64,
     /// What was last known to be the same on both sides.
     known: Vec<u8>,
@@ -120,13 +136,7 @@ impl Variables {
         }
     }
 
-    pub(super) fn add(
-        &mut self,
-        address: u64,
-        length: u64,
-        owner: u64,
-        context: u64,
-    ) -> Result<(), CUresult> {
+    pub(super) fn add(&mut self, address: u64, length: u64, origin: Origin<'_>) -> Result<(), CUresult> {
         if self.list.iter().any(|known| known.address == address && known.length() == length) {
             return Ok(());
         }
@@ -136,14 +146,21 @@ impl Variables {
         if length == 0 || length > MOST - others.min(MOST) || self.list.iter().any(overlaps) {
             return Err(CUresult::ERROR_NOT_SUPPORTED);
         }
-        self.stream(context)?;
+        let (owner, context) = match origin {
+            Origin::Module { module, context } => (module, context),
+            Origin::Library { library, .. } => (library, 0),
+        };
         let length = usize::try_from(length).map_err(|_| CUresult::ERROR_NOT_SUPPORTED)?;
         let variable = Variable { address, owner, context, known: vec![0; length] };
         self.open_pages(&variable)?;
         self.list.push(variable);
         let index = self.list.len() - 1;
         // The fresh pages are zero, as what is known of them.
-        if let Err(error) = self.fetch(index..index + 1) {
+        let first = match origin {
+            Origin::Module { .. } => self.fetch(index..index + 1),
+            Origin::Library { library, name } => self.read(index, library, name),
+        };
+        if let Err(error) = first {
             self.forget(|known| known.address == address);
             return Err(error);
         }
@@ -152,12 +169,47 @@ impl Variables {
         Ok(())
     }
 
+    /// Reads a library's variable, for which no context is needed.
+    fn read(&mut self, index: usize, library: u64, name: &CStr) -> Result<(), CUresult> {
+        let name = name.to_bytes_with_nul();
+        let name_bytes = u32::try_from(name.len()).map_err(|_| CUresult::ERROR_INVALID_VALUE)?;
+        let variable = &mut self.list[index];
+        let mut start = 0;
+        while start < variable.known.len() {
+            let session = session::get()?;
+            let mut burst = Request::begin(session, opcode::MANAGED_READ, 0).into_burst();
+            let (staging, room) = burst.staging();
+            let length = usize::try_from(room).unwrap_or(0).min(variable.known.len() - start);
+            let (offset, bytes) = (start as u64, length as u64);
+            let body = ManagedRead { library, offset, length: bytes, name_bytes, reserved: 0 };
+            let pending = burst.send_idle(&[body.as_bytes(), name])?;
+            burst.receive(pending)?;
+            let mut bytes = Vec::new();
+            burst.read(staging, length, &mut bytes);
+            variable.known[start..start + length].copy_from_slice(&bytes);
+            // SAFETY: a variable's pages are mapped as long as it is in the list.
+            unsafe { place::write(variable.address + offset, &bytes) };
+            start += length;
+        }
+        Ok(())
+    }
+
+    /// A context in which what belongs to none can be exchanged: the thread's own, or else any.
+    fn any_context(&self) -> Option<u64> {
+        let known = || self.streams.first().map(|(context, _)| *context);
+        context::required().ok().or_else(known)
+    }
+
     /// Brings what the host's code has changed to the device. While that has nothing to do, the few bytes between two
     /// changes are as they are known to be, and are written too.
     pub(super) fn to_device(&mut self, is_idle: bool) {
         let most_between = if is_idle { BETWEEN } else { 0 };
+        let any_context = self.any_context().is_some();
         let mut parts: Vec<Part> = Vec::new();
         for (index, variable) in self.list.iter_mut().enumerate() {
+            if variable.context == 0 && !any_context {
+                continue;
+            }
             let now = variable.of_program();
             let before = parts.len();
             for run in changes(&variable.known, &now) {
@@ -191,10 +243,17 @@ impl Variables {
     /// they differ, to the program. A request carries as many as there is room for.
     fn exchange(&mut self, mut parts: Vec<Part>, to_device: bool) -> Result<(), CUresult> {
         let session = session::get()?;
-        let context_of = |variables: &Self, part: &Part| variables.list[part.variable].context;
+        let any_context = self.any_context();
+        let context_of = |variables: &Self, part: &Part| match variables.list[part.variable].context {
+            0 => any_context.unwrap_or(0),
+            context => context,
+        };
         parts.reverse();
         while let Some(part) = parts.last() {
             let context = context_of(self, part);
+            if context == 0 {
+                return Err(CUresult::ERROR_INVALID_CONTEXT);
+            }
             let stream = self.stream(context)?;
             let room = usize::try_from(session.layout().staging_bytes()).unwrap_or(0);
             let (mut some, mut used) = (Vec::new(), 0);
@@ -282,9 +341,7 @@ impl Variables {
 
     pub(super) fn forget_unloaded(&mut self) {
         self.forget(|variable| !handles::check(&[Handle::Module, Handle::Library], variable.owner));
-        let unused = self
-            .streams
-            .extract_if(.., |(context, _)| !self.list.iter().any(|variable| variable.context == *context));
+        let unused = if self.list.is_empty() { std::mem::take(&mut self.streams) } else { Vec::new() };
         for (context, stream) in unused {
             // A context that is gone took it along.
             let _ = context::with(context, || {

@@ -112,7 +112,7 @@ pub trait Modules {
     fn cuKernelGetLibrary(p_lib: *mut CUlibrary, kernel: CUkernel);
     #[call(op = 0x18, since = 12040, custom, no_context)]
     fn cuLibraryEnumerateKernels(kernels: *mut CUkernel, num_kernels: u32, lib: CUlibrary);
-    #[call(op = 0x19, since = 12000, wire, custom)]
+    #[call(op = 0x19, since = 12000, wire, custom, no_context)]
     fn cuLibraryGetManaged(
         #[out(optional)] pointer: *mut CUdeviceptr,
         #[out(optional)] bytes: *mut usize,

@@ -251,3 +251,21 @@ pub struct ExchangePiece {
     pub length: u64,
 }
 assert_layout!(ExchangePiece, 16, address: 0, length: 8);
+
+/// MANAGED_READ: bytes of a library's managed variable to the lane's staging, which needs no context: the variable is there
+/// before any context is. Followed by the variable's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct ManagedRead {
+    /// Handle of the library.
+    pub library: u64,
+    /// First byte of the variable.
+    pub offset: u64,
+    /// Bytes, at most the lane's staging.
+    pub length: u64,
+    /// Bytes of the name that follows, its NUL included.
+    pub name_bytes: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+assert_layout!(ManagedRead, 32, library: 0, offset: 8, length: 16, name_bytes: 24, reserved: 28);

@@ -69,7 +69,7 @@ exports! {
     context cuLibraryGetGlobal(
         pointer: *mut CUdeviceptr, bytes: *mut usize, library: CUlibrary, name: *const c_char,
     ) = library_variable;
-    context cuLibraryGetManaged(
+    init cuLibraryGetManaged(
         pointer: *mut CUdeviceptr, bytes: *mut usize, library: CUlibrary, name: *const c_char,
     ) = library_managed;
 }
@@ -379,13 +379,12 @@ fn library_variable(
 
 /// A managed variable of a library, which all contexts share.
 fn library_managed(
-    call: &Call,
+    driver: &Driver,
     pointer: Out<CUdeviceptr>,
     bytes: Out<usize>,
     library: CUlibrary,
     name: Text,
 ) -> Result<()> {
     let name = name.bytes()?;
-    let module = call.driver().libraries.get(library.0)?.module(call.driver(), &call.context)?;
-    put_variable(pointer, bytes, module.managed(name)?)
+    put_variable(pointer, bytes, driver.libraries.get(library.0)?.managed(driver, name)?)
 }

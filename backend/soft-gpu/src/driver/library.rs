@@ -73,6 +73,24 @@ impl Library {
         Ok(module)
     }
 
+    /// Address and size of a managed variable, which is there before any context uses the library.
+    pub(crate) fn managed(&self, driver: &Driver, name: &[u8]) -> Result<(u64, u64)> {
+        let modules = lock(&self.modules);
+        if let Some(module) = modules.values().next() {
+            return module.managed(name);
+        }
+        let mut compiled = lock(&self.compiled);
+        let linked = match compiled.take() {
+            Some(linked) => linked,
+            None => compile(&self.sources).map_err(|failure| failure.result)?,
+        };
+        let linked = compiled.insert(linked);
+        let is_meant = |global: &ptx::Global| global.managed && global.name.as_bytes() == name;
+        let index = linked.globals.iter().position(is_meant).ok_or(CUresult::ERROR_NOT_FOUND)?;
+        let global = linked.globals.get(index).ok_or(CUresult::ERROR_NOT_FOUND)?;
+        Ok((lock(&self.managed).address(driver, index, global)?, global.size))
+    }
+
     /// The kernels that it has.
     pub(crate) fn kernel_infos(&self) -> &[KernelInfo] {
         &self.infos

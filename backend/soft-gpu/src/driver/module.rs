@@ -52,6 +52,20 @@ const OWN: [Kind; 2] = [Kind::Variable, Kind::ManagedVariable];
 #[derive(Debug, Default)]
 pub(crate) struct Shared(HashMap<usize, u64>);
 
+impl Shared {
+    /// The address of a variable, which gets its memory and first contents when it is first asked for.
+    pub(crate) fn address(&mut self, driver: &Driver, index: usize, global: &ptx::Global) -> Result<u64> {
+        if let Some(&address) = self.0.get(&index) {
+            return Ok(address);
+        }
+        // It belongs to no context.
+        let address = driver.memory.allocate(global.size.max(1), global.align, Kind::ManagedVariable, 0)?;
+        fill(address, global.size, &global.init);
+        self.0.insert(index, address);
+        Ok(address)
+    }
+}
+
 impl Drop for Shared {
     fn drop(&mut self) {
         for &address in self.0.values() {

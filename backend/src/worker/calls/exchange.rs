@@ -7,13 +7,13 @@
 
 use virtio_spec::{
     codec::Scalar,
-    cuda::{CUdeviceptr, CUpointer_attribute, CUresult, CUstream},
+    cuda::{CUdeviceptr, CUlibrary, CUpointer_attribute, CUresult, CUstream},
     handle::Kind,
     limits::MAX_EXCHANGE_PIECES,
-    requests::{Exchange, ExchangePiece, ManagedAnswer, ManagedQuery},
+    requests::{Exchange, ExchangePiece, ManagedAnswer, ManagedQuery, ManagedRead},
 };
 
-use super::{Invocation, copy::staging, ok};
+use super::{Invocation, copy::staging, host_memory::pointer, ok};
 
 pub(super) fn is_managed(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     let request: ManagedQuery = call.structure()?;
@@ -27,6 +27,25 @@ pub(super) fn is_managed(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     let told = unsafe { get(place, CUpointer_attribute::IS_MANAGED, CUdeviceptr::from_u64(request.address)) };
     let managed = u32::from(told == CUresult::SUCCESS && managed != 0);
     call.put(&ManagedAnswer { managed, reserved: 0 })
+}
+
+pub(super) fn read_managed(call: &mut Invocation<'_>) -> Result<(), CUresult> {
+    let request: ManagedRead = call.structure()?;
+    let name = call.text_of(u64::from(request.name_bytes))?;
+    call.end_of_parameters()?;
+    let to = staging(call, 0, request.length)?;
+    let library: CUlibrary = Scalar::from_u64(call.handle(Kind::Library, request.library)?);
+    let get = call.driver().modules.cuLibraryGetManaged.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
+    let (mut address, mut bytes) = (CUdeviceptr::default(), 0_usize);
+    // SAFETY: places of this function, a library of the session, and a name that ends.
+    ok(unsafe { get(&raw mut address, &raw mut bytes, library, name.as_ptr()) })?;
+    let end = request.offset.checked_add(request.length).and_then(|end| usize::try_from(end).ok());
+    let length = usize::try_from(request.length).ok().filter(|_| end.is_some_and(|end| end <= bytes));
+    let length = length.ok_or(CUresult::ERROR_INVALID_VALUE)?;
+    let from = address.to_u64().checked_add(request.offset).ok_or(CUresult::ERROR_INVALID_VALUE)?;
+    // SAFETY: bytes of the variable, which the host reads as kernels do, and as many of staging.
+    unsafe { std::ptr::copy_nonoverlapping(pointer(from).cast::<u8>(), to.cast(), length) };
+    Ok(())
 }
 
 pub(super) fn run(call: &mut Invocation<'_>) -> Result<(), CUresult> {

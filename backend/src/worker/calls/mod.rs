@@ -228,6 +228,7 @@ impl<'a> Invocation<'a> {
             opcode::COPY => copy::run(self),
             opcode::COPY_ARRAY => copy::run_with_arrays(self),
             opcode::MANAGED_QUERY => exchange::is_managed(self),
+            opcode::MANAGED_READ => exchange::read_managed(self),
             opcode::EXCHANGE => exchange::run(self),
             opcode::MIPMAP_LEVEL => arrays::level(self),
             opcode::VIEW_CREATE => arrays::view(self),

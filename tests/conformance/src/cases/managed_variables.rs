@@ -263,7 +263,8 @@ fn parts_that_host_and_kernel_write_at_once() -> CaseResult {
     gpu.run(hold, shape(1, 1), arguments![seen, 0u64])?;
     gpu.cu.cuMemsetD8_v2(words, 0, 4096).ok()?;
     gpu.cu.cuCtxSynchronize().ok()?;
-    (set(seen, 0, 0)?, set(seen, 1, 0)?);
+    set(seen, 0, 0)?;
+    set(seen, 1, 0)?;
     let patience = PATIENCE * u64::from(slow_factor());
     gpu.launch_on(busy, hold, shape(1, 1), arguments![seen, patience]).ok()?;
     while get(seen, 0)? == 0 {

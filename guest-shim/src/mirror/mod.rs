@@ -105,9 +105,9 @@ pub(crate) fn before(row: Row) {
         mirror.begun += 1;
         mirror.under_way += 1;
         now.works = true;
-        mirror.variables.to_device(is_idle);
+        mirror.variables.push(is_idle);
         if row.opcode == GRAPH_LAUNCH {
-            mirror.shadows.to_device();
+            mirror.shadows.push();
         }
     } else if row.opcode == WAIT_FOR_ALL && context::current().is_some() && context::is_alone() {
         let mirror = lock();
@@ -141,8 +141,8 @@ pub(crate) fn after() {
     let mut mirror = lock();
     mirror.under_way -= u64::from(now.works);
     if came_back {
-        let complete = mirror.variables.to_program();
-        mirror.shadows.to_program();
+        let complete = mirror.variables.pull();
+        mirror.shadows.pull();
         if complete && now.idles.is_some() {
             mirror.idle = now.idles;
         }
@@ -153,14 +153,14 @@ pub(crate) fn after() {
 pub(crate) fn around_host_function(function: impl FnOnce()) {
     if is_active() && is_usable() {
         let mut mirror = lock();
-        mirror.variables.to_program();
-        mirror.shadows.to_program();
+        mirror.variables.pull();
+        mirror.shadows.pull();
     }
     function();
     if is_active() && is_usable() {
         let mut mirror = lock();
-        mirror.variables.to_device(false);
-        mirror.shadows.to_device();
+        mirror.variables.push(false);
+        mirror.shadows.push();
     }
 }
 
@@ -215,7 +215,7 @@ pub(crate) fn has_shadows() -> bool {
 /// Gives all shadows back. No graph is left, and none runs.
 pub(crate) fn drop_shadows() {
     change(|mirror| {
-        mirror.shadows.to_program();
+        mirror.shadows.pull();
         mirror.shadows.drop_all();
     });
 }

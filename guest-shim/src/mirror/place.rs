@@ -111,6 +111,6 @@ mod tests {
         assert_eq!(bytes, from);
         write_if_there(to.as_mut_ptr().expose_provenance() as u64, &bytes, &[0..1, 2..3]);
         assert_eq!(to, [1, 9, 3]);
-        write_if_there(4096, &bytes, &[0..3]);
+        write_if_there(4096, &bytes, std::slice::from_ref(&(0..3)));
     }
 }

@@ -96,7 +96,7 @@ impl Block {
         Ok(())
     }
 
-    fn to_device(&mut self) {
+    fn push(&mut self) {
         let (start, shadow, known) = (self.start, self.shadow, &mut self.known);
         self.named.retain(|named| {
             let mut now = vec![0; named.bytes.len()];
@@ -115,7 +115,7 @@ impl Block {
         });
     }
 
-    fn to_program(&mut self) {
+    fn pull(&mut self) {
         for named in self.named.iter().filter(|named| named.written) {
             let mut now = vec![0; named.bytes.len()];
             let at = named.bytes.start as u64;
@@ -171,12 +171,12 @@ impl Shadows {
         self.blocks.iter().find_map(offset).unwrap_or(address)
     }
 
-    pub(super) fn to_device(&mut self) {
-        self.blocks.iter_mut().for_each(Block::to_device);
+    pub(super) fn push(&mut self) {
+        self.blocks.iter_mut().for_each(Block::push);
     }
 
-    pub(super) fn to_program(&mut self) {
-        self.blocks.iter_mut().for_each(Block::to_program);
+    pub(super) fn pull(&mut self) {
+        self.blocks.iter_mut().for_each(Block::pull);
     }
 
     pub(super) fn drop_all(&mut self) {
@@ -198,13 +198,15 @@ mod tests {
     #[test]
     fn named_bytes_are_told_once() {
         let mut list = Vec::new();
-        assert_eq!(name(&mut list, 10..20, false), [10..20]);
-        assert_eq!(name(&mut list, 12..18, true), []);
-        assert_eq!(name(&mut list, 40..50, false), [40..50]);
-        assert_eq!(name(&mut list, 15..45, false), [20..40]);
-        assert_eq!(list, [Named { bytes: 10..50, written: true }]);
-        assert_eq!(name(&mut list, 0..60, false), [0..10, 50..60]);
-        assert_eq!(list.len(), 1);
+        let mut told = |bytes, written| -> Vec<_> {
+            name(&mut list, bytes, written).iter().map(|fresh| (fresh.start, fresh.end)).collect()
+        };
+        assert_eq!(told(10..20, false), [(10, 20)]);
+        assert_eq!(told(12..18, true), []);
+        assert_eq!(told(40..50, false), [(40, 50)]);
+        assert_eq!(told(15..45, false), [(20, 40)]);
+        assert_eq!(told(0..60, false), [(0, 10), (50, 60)]);
+        assert_eq!(list, [Named { bytes: 0..60, written: true }]);
     }
 
     #[test]
@@ -222,9 +224,9 @@ mod tests {
         block.add(0..4, true).expect("the memory is there");
         assert_eq!(device, program);
         (program[0], device[3]) = (10, 40);
-        block.to_device();
+        block.push();
         assert_eq!((program, device), ([10, 2, 3, 4], [10, 2, 3, 40]));
-        block.to_program();
+        block.pull();
         assert_eq!((program, device), ([10, 2, 3, 40], [10, 2, 3, 40]));
     }
 }

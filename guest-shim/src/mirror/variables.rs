@@ -202,7 +202,7 @@ impl Variables {
 
     /// Brings what the host's code has changed to the device. While that has nothing to do, the few bytes between two
     /// changes are as they are known to be, and are written too.
-    pub(super) fn to_device(&mut self, is_idle: bool) {
+    pub(super) fn push(&mut self, is_idle: bool) {
         let most_between = if is_idle { BETWEEN } else { 0 };
         let any_context = self.any_context().is_some();
         let mut parts: Vec<Part> = Vec::new();
@@ -229,7 +229,7 @@ impl Variables {
     }
 
     /// Brings what the device has changed to the program; false if that failed, which the next call will tell.
-    pub(super) fn to_program(&mut self) -> bool {
+    pub(super) fn pull(&mut self) -> bool {
         self.fetch(0..self.list.len()).is_ok()
     }
 

@@ -40,7 +40,8 @@ pub(super) fn read_managed(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     // SAFETY: places of this function, a library of the session, and a name that ends.
     ok(unsafe { get(&raw mut address, &raw mut bytes, library, name.as_ptr()) })?;
     let end = request.offset.checked_add(request.length).and_then(|end| usize::try_from(end).ok());
-    let length = usize::try_from(request.length).ok().filter(|_| end.is_some_and(|end| end <= bytes));
+    let is_inside = |length: &usize| *length > 0 && end.is_some_and(|end| end <= bytes);
+    let length = usize::try_from(request.length).ok().filter(is_inside);
     let length = length.ok_or(CUresult::ERROR_INVALID_VALUE)?;
     let from = address.to_u64().checked_add(request.offset).ok_or(CUresult::ERROR_INVALID_VALUE)?;
     // SAFETY: bytes of the variable, which the host reads as kernels do, and as many of staging.

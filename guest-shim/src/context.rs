@@ -15,7 +15,7 @@ use virtio_spec::requests::{PrimaryContext, PrimaryOperation, opcode};
 use crate::graph::capture;
 use crate::session::{self, Session};
 use crate::wire::Request;
-use crate::{code, device, handles, memory};
+use crate::{code, device, handles, memory, mirror};
 
 /// What is known of a context.
 #[derive(Debug)]
@@ -205,9 +205,10 @@ impl Context {
 }
 
 /// The session, if calls may be answered without asking anybody: it is alive, no stream captures (which could forbid a
-/// call, or be ended by one), and no error is waiting for the thread.
+/// call, or be ended by one), no memory is mirrored (what another thread waited for may still be on its way), and no error
+/// is waiting for the thread.
 fn quiet_session() -> Option<&'static Session> {
-    let session = session::existing().filter(|_| !capture::is_active())?;
+    let session = session::existing().filter(|_| !capture::is_active() && !mirror::is_active())?;
     (session.check_alive().is_ok() && !session.lane().has_deferred_error()).then_some(session)
 }
 
@@ -230,6 +231,14 @@ pub(crate) fn needs_no_barrier(handle: u64) -> bool {
     let Some(session) = session::existing() else { return false };
     let is_done = |context: Arc<Context>| context.kernels_done.load(Ordering::Acquire) == session.kernels();
     find(handle).is_some_and(is_done) && quiet_session().is_some()
+}
+
+/// Whether there is no context but the thread's current one, if it has one.
+pub(crate) fn is_alone() -> bool {
+    let contexts = CONTEXTS.read().unwrap_or_else(PoisonError::into_inner);
+    let own = current();
+    let mut others = contexts.iter().flat_map(HashMap::values).filter(|context| Some(context.handle) != own);
+    !others.any(|context| !context.primary || is_active(context.device))
 }
 
 /// Waits for a context's work by `wait`, unless there is none.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use virtio_spec::calls::{Blocks, Call};
 use virtio_spec::cuda::CUresult;
 
-use crate::{output, process, trace};
+use crate::{mirror, output, process, trace};
 
 /// Which of a call's two entries was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub(crate) struct Row {
     pub(crate) synchronises: bool,
     /// May give the GPU work: it is posted, or about a stream.
     pub(crate) gives_work: bool,
+    /// May give the GPU work that uses the program's memory.
+    pub(crate) uses_memory: bool,
 }
 
 impl Row {
@@ -48,6 +50,8 @@ impl Row {
             needs_context: call.needs_context,
             synchronises: matches!(call.blocks, Blocks::Gpu),
             gives_work: !matches!(call.blocks, Blocks::Gpu) && (call.posted || call.per_thread.is_some()),
+            // Copies, memsets, launches, graphs and batches.
+            uses_memory: matches!(call.opcode >> 8, 0x04 | 0x05 | 0x08 | 0x13 | 0x19),
         }
     }
 }
@@ -74,7 +78,14 @@ pub(crate) fn call(row: Row, name: &'static str, body: impl FnOnce() -> CUresult
     }
     // The body's locks are taken over when a panic has poisoned them, and tables change in single steps.
     let guarded = || {
+        let mirrored = mirror::is_active();
+        if mirrored {
+            mirror::before(row);
+        }
         let result = body();
+        if mirrored {
+            mirror::after();
+        }
         output::deliver();
         result
     };

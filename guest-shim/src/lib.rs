@@ -12,6 +12,7 @@
 //! 6. `handles`, `context`: objects and the threads' current contexts;
 //! 7. `device`: the device information and what the environment shows of it;
 //! 8. `memory`: what an address is, pinned memory, copies; `window`: the reserved addresses;
+//!    `mirror`: memory that program and device cannot share;
 //! 9. `code`: images, modules, functions, launches;
 //! 10. `calls`: the hand-written halves of calls, one module for each group;
 //! 11. `trace`: what a program calls, for developers;
@@ -33,6 +34,7 @@ mod glibc;
 mod graph;
 mod handles;
 mod memory;
+mod mirror;
 mod output;
 mod proc_address;
 mod process;

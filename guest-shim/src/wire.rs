@@ -11,11 +11,11 @@ use virtio_spec::limits::MAX_NAME_BYTES;
 use virtio_spec::session::request_flags;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::context;
 use crate::entry::Row;
 use crate::graph::{capture, host_calls};
 use crate::session::lane::{Head, Lane, Pending, Traffic};
 use crate::session::{self, Session};
+use crate::{context, mirror};
 
 /// Room for the results of a generated call, in bytes, where the caller does not ask for more.
 const ROOM: u32 = 512;
@@ -196,11 +196,11 @@ impl Request {
         let room = self.room;
         let pending = self.submit(Some(room))?;
         let mut result = self.traffic.receive(self.session, pending)?;
-        if self.synchronises
-            && result == CUresult::SUCCESS
-            && let Some(late) = self.lane.take_deferred_error()
-        {
-            result = late;
+        if self.synchronises && result == CUresult::SUCCESS {
+            mirror::waited();
+            if let Some(late) = self.lane.take_deferred_error() {
+                result = late;
+            }
         }
         Ok((result, Response { traffic: self.traffic, at: 0 }))
     }
@@ -229,6 +229,17 @@ impl Burst {
         Ok(pending)
     }
 
+    /// Sends parts, each padded to 8 bytes, as an answered request that gives the GPU nothing to do that others wait for.
+    pub(crate) fn send_idle(&mut self, parts: &[&[u8]]) -> Result<Pending, CUresult> {
+        self.traffic.bytes.clear();
+        for part in parts {
+            self.traffic.bytes.extend_from_slice(part);
+            let end = padded(self.traffic.bytes.len());
+            self.traffic.bytes.resize(end, 0);
+        }
+        self.traffic.send(self.session, self.lane, self.head, Some(ROOM))
+    }
+
     /// Waits for a request's result.
     pub(crate) fn receive(&mut self, pending: Pending) -> Result<(), CUresult> {
         match self.traffic.receive(self.session, pending)? {
@@ -245,6 +256,7 @@ impl Burst {
 
     /// The thread's late error, at the end of a call that waited.
     pub(crate) fn late_error(&self) -> Result<(), CUresult> {
+        mirror::waited();
         self.lane.take_deferred_error().map_or(Ok(()), Err)
     }
 

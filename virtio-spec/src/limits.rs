@@ -64,6 +64,9 @@ pub const MAX_LOAD_OPTIONS: u32 = 64;
 /// Launch attributes of one launch. `CUlaunchAttributeID` has about 20 values.
 pub const MAX_LAUNCH_ATTRIBUTES: u32 = 32;
 
+/// Pieces of one EXCHANGE: what fits a request.
+pub const MAX_EXCHANGE_PIECES: u32 = 2048;
+
 /// Kernel parameters of one function: each is at least one byte of 32,764, far fewer in practice.
 pub const MAX_KERNEL_PARAMETERS: u32 = 4096;
 

@@ -86,6 +86,12 @@ pub mod opcode {
     pub const IMAGE_FIND: u32 = 0x7f30;
     /// [`super::ImageProof`].
     pub const IMAGE_PROOF: u32 = 0x7f31;
+    /// [`super::ManagedQuery`] → [`super::ManagedAnswer`].
+    pub const MANAGED_QUERY: u32 = 0x7f1e;
+    /// [`super::Exchange`].
+    pub const EXCHANGE: u32 = 0x7f1f;
+    /// [`super::ManagedRead`].
+    pub const MANAGED_READ: u32 = 0x7f21;
 }
 
 /// Where one side of a [`struct@Copy`] lies.

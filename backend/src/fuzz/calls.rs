@@ -195,6 +195,9 @@ fn template(code: u32, pointer: u64) -> (u32, Vec<u64>) {
             words
         }
         opcode::ARRAY_DESTROY => vec![handle(Kind::Array, 1)],
+        opcode::MANAGED_QUERY => vec![pointer],
+        opcode::EXCHANGE => vec![handle(Kind::Stream, 1), 2 | 1 << 32, pointer, 64, pointer, 8],
+        opcode::MANAGED_READ => vec![handle(Kind::Library, 1), 0, 8, 2, u64::from(b'v')],
         _ => vec![0],
     };
     (code, words)
@@ -203,7 +206,7 @@ fn template(code: u32, pointer: u64) -> (u32, Vec<u64>) {
 fn request(source: &mut Source<'_>, seen: &[u64]) -> (u32, u32, Vec<u64>) {
     let flags = if source.byte() < 32 { request_flags::PER_THREAD_STREAM } else { 0 };
     if source.byte() < 100 {
-        let codes = opcode::COPY..=opcode::ARRAY_DESTROY;
+        let codes = opcode::COPY..=opcode::MANAGED_READ;
         let code = opcode::COPY + u32::from(source.byte()) % u32::try_from(codes.count()).unwrap_or(1);
         let pointer = seen[usize::from(source.byte()) % seen.len()];
         let (code, mut words) = template(code, pointer);

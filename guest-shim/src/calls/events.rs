@@ -11,7 +11,7 @@ use crate::exports::events::{
     wire_cuEventRecordWithFlags, wire_cuEventSynchronize,
 };
 use crate::memory::copy::is_stream;
-use crate::{context, handles};
+use crate::{context, handles, mirror};
 
 /// `CU_EVENT_RECORD_EXTERNAL`.
 const RECORD_FLAGS: u32 = 1;
@@ -78,7 +78,7 @@ pub(crate) unsafe fn cuEventQuery(event: CUevent) -> CUresult {
         return CUresult::ERROR_INVALID_HANDLE;
     }
     // SAFETY: no pointers.
-    unsafe { wire_cuEventQuery(event) }
+    mirror::seen(unsafe { wire_cuEventQuery(event) })
 }
 
 pub(crate) unsafe fn cuEventSynchronize(event: CUevent) -> CUresult {

@@ -147,7 +147,7 @@ pub(crate) unsafe fn cuMemAllocPitch_v2(
 }
 
 pub(crate) unsafe fn cuMemFree_v2(pointer: CUdeviceptr) -> CUresult {
-    if let Some(range) = managed::at(pointer.0) {
+    if let Some(range) = managed::at(pointer.0).filter(|range| range.kind == Kind::Managed) {
         // SAFETY: no pointers.
         return status(managed::free(&range, || outcome(unsafe { wire_cuCtxSynchronize() })));
     }
@@ -174,7 +174,7 @@ pub(crate) unsafe fn cuMemGetAddressRange_v2(
     pointer: CUdeviceptr,
 ) -> CUresult {
     // The host's driver knows it as a part of something larger.
-    if let Some(range) = memory::find(pointer.0).filter(|range| range.kind == Kind::Managed) {
+    if let Some(range) = memory::find(pointer.0).filter(|range| range.kind.is_managed()) {
         // SAFETY: the application's places, or null.
         unsafe { give_if_wanted(pbase, CUdeviceptr(range.start)) };
         // SAFETY: as above.

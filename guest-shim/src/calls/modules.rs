@@ -6,10 +6,11 @@ use std::ffi::{CStr, OsStr, c_char, c_void};
 use std::os::unix::ffi::OsStrExt;
 
 use virtio_spec::cuda::{
-    CUfunction, CUjit_option, CUjitInputType, CUkernel, CUlibrary, CUlibraryOption, CUlinkState, CUmodule,
-    CUmoduleLoadingMode, CUresult,
+    CUdeviceptr, CUfunction, CUjit_option, CUjitInputType, CUkernel, CUlibrary, CUlibraryOption, CUlinkState,
+    CUmodule, CUmoduleLoadingMode, CUresult,
 };
 use virtio_spec::handle::Kind;
+use virtio_spec::requests::{ManagedAnswer, ManagedQuery, opcode};
 
 use super::{give, give_if_wanted, outcome};
 use crate::code::image::{self, Image};
@@ -17,9 +18,12 @@ use crate::code::options::{Options, library_options};
 use crate::code::{function, link, load};
 use crate::entry::status;
 use crate::exports::modules::{
-    wire_cuLibraryGetModule, wire_cuLibraryUnload, wire_cuLinkDestroy, wire_cuModuleUnload,
+    wire_cuLibraryGetGlobal, wire_cuLibraryGetManaged, wire_cuLibraryGetModule, wire_cuLibraryUnload,
+    wire_cuLinkDestroy, wire_cuModuleGetGlobal_v2, wire_cuModuleUnload,
 };
-use crate::{context, handles};
+use crate::mirror::Origin;
+use crate::wire::Request;
+use crate::{context, handles, mirror};
 
 pub(crate) unsafe fn cuModuleGetLoadingMode(mode: *mut CUmoduleLoadingMode) -> CUresult {
     let eager = std::env::var("CUDA_MODULE_LOADING").is_ok_and(|mode| mode == "EAGER");
@@ -189,6 +193,7 @@ pub(crate) unsafe fn cuModuleUnload(module: CUmodule) -> CUresult {
     let result = unsafe { wire_cuModuleUnload(module) };
     if result == CUresult::SUCCESS {
         function::forget_parent(module.0);
+        mirror::forget_unloaded();
     }
     result
 }
@@ -263,6 +268,7 @@ pub(crate) unsafe fn cuLibraryUnload(library: CUlibrary) -> CUresult {
     let result = unsafe { wire_cuLibraryUnload(library) };
     if result == CUresult::SUCCESS {
         function::forget_parent(library.0);
+        mirror::forget_unloaded();
     }
     result
 }
@@ -303,6 +309,94 @@ pub(crate) unsafe fn cuKernelGetLibrary(p_lib: *mut CUlibrary, kernel: CUkernel)
     };
     // SAFETY: the application's place for a library.
     status(found.and_then(|handle| unsafe { give(p_lib, CUlibrary(handle)) }))
+}
+
+/// Gives the program what was found of a variable. One in managed memory the host's code is to use too.
+///
+/// # Safety
+/// The places are null or valid for writing.
+unsafe fn give_variable(
+    (pointer, bytes): (*mut CUdeviceptr, *mut usize),
+    origin: Origin<'_>,
+    is_managed: Option<bool>,
+    ask: impl FnOnce(*mut CUdeviceptr, *mut usize) -> CUresult,
+) -> Result<(), CUresult> {
+    let (mut address, mut length) = (CUdeviceptr(0), 0);
+    outcome(ask(&raw mut address, &raw mut length))?;
+    let managed = || {
+        let context = match origin {
+            Origin::Module { context, .. } => context,
+            Origin::Library { .. } => context::required()?,
+        };
+        let mut request = Request::start(opcode::MANAGED_QUERY, context)?;
+        request.structure(&ManagedQuery { address: address.0 });
+        Ok(request.answer()?.take::<ManagedAnswer>()?.managed != 0)
+    };
+    if is_managed.map_or_else(managed, Ok)? {
+        mirror::variable(address.0, length as u64, origin)?;
+    }
+    // SAFETY: as the caller promises.
+    unsafe { give_if_wanted(pointer, address) };
+    // SAFETY: as the caller promises.
+    unsafe { give_if_wanted(bytes, length) };
+    Ok(())
+}
+
+pub(crate) unsafe fn cuModuleGetGlobal_v2(
+    pointer: *mut CUdeviceptr,
+    bytes: *mut usize,
+    module: CUmodule,
+    name: *const c_char,
+) -> CUresult {
+    let context = handles::parent(module.0).unwrap_or(0);
+    let origin = Origin::Module { module: module.0, context };
+    // SAFETY: local places, and the application's name.
+    let ask = |address, length| unsafe { wire_cuModuleGetGlobal_v2(address, length, module, name) };
+    // SAFETY: the application's places.
+    status(unsafe { give_variable((pointer, bytes), origin, None, ask) })
+}
+
+/// A variable of a library.
+///
+/// # Safety
+/// The places are null or valid for writing, and the name ends.
+unsafe fn library_variable(
+    places: (*mut CUdeviceptr, *mut usize),
+    (library, name): (CUlibrary, *const c_char),
+    is_managed: Option<bool>,
+    ask: impl FnOnce(*mut CUdeviceptr, *mut usize) -> CUresult,
+) -> CUresult {
+    if name.is_null() {
+        return CUresult::ERROR_INVALID_VALUE;
+    }
+    // SAFETY: as the caller promises.
+    let origin = Origin::Library { library: library.0, name: unsafe { CStr::from_ptr(name) } };
+    // SAFETY: as the caller promises.
+    status(unsafe { give_variable(places, origin, is_managed, ask) })
+}
+
+pub(crate) unsafe fn cuLibraryGetGlobal(
+    pointer: *mut CUdeviceptr,
+    bytes: *mut usize,
+    library: CUlibrary,
+    name: *const c_char,
+) -> CUresult {
+    // SAFETY: local places, and the application's name.
+    let ask = |address, length| unsafe { wire_cuLibraryGetGlobal(address, length, library, name) };
+    // SAFETY: the application's places.
+    unsafe { library_variable((pointer, bytes), (library, name), None, ask) }
+}
+
+pub(crate) unsafe fn cuLibraryGetManaged(
+    pointer: *mut CUdeviceptr,
+    bytes: *mut usize,
+    library: CUlibrary,
+    name: *const c_char,
+) -> CUresult {
+    // SAFETY: local places, and the application's name.
+    let ask = |address, length| unsafe { wire_cuLibraryGetManaged(address, length, library, name) };
+    // SAFETY: the application's places.
+    unsafe { library_variable((pointer, bytes), (library, name), Some(true), ask) }
 }
 
 /// The module of a library in the current context.

@@ -13,7 +13,7 @@ use crate::exports::streams::{
 };
 use crate::graph::capture;
 use crate::memory::copy::is_stream;
-use crate::{context, handles};
+use crate::{context, handles, mirror};
 
 /// `CU_EVENT_WAIT_EXTERNAL`.
 const WAIT_FLAGS: u32 = 1;
@@ -72,7 +72,7 @@ pub(crate) unsafe fn cuStreamQuery(stream: CUstream, flavour: Flavour) -> CUresu
     match is_idle(stream) {
         Ok(true) => CUresult::SUCCESS,
         // SAFETY: no pointers.
-        Ok(false) => unsafe { wire_cuStreamQuery(stream, flavour) },
+        Ok(false) => mirror::seen(unsafe { wire_cuStreamQuery(stream, flavour) }),
         Err(error) => error,
     }
 }

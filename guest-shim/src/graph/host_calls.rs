@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use virtio_spec::cuda::{CUhostFn, CUresult, CUstream, CUstreamCallback};
 use virtio_spec::graph_requests::{HostDue, HostNext, host_due, opcode};
 
+use crate::mirror;
 use crate::session::{self, Session};
 use crate::wire::Request;
 
@@ -216,7 +217,7 @@ fn serve(session: &'static Session) {
 fn run(due: HostDue) {
     INSIDE.set(true);
     match due.due {
-        host_due::FUNCTION | host_due::CALLBACK => run_function(due),
+        host_due::FUNCTION | host_due::CALLBACK => mirror::around_host_function(|| run_function(due)),
         host_due::DESTRUCTOR => {
             let found = {
                 let mut guard = lock();

@@ -120,7 +120,7 @@ fn of_range(attribute: CUpointer_attribute, address: u64, range: &Range) -> Resu
     Ok(match attribute {
         CUpointer_attribute::CONTEXT => range.context,
         CUpointer_attribute::MEMORY_TYPE => {
-            if is_device || range.kind == Kind::Managed {
+            if is_device || range.kind.is_managed() {
                 DEVICE
             } else {
                 HOST
@@ -151,7 +151,7 @@ fn of_range(attribute: CUpointer_attribute, address: u64, range: &Range) -> Resu
             _ => 0,
         },
         CUpointer_attribute::SYNC_MEMOPS => u64::from(range.synchronous),
-        CUpointer_attribute::IS_MANAGED => u64::from(range.kind == Kind::Managed),
+        CUpointer_attribute::IS_MANAGED => u64::from(range.kind.is_managed()),
         _ => 0,
     })
 }

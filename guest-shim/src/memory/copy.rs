@@ -162,13 +162,13 @@ fn way(end: &End, span: u64, written: bool) -> Way {
     }
 }
 
-/// A way that a graph can go too.
-fn shared(way: Way, end: &End, span: u64, written: bool) -> Result<Way, CUresult> {
+/// A way that a graph can go too, and the end as the graph is to name it.
+fn shared(way: Way, end: End, span: u64, written: bool) -> Result<(Way, End), CUresult> {
     if way != Way::Staged {
-        return Ok(way);
+        return Ok((way, end));
     }
-    held::share(end.address, span, written)?;
-    Ok(Way::Shared(Place::Region, true))
+    let address = held::share(end.address, span, written)?;
+    Ok((Way::Shared(Place::Region, true), End { address, ..end }))
 }
 
 const fn side(place: Place, end: &End) -> Side {
@@ -233,12 +233,13 @@ pub(crate) unsafe fn copy(
     if destination.address == 0 || source.address == 0 {
         return Err(CUresult::ERROR_INVALID_VALUE);
     }
-    let (destination, source, shape) = packed(destination, source, shape);
+    let (mut destination, mut source, shape) = packed(destination, source, shape);
     let spans = shape.span(&destination).zip(shape.span(&source)).ok_or(CUresult::ERROR_INVALID_VALUE)?;
     let mut ways = (way(&destination, spans.0, true), way(&source, spans.1, false));
     if manner.is_asynchronous() && capture::status(manner.stream)? != CUstreamCaptureStatus::NONE {
         // The copy happens whenever the graph is launched, so nothing may lie in staging.
-        ways = (shared(ways.0, &destination, spans.0, true)?, shared(ways.1, &source, spans.1, false)?);
+        (ways.0, destination) = shared(ways.0, destination, spans.0, true)?;
+        (ways.1, source) = shared(ways.1, source, spans.1, false)?;
     }
     match ways {
         (Way::Shared(to, to_known), Way::Shared(from, from_known)) => {

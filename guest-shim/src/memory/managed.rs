@@ -78,12 +78,17 @@ pub(crate) fn allocate(length: u64) -> Result<u64, CUresult> {
 
 /// The managed memory that begins at an address.
 pub(crate) fn at(address: u64) -> Option<Range> {
-    find(address).filter(|range| range.start == address && range.kind == Kind::Managed)
+    find(address).filter(|range| range.start == address && range.kind.is_managed())
+}
+
+/// Notes managed memory that a module brought.
+pub(crate) fn note(address: u64, length: u64) {
+    advice().insert(address, (address + length, Advice::NONE));
 }
 
 /// The end of `length` bytes at an address, if they are all one piece of managed memory.
 pub(crate) fn end_of(address: u64, length: u64) -> Option<u64> {
-    let range = find(address).filter(|range| range.kind == Kind::Managed)?;
+    let range = find(address).filter(|range| range.kind.is_managed())?;
     let end = address.checked_add(length)?;
     (end <= range.start + range.length).then_some(end)
 }
@@ -99,9 +104,9 @@ pub(crate) fn free(
 }
 
 /// Forgets what was said of memory that is gone.
-pub(super) fn forget(gone: &[Range]) {
+pub(crate) fn forget(gone: &[Range]) {
     let mut pieces = advice();
-    for range in gone.iter().filter(|range| range.kind == Kind::Managed) {
+    for range in gone.iter().filter(|range| range.kind.is_managed()) {
         let end = range.start + range.length;
         pieces.retain(|start, _| !(range.start..end).contains(start));
     }

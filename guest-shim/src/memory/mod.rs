@@ -20,7 +20,7 @@ use std::sync::{PoisonError, RwLock};
 
 use virtio_spec::window;
 
-use crate::context;
+use crate::{context, mirror};
 
 /// What a known range is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub(crate) enum Kind {
     },
     /// `cuMemAllocManaged`: pinned memory of the process, which counts as the device's.
     Managed,
+    /// A module's managed variable: the device's, and mirrored in the process ([`crate::mirror`]).
+    Variable,
     /// `cuMemHostRegister`, with its flags.
     Registered {
         /// `CU_MEMHOSTREGISTER_*`.
@@ -58,6 +60,11 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// Whether it is managed memory.
+    pub(crate) const fn is_managed(self) -> bool {
+        matches!(self, Self::Managed | Self::Variable)
+    }
+
     /// Whether it is memory of a device.
     pub(crate) const fn is_device(self) -> bool {
         matches!(self, Self::Device | Self::Pooled { .. } | Self::Mapped { .. })
@@ -143,6 +150,7 @@ pub(crate) fn forget_context(context: u64) {
     }
     managed::forget(&gone);
     kept::forget_context(context);
+    mirror::forget_context(context);
     pinned::forget_context(context);
 }
 
@@ -174,6 +182,7 @@ pub(crate) fn reach(address: u64, length: u64) -> Reach {
     match range.kind {
         Kind::Device | Kind::Pooled { .. } => Reach::Device { known: inside },
         Kind::Mapped { .. } => Reach::Device { known: is_accessible(address, length) },
+        Kind::Variable => Reach::Device { known: false },
         Kind::Pinned { .. } | Kind::Managed if inside => Reach::Region { writable: true },
         Kind::Registered { region: Some(_), flags } if inside => {
             Reach::Region { writable: flags & registered::READ_ONLY == 0 }

@@ -311,6 +311,7 @@ api! {
     cuLibraryEnumerateKernels(kernels: *mut Handle, count: u32, library: Handle);
     cuLibraryGetModule(module: *mut Handle, library: Handle);
     cuLibraryGetGlobal(pointer: *mut Ptr, bytes: *mut usize, library: Handle, name: *const c_char);
+    cuLibraryGetManaged(pointer: *mut Ptr, bytes: *mut usize, library: Handle, name: *const c_char);
     cuKernelGetFunction(function: *mut Handle, kernel: Handle);
     cuKernelGetLibrary(library: *mut Handle, kernel: Handle);
     cuKernelGetName(name: *mut *const c_char, kernel: Handle);
@@ -388,6 +389,15 @@ api! {
     cuGraphAddMemsetNode(
         node: *mut Handle, graph: Handle, after: *const Handle, count: usize, params: *const MemsetNode,
         context: Handle,
+    );
+    cuGraphAddMemcpyNode(
+        node: *mut Handle, graph: Handle, after: *const Handle, count: usize,
+        params: *const sys::CUDA_MEMCPY3D_st, context: Handle,
+    );
+    cuGraphMemcpyNodeGetParams(node: Handle, params: *mut sys::CUDA_MEMCPY3D_st);
+    cuGraphMemcpyNodeSetParams(node: Handle, params: *const sys::CUDA_MEMCPY3D_st);
+    cuGraphExecMemcpyNodeSetParams(
+        exec: Handle, node: Handle, params: *const sys::CUDA_MEMCPY3D_st, context: Handle,
     );
     cuGraphAddHostNode(
         node: *mut Handle, graph: Handle, after: *const Handle, count: usize, params: *const HostNode,

@@ -88,14 +88,14 @@ pub trait Modules {
     fn cuModuleUnload(#[destroy] module: CUmodule);
     #[call(op = 0x11, since = 12000, wire, custom, no_context)]
     fn cuLibraryUnload(#[destroy] library: CUlibrary);
-    #[call(op = 0x12, since = 3020, wire, no_context)]
+    #[call(op = 0x12, since = 3020, wire, custom, no_context)]
     fn cuModuleGetGlobal_v2(
         #[out(optional)] pointer: *mut CUdeviceptr,
         #[out(optional)] bytes: *mut usize,
         module: CUmodule,
         #[text] name: *const core::ffi::c_char,
     );
-    #[call(op = 0x13, since = 12000, wire)]
+    #[call(op = 0x13, since = 12000, wire, custom)]
     fn cuLibraryGetGlobal(
         #[out(optional)] pointer: *mut CUdeviceptr,
         #[out(optional)] bytes: *mut usize,
@@ -112,8 +112,13 @@ pub trait Modules {
     fn cuKernelGetLibrary(p_lib: *mut CUlibrary, kernel: CUkernel);
     #[call(op = 0x18, since = 12040, custom, no_context)]
     fn cuLibraryEnumerateKernels(kernels: *mut CUkernel, num_kernels: u32, lib: CUlibrary);
-    #[call(op = 0x19, since = 12000, unsupported)]
-    fn cuLibraryGetManaged();
+    #[call(op = 0x19, since = 12000, wire, custom, no_context)]
+    fn cuLibraryGetManaged(
+        #[out(optional)] pointer: *mut CUdeviceptr,
+        #[out(optional)] bytes: *mut usize,
+        library: CUlibrary,
+        #[text] name: *const core::ffi::c_char,
+    );
     #[call(op = 0x1a, since = 12000, unsupported)]
     fn cuLibraryGetUnifiedFunction();
     #[call(op = 0x1b, since = 5050, unsupported)]

@@ -206,3 +206,66 @@ pub struct TensorMapBits {
     pub bits: [u64; 16],
 }
 assert_layout!(TensorMapBits, 128, bits: 0);
+
+/// MANAGED_QUERY: whether an address lies in managed memory of the host's driver, such as a module's managed variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct ManagedQuery {
+    /// A device address.
+    pub address: u64,
+}
+assert_layout!(ManagedQuery, 8, address: 0);
+
+/// → of MANAGED_QUERY.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct ManagedAnswer {
+    /// 1 if it does, else 0.
+    pub managed: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+assert_layout!(ManagedAnswer, 8, managed: 0, reserved: 4);
+
+/// EXCHANGE: copies pieces of device memory from or to the lane's staging, and waits for these copies alone. Followed by
+/// `count` [`ExchangePiece`]s, whose bytes lie in the staging one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Exchange {
+    /// Stream handle: one that nothing else is queued on, and that does not wait for the legacy stream.
+    pub stream: u64,
+    /// Pieces that follow, at most [`crate::limits::MAX_EXCHANGE_PIECES`].
+    pub count: u32,
+    /// 1: to the device, 0: from it.
+    pub to_device: u32,
+}
+assert_layout!(Exchange, 16, stream: 0, count: 8, to_device: 12);
+
+/// A piece of an EXCHANGE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct ExchangePiece {
+    /// Device address; CUDA checks it.
+    pub address: u64,
+    /// Bytes, not 0.
+    pub length: u64,
+}
+assert_layout!(ExchangePiece, 16, address: 0, length: 8);
+
+/// MANAGED_READ: bytes of a library's managed variable to the lane's staging, which needs no context: the variable is there
+/// before any context is. Followed by the variable's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct ManagedRead {
+    /// Handle of the library.
+    pub library: u64,
+    /// First byte of the variable.
+    pub offset: u64,
+    /// Bytes, at most the lane's staging.
+    pub length: u64,
+    /// Bytes of the name that follows, its NUL included.
+    pub name_bytes: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+assert_layout!(ManagedRead, 32, library: 0, offset: 8, length: 16, name_bytes: 24, reserved: 28);

@@ -28,7 +28,8 @@ const LIMIT: Duration = Duration::from_secs(300);
 const RUNTIMES: &[&str] = &["11.8", "12.1", "12.4", "12.8", "12.9", "13.0", "13.2"];
 
 /// Programs of the compatibility suite that need nothing which the software GPU lacks; what they print is in `expected/`.
-const NVCC_CASES: &[&str] = &["rt_basics", "rt_memory", "rt_shared", "rt_textures", "rt_threads"];
+const NVCC_CASES: &[&str] =
+    &["rt_basics", "rt_graphs", "rt_managed_variable", "rt_memory", "rt_shared", "rt_textures", "rt_threads"];
 
 /// Large files of the compilers' packages that are not used: machine code is not made, and one NVRTC is enough.
 const UNWANTED: &[&str] = &["ptxas", "libnvrtc.alt", "libnvrtc-builtins.alt", "libnvrtc_static"];

@@ -57,7 +57,7 @@ fn alloc(call: &Call, pointer: Out<CUdeviceptr>, bytes: usize, flags: u32) -> Re
 /// Refuses what is not all managed memory.
 fn check(call: &Call, pointer: CUdeviceptr, bytes: usize) -> Result<()> {
     match call.driver().memory.find(pointer.0) {
-        Some(found) if found.kind == Kind::Managed && bytes as u64 <= found.rest(pointer.0) => Ok(()),
+        Some(found) if found.is_managed() && bytes as u64 <= found.rest(pointer.0) => Ok(()),
         _ => Err(CUresult::ERROR_INVALID_VALUE),
     }
 }

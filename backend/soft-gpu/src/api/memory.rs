@@ -197,8 +197,8 @@ fn value(attribute: Attribute, address: u64, found: &Allocation) -> Result<Value
             Value::Word(if device { CUmemorytype::DEVICE.0 } else { CUmemorytype::HOST.0 })
         }
         Attribute::DEVICE_POINTER => Value::Long(address),
-        Attribute::HOST_POINTER if !device || found.kind == Kind::Managed => Value::Long(address),
-        Attribute::IS_MANAGED => Value::Word(u32::from(found.kind == Kind::Managed)),
+        Attribute::HOST_POINTER if !device || found.is_managed() => Value::Long(address),
+        Attribute::IS_MANAGED => Value::Word(u32::from(found.is_managed())),
         Attribute::SYNC_MEMOPS => Value::Word(u32::from(found.sync_memops)),
         Attribute::BUFFER_ID => Value::Long(found.id),
         Attribute::RANGE_START_ADDR if found.kind == Kind::Mapped => {

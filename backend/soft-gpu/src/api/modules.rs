@@ -69,6 +69,9 @@ exports! {
     context cuLibraryGetGlobal(
         pointer: *mut CUdeviceptr, bytes: *mut usize, library: CUlibrary, name: *const c_char,
     ) = library_variable;
+    init cuLibraryGetManaged(
+        pointer: *mut CUdeviceptr, bytes: *mut usize, library: CUlibrary, name: *const c_char,
+    ) = library_managed;
 }
 
 fn loading_mode(_: &Driver, mode: Out<CUmoduleLoadingMode>) -> Result<()> {
@@ -372,4 +375,16 @@ fn library_variable(
     let name = name.bytes()?;
     let module = call.driver().libraries.get(library.0)?.module(call.driver(), &call.context)?;
     put_variable(pointer, bytes, module.variable(name)?)
+}
+
+/// A managed variable of a library, which all contexts share.
+fn library_managed(
+    driver: &Driver,
+    pointer: Out<CUdeviceptr>,
+    bytes: Out<usize>,
+    library: CUlibrary,
+    name: Text,
+) -> Result<()> {
+    let name = name.bytes()?;
+    put_variable(pointer, bytes, driver.libraries.get(library.0)?.managed(driver, name)?)
 }

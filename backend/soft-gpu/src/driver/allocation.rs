@@ -17,6 +17,8 @@ pub(crate) enum Kind {
     Managed,
     /// A module's variable.
     Variable,
+    /// A module's or library's managed variable.
+    ManagedVariable,
     /// `malloc` of a kernel.
     Heap,
     /// `cuMemHostAlloc`.
@@ -55,6 +57,11 @@ pub(crate) struct Allocation {
 }
 
 impl Allocation {
+    /// Whether the host uses it as well.
+    pub(crate) fn is_managed(&self) -> bool {
+        matches!(self.kind, Kind::Managed | Kind::ManagedVariable)
+    }
+
     /// Whether it is the device's own memory.
     pub(crate) fn is_device(&self) -> bool {
         !matches!(self.kind, Kind::Pinned | Kind::Registered)
@@ -63,7 +70,7 @@ impl Allocation {
     /// Whether kernels of a context may use it.
     pub(crate) fn is_for(&self, context: u64) -> bool {
         match self.kind {
-            Kind::Pinned | Kind::Registered | Kind::Managed => true,
+            Kind::Pinned | Kind::Registered | Kind::Managed | Kind::ManagedVariable => true,
             Kind::Mapped => self.flags != 0,
             _ => self.context == context,
         }

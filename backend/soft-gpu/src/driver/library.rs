@@ -10,7 +10,7 @@ use super::compile::{Failure, KernelInfo, compile, kernels};
 use super::context::Context;
 use super::handles::{kind, mint};
 use super::image::Sources;
-use super::module::{Function, Module, Settings};
+use super::module::{Function, Module, Settings, Shared};
 use super::queue::lock;
 use super::{Driver, Result};
 use crate::ptx;
@@ -25,6 +25,8 @@ pub(crate) struct Library {
     infos: Vec<KernelInfo>,
     /// Its modules, by the handles of their contexts.
     modules: Mutex<HashMap<u64, Arc<Module>>>,
+    /// Managed variables, which all its modules share.
+    managed: Mutex<Shared>,
     /// Handles of kernels that were asked for, by their names.
     kernels: Mutex<HashMap<CString, u64>>,
 }
@@ -48,6 +50,7 @@ impl Library {
             infos: kernels(&compiled),
             compiled: Mutex::new(Some(compiled)),
             modules: Mutex::default(),
+            managed: Mutex::default(),
             kernels: Mutex::default(),
         });
         driver.libraries.insert(library.handle, Arc::clone(&library));
@@ -65,9 +68,27 @@ impl Library {
             Some(compiled) => compiled,
             None => compile(&self.sources).map_err(|failure| failure.result)?,
         };
-        let module = Module::bind(driver, context, compiled)?;
+        let module = Module::bind(driver, context, compiled, Some(&mut *lock(&self.managed)))?;
         modules.insert(context.handle, Arc::clone(&module));
         Ok(module)
+    }
+
+    /// Address and size of a managed variable, which is there before any context uses the library.
+    pub(crate) fn managed(&self, driver: &Driver, name: &[u8]) -> Result<(u64, u64)> {
+        let modules = lock(&self.modules);
+        if let Some(module) = modules.values().next() {
+            return module.managed(name);
+        }
+        let mut compiled = lock(&self.compiled);
+        let linked = match compiled.take() {
+            Some(linked) => linked,
+            None => compile(&self.sources).map_err(|failure| failure.result)?,
+        };
+        let linked = compiled.insert(linked);
+        let is_meant = |global: &ptx::Global| global.managed && global.name.as_bytes() == name;
+        let index = linked.globals.iter().position(is_meant).ok_or(CUresult::ERROR_NOT_FOUND)?;
+        let global = linked.globals.get(index).ok_or(CUresult::ERROR_NOT_FOUND)?;
+        Ok((lock(&self.managed).address(driver, index, global)?, global.size))
     }
 
     /// The kernels that it has.

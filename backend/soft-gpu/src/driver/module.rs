@@ -30,15 +30,46 @@ pub(crate) struct Module {
     kernels: Vec<KernelInfo>,
     /// Addresses of all variables.
     variables: Vec<u64>,
+    /// Those that end with the module.
+    owned: Vec<u64>,
     /// Handles of functions that were asked for, by their index.
     functions: Mutex<HashMap<usize, u64>>,
 }
 
 impl Drop for Module {
     fn drop(&mut self) {
-        for &address in &self.variables {
+        for &address in &self.owned {
             // Gone already if the context is.
-            let _ = driver().memory.release(address, &[Kind::Variable]);
+            let _ = driver().memory.release(address, &OWN);
+        }
+    }
+}
+
+/// What a module's variables are.
+const OWN: [Kind; 2] = [Kind::Variable, Kind::ManagedVariable];
+
+/// Managed variables that the modules of a library share, by their places among its variables.
+#[derive(Debug, Default)]
+pub(crate) struct Shared(HashMap<usize, u64>);
+
+impl Shared {
+    /// The address of a variable, which gets its memory and first contents when it is first asked for.
+    pub(crate) fn address(&mut self, driver: &Driver, index: usize, global: &ptx::Global) -> Result<u64> {
+        if let Some(&address) = self.0.get(&index) {
+            return Ok(address);
+        }
+        // It belongs to no context.
+        let address = driver.memory.allocate(global.size.max(1), global.align, Kind::ManagedVariable, 0)?;
+        fill(address, global.size, &global.init);
+        self.0.insert(index, address);
+        Ok(address)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        for &address in self.0.values() {
+            let _ = driver().memory.release(address, &[Kind::ManagedVariable]);
         }
     }
 }
@@ -64,21 +95,40 @@ impl Module {
         sources: &Sources,
     ) -> core::result::Result<Arc<Self>, Failure> {
         let linked = compile(sources)?;
-        Self::bind(driver, context, linked).map_err(|result| Failure { result, log: String::new() })
+        Self::bind(driver, context, linked, None).map_err(|result| Failure { result, log: String::new() })
     }
 
-    /// Gives linked code its variables in a context, and makes the module known.
-    pub(crate) fn bind(driver: &Driver, context: &Context, linked: ptx::Module) -> Result<Arc<Self>> {
+    /// Gives linked code its variables in a context, and makes the module known. Managed variables are those of `shared`,
+    /// where it has them.
+    pub(crate) fn bind(
+        driver: &Driver,
+        context: &Context,
+        linked: ptx::Module,
+        mut shared: Option<&mut Shared>,
+    ) -> Result<Arc<Self>> {
         let kernels = kernels(&linked);
         let mut variables = Vec::with_capacity(linked.globals.len());
+        let (mut owned, mut fresh) = (Vec::new(), Vec::new());
         let mut failed = None;
         let sizes: Vec<_> = linked.globals.iter().map(|global| global.size).collect();
-        let image = Image::new(linked, |_, global| {
-            let allocated =
-                driver.memory.allocate(global.size.max(1), global.align, Kind::Variable, context.handle);
+        let image = Image::new(linked, |index, global| {
+            let kind = if global.managed { Kind::ManagedVariable } else { Kind::Variable };
+            let of_library = shared.as_deref_mut().filter(|_| global.managed);
+            if let Some(&address) = of_library.as_ref().and_then(|shared| shared.0.get(&index)) {
+                variables.push(address);
+                return Some(address);
+            }
+            // What a library's modules share belongs to no context.
+            let owner = if of_library.is_some() { 0 } else { context.handle };
+            let allocated = driver.memory.allocate(global.size.max(1), global.align, kind, owner);
             match allocated {
                 Ok(address) => {
                     variables.push(address);
+                    fresh.push(index);
+                    match of_library {
+                        Some(shared) => drop(shared.0.insert(index, address)),
+                        None => owned.push(address),
+                    }
                     Some(address)
                 }
                 Err(error) => {
@@ -90,14 +140,18 @@ impl Module {
         let image = match image {
             Ok(image) => image,
             Err(_) => {
-                for address in variables {
-                    driver.memory.release(address, &[Kind::Variable])?;
+                let of_library = |index| shared.as_mut().and_then(|shared| shared.0.remove(index));
+                owned.extend(fresh.iter().filter_map(of_library));
+                for address in owned {
+                    driver.memory.release(address, &OWN)?;
                 }
                 return Err(failed.unwrap_or(CUresult::ERROR_INVALID_PTX));
             }
         };
         for (index, (&address, &size)) in variables.iter().zip(&sizes).enumerate() {
-            fill(address, size, &image.contents(index));
+            if fresh.contains(&index) {
+                fill(address, size, &image.contents(index));
+            }
         }
         let module = Arc::new(Self {
             handle: mint(kind::MODULE),
@@ -105,6 +159,7 @@ impl Module {
             image,
             kernels,
             variables,
+            owned,
             functions: Mutex::default(),
         });
         driver.modules.insert(module.handle, Arc::clone(&module));
@@ -151,6 +206,13 @@ impl Module {
         let found = globals.iter().zip(&self.variables).find(|(global, _)| global.name.as_bytes() == name);
         let (global, address) = found.ok_or(CUresult::ERROR_NOT_FOUND)?;
         Ok((*address, global.size))
+    }
+
+    /// Address and size of a managed variable.
+    pub(crate) fn managed(&self, name: &[u8]) -> Result<(u64, u64)> {
+        let globals = &self.image.module().globals;
+        let managed = globals.iter().any(|global| global.managed && global.name.as_bytes() == name);
+        if managed { self.variable(name) } else { Err(CUresult::ERROR_NOT_FOUND) }
     }
 
     /// Ends the module; waits for what its context does.

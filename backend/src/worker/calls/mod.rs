@@ -1,7 +1,8 @@
 //! The calls of a session: decoding, checking, calling the host's driver, encoding.
 //!
 //! Read [`Invocation`] first: one request on its way through. Generated calls are in [`generated`]; hand-written ones
-//! in `arrays`, `copy`, `image`, `image_find`, `function`, `launch`, `context`, `host_memory`, `link`, `names`, `processors`, `pools`,
+//! in `arrays`, `copy`, `exchange`, `image`, `image_find`, `function`, `launch`, `context`, `host_memory`, `link`, `names`,
+//! `processors`, `pools`,
 //! `printed`, `sharing`, `tensor_maps` and `virtual_memory`, each named after its request in [`virtio_spec::requests`].
 //! Those of [`virtio_spec::graph_requests`] are in `graph` (graphs as a whole), `graph_names` (their handles), `graph_node`
 //! (adding and changing nodes), `graph_params` (asking about them), `graph_memory`, `capture` and `host_function`.
@@ -21,6 +22,7 @@ mod arrays;
 mod capture;
 mod context;
 mod copy;
+mod exchange;
 mod function;
 mod generated;
 mod graph;
@@ -242,6 +244,9 @@ impl<'a> Invocation<'a> {
         match self.header.opcode {
             opcode::COPY => copy::run(self),
             opcode::COPY_ARRAY => copy::run_with_arrays(self),
+            opcode::MANAGED_QUERY => exchange::is_managed(self),
+            opcode::MANAGED_READ => exchange::read_managed(self),
+            opcode::EXCHANGE => exchange::run(self),
             opcode::MIPMAP_LEVEL => arrays::level(self),
             opcode::VIEW_CREATE => arrays::view(self),
             opcode::ARRAY_DESTROY => arrays::destroy(self),

@@ -11,6 +11,7 @@ use virtio_spec::cuda::{
 };
 use virtio_spec::graph_requests::{NodeAllocation, NodeCopy, NodeFill, NodeValue};
 use virtio_spec::requests::Launch;
+use virtio_spec::window;
 use zerocopy::IntoBytes;
 
 use super::memory::allocation;
@@ -136,10 +137,10 @@ struct CopySide {
 }
 
 impl CopySide {
-    /// Makes memory of the process reachable for the device.
-    fn share(&self, extent: [u64; 3], written: bool) -> Result<(), CUresult> {
+    /// Makes memory of the process reachable for the device; the base address that the node is to name.
+    fn share(&self, extent: [u64; 3], written: bool) -> Result<u64, CUresult> {
         if !matches!(self.kind, CUmemorytype::HOST | CUmemorytype::UNIFIED) || extent.contains(&0) {
-            return Ok(());
+            return Ok(self.base);
         }
         let ([x, y, z], [width, rows, slices]) = (self.origin, extent);
         let span = || {
@@ -151,7 +152,19 @@ impl CopySide {
             Some((self.base.checked_add(first)?, last.checked_add(width)?))
         };
         let (start, length) = span().ok_or(CUresult::ERROR_INVALID_VALUE)?;
-        held::share(start, length, written)
+        let named = held::share(start, length, written)?;
+        Ok(self.base.wrapping_add(named.wrapping_sub(start)))
+    }
+
+    /// The words for a pointer of the process and one of the device, and the memory's kind. Memory of the device that the
+    /// program calls its own, such as a managed variable, is any memory.
+    fn words(&self, host: *const c_void, device: u64, base: u64) -> (u32, u64, u64) {
+        match self.kind {
+            CUmemorytype::HOST if window::is_device(base) => (CUmemorytype::UNIFIED.0, 0, base),
+            CUmemorytype::HOST => (self.kind.0, base, device),
+            CUmemorytype::UNIFIED => (self.kind.0, host.expose_provenance() as u64, base),
+            _ => (self.kind.0, host.expose_provenance() as u64, device),
+        }
     }
 }
 
@@ -181,17 +194,20 @@ pub(super) unsafe fn copy(params: *const CUDA_MEMCPY3D, context: CUcontext) -> R
         pitch: wanted.dstPitch as u64,
         height: wanted.dstHeight as u64,
     };
-    source.share(extent, false)?;
-    destination.share(extent, true)?;
+    let base = source.share(extent, false)?;
+    let (source_kind, source_host, source_device) = source.words(wanted.srcHost, wanted.srcDevice.0, base);
+    let base = destination.share(extent, true)?;
+    let (destination_kind, destination_host, destination_device) =
+        destination.words(wanted.dstHost, wanted.dstDevice.0, base);
     let size = |value: usize| value as u64;
     let words = [
         size(wanted.srcXInBytes),
         size(wanted.srcY),
         size(wanted.srcZ),
         size(wanted.srcLOD),
-        u64::from(wanted.srcMemoryType.0),
-        wanted.srcHost.expose_provenance() as u64,
-        wanted.srcDevice.0,
+        u64::from(source_kind),
+        source_host,
+        source_device,
         wanted.srcArray.0,
         0,
         size(wanted.srcPitch),
@@ -200,9 +216,9 @@ pub(super) unsafe fn copy(params: *const CUDA_MEMCPY3D, context: CUcontext) -> R
         size(wanted.dstY),
         size(wanted.dstZ),
         size(wanted.dstLOD),
-        u64::from(wanted.dstMemoryType.0),
-        wanted.dstHost.expose_provenance() as u64,
-        wanted.dstDevice.0,
+        u64::from(destination_kind),
+        destination_host,
+        destination_device,
         wanted.dstArray.0,
         0,
         size(wanted.dstPitch),

@@ -14,6 +14,10 @@ use crate::calls::give;
 use crate::code::function;
 use crate::entry::status;
 use crate::graph::{given, host_calls, node_get};
+use crate::mirror;
+
+/// Places of pointers among the words of a copy: `srcHost`, `srcDevice`, `dstHost`, `dstDevice`.
+const POINTERS: [usize; 4] = [5, 6, 16, 17];
 
 pub(crate) unsafe fn cuGraphKernelNodeGetParams_v2(
     node: CUgraphNode,
@@ -81,7 +85,11 @@ pub(crate) unsafe fn cuGraphMemcpyNodeGetParams(node: CUgraphNode, params: *mut 
         if params.is_null() {
             return Err(CUresult::ERROR_INVALID_VALUE);
         }
-        let copy = node_get(node.0, CUgraphNodeType::MEMCPY)?.1.take::<NodeCopy>()?.copy;
+        let mut copy = node_get(node.0, CUgraphNodeType::MEMCPY)?.1.take::<NodeCopy>()?.copy;
+        // Where the node names a shadow, the program has given memory of its own.
+        for pointer in POINTERS {
+            copy[pointer] = mirror::as_given(copy[pointer]);
+        }
         // SAFETY: the words of the structure, for which the application has room.
         unsafe { std::ptr::copy_nonoverlapping(copy.as_ptr(), params.cast::<u64>(), copy.len()) };
         Ok(())

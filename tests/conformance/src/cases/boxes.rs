@@ -49,7 +49,7 @@ fn plain_2d() -> CUDA_MEMCPY2D_st {
 }
 
 /// A three-dimensional copy of nothing, to be filled in.
-fn plain_3d() -> CUDA_MEMCPY3D_st {
+pub(super) fn plain_3d() -> CUDA_MEMCPY3D_st {
     CUDA_MEMCPY3D_st {
         srcXInBytes: 0,
         srcY: 0,

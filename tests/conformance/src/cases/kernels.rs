@@ -10,6 +10,8 @@ pub(crate) const BASIC_ZSTD: &[u8] = include_bytes!("../kernels/basic-zstd.fatbi
 pub(crate) const LAUNCH: &str = include_str!("../kernels/launch.ptx");
 /// Global and constant variables.
 pub(crate) const MODULES: &str = include_str!("../kernels/modules.ptx");
+/// Managed variables.
+pub(crate) const MANAGED: &str = include_str!("../kernels/managed.ptx");
 /// A kernel that needs [`LINK_PART`].
 pub(crate) const LINK_MAIN: &str = include_str!("../kernels/link_main.ptx");
 /// The function and the variable that [`LINK_MAIN`] needs.

@@ -30,9 +30,11 @@ mod kernels;
 mod launches;
 mod libraries;
 mod managed;
+mod managed_variables;
 mod memory;
 mod modules;
 mod output;
+mod pageable_graphs;
 mod peers;
 mod pinned;
 mod pointers;
@@ -61,6 +63,7 @@ pub(crate) const AREAS: &[&[Case]] = &[
     memory::CASES,
     pinned::CASES,
     managed::CASES,
+    managed_variables::CASES,
     virtual_memory::CASES,
     pools::CASES,
     tensor_maps::CASES,
@@ -87,6 +90,7 @@ pub(crate) const AREAS: &[&[Case]] = &[
     graphs::CASES,
     graph_nodes::CASES,
     graph_memory::CASES,
+    pageable_graphs::CASES,
     events::CASES,
     threads::CASES,
     output::CASES,

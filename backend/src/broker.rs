@@ -4,6 +4,9 @@
 //! memory, in any VM. So a worker deposits it with the supervisor, which gives a random token for it, and another worker
 //! of the same VM redeems the token. Guests see tokens alone.
 //!
+//! Some of them the driver gives as a descriptor: it comes with the packet, and the supervisor keeps it. It keeps the memory
+//! with it, so the guest's library says when nobody can show the token any more.
+//!
 //! One packet each way over a `SOCK_SEQPACKET` pair of its own, which comes with the worker's start. A worker has one
 //! question at a time; the supervisor answers at once.
 
@@ -21,6 +24,8 @@ pub(crate) enum Want {
     Deposit = 1,
     /// The handle behind a token.
     Redeem = 2,
+    /// A token of this session is not needed any more.
+    Forget = 3,
 }
 
 impl Want {
@@ -28,6 +33,7 @@ impl Want {
         match value {
             1 => Some(Self::Deposit),
             2 => Some(Self::Redeem),
+            3 => Some(Self::Forget),
             _ => None,
         }
     }
@@ -39,9 +45,9 @@ impl Want {
 pub(crate) struct Question {
     /// [`Want`].
     pub(crate) want: u32,
-    /// What the handle is for: a token is redeemed for the same only.
+    /// [`virtio_spec::requests::SharedObject`]: a token is redeemed for the same only.
     pub(crate) object: u32,
-    /// The handle, or the token.
+    /// The handle (zeros if it is the packet's descriptor), or the token.
     pub(crate) value: [u8; BYTES],
 }
 assert_layout!(Question, 72, want: 0, object: 4, value: 8);
@@ -54,7 +60,7 @@ pub(crate) struct Answer {
     pub(crate) status: u32,
     /// Zero.
     pub(crate) reserved: u32,
-    /// The token, or the handle; zeros if there is none.
+    /// The token, or the handle; zeros if there is none, or it is the packet's descriptor.
     pub(crate) value: [u8; BYTES],
 }
 assert_layout!(Answer, 72, status: 0, reserved: 4, value: 8);

@@ -195,6 +195,9 @@ fn template(code: u32, pointer: u64) -> (u32, Vec<u64>) {
             words
         }
         opcode::ARRAY_DESTROY => vec![handle(Kind::Array, 1)],
+        opcode::SHARE => vec![3, handle(Kind::Allocation, 1)],
+        opcode::SHARE_OPEN => vec![3, handle(Kind::Allocation, 2), 0, 0, 0, 0, 0, 0, 0, 0],
+        opcode::SHARE_FORGET => vec![0; 8],
         _ => vec![0],
     };
     (code, words)
@@ -203,7 +206,7 @@ fn template(code: u32, pointer: u64) -> (u32, Vec<u64>) {
 fn request(source: &mut Source<'_>, seen: &[u64]) -> (u32, u32, Vec<u64>) {
     let flags = if source.byte() < 32 { request_flags::PER_THREAD_STREAM } else { 0 };
     if source.byte() < 100 {
-        let codes = opcode::COPY..=opcode::ARRAY_DESTROY;
+        let codes = opcode::COPY..=opcode::SHARE_FORGET;
         let code = opcode::COPY + u32::from(source.byte()) % u32::try_from(codes.count()).unwrap_or(1);
         let pointer = seen[usize::from(source.byte()) % seen.len()];
         let (code, mut words) = template(code, pointer);
@@ -224,7 +227,7 @@ fn request(source: &mut Source<'_>, seen: &[u64]) -> (u32, u32, Vec<u64>) {
 fn value(source: &mut Source<'_>, seen: &[u64]) -> u64 {
     // Nothing between a mebibyte and more than any device has: memory that is really there would be filled.
     const WILD: [u64; 8] = [u64::MAX, 1 << 63, 1 << 48, 1 << 62, 4096, 1 << 20, 255, u64::MAX - 4095];
-    const KINDS: [Kind; 12] = [
+    const KINDS: [Kind; 14] = [
         Kind::Stream,
         Kind::Event,
         Kind::Module,
@@ -237,6 +240,8 @@ fn value(source: &mut Source<'_>, seen: &[u64]) -> u64 {
         Kind::MipmappedArray,
         Kind::Texture,
         Kind::Surface,
+        Kind::Pool,
+        Kind::Allocation,
     ];
     match source.byte() {
         0..50 => source.byte().into(),

@@ -9,7 +9,7 @@ use virtio_spec::cuda::{CUdeviceptr, CUpointer_attribute, CUresult, CUstream};
 use virtio_spec::window;
 
 use super::graphs::stream_of;
-use super::{give, give_if_wanted, outcome};
+use super::{give, give_if_wanted, outcome, shareable};
 use crate::context;
 use crate::entry::{Flavour, Row, status};
 use crate::exports::contexts::wire_cuCtxSynchronize;
@@ -140,6 +140,7 @@ pub(crate) unsafe fn cuMemFree_v2(pointer: CUdeviceptr) -> CUresult {
     let result = unsafe { wire_cuMemFree_v2(pointer) };
     if result == CUresult::SUCCESS && memory::find(pointer.0).is_some_and(|range| range.kind.is_device()) {
         memory::remove(pointer.0);
+        shareable::freed(pointer.0);
     }
     result
 }
@@ -201,6 +202,7 @@ pub(crate) unsafe fn cuMemFreeAsync(pointer: CUdeviceptr, stream: CUstream, flav
     let result = unsafe { wire_cuMemFreeAsync(pointer, stream, flavour) };
     if result == CUresult::SUCCESS {
         memory::remove(pointer.0);
+        shareable::freed(pointer.0);
     }
     result
 }

@@ -26,6 +26,7 @@ pub(crate) mod memory;
 pub(crate) mod memsets;
 pub(crate) mod modules;
 pub(crate) mod pools;
+mod shareable;
 pub(crate) mod sharing;
 mod stream_values;
 pub(crate) mod streams;

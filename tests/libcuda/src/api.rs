@@ -199,6 +199,12 @@ api! {
     cuIpcCloseMemHandle(pointer: Ptr);
     cuIpcGetEventHandle(handle: *mut IpcHandle, event: Handle);
     cuIpcOpenEventHandle(event: *mut Handle, handle: IpcHandle);
+    cuMemExportToShareableHandle(place: *mut c_void, handle: u64, kind: u32, flags: u64);
+    cuMemImportFromShareableHandle(handle: *mut u64, os_handle: *mut c_void, kind: u32);
+    cuMemPoolExportToShareableHandle(place: *mut c_void, pool: Handle, kind: u32, flags: u64);
+    cuMemPoolImportFromShareableHandle(pool: *mut Handle, os_handle: *mut c_void, kind: u32, flags: u64);
+    cuMemPoolExportPointer(data: *mut IpcHandle, pointer: Ptr);
+    cuMemPoolImportPointer(pointer: *mut Ptr, pool: Handle, data: *mut IpcHandle);
     // Virtual memory management
     cuMemAddressReserve(pointer: *mut Ptr, bytes: usize, alignment: usize, hint: Ptr, flags: u64);
     cuMemAddressFree(pointer: Ptr, bytes: usize);

@@ -56,6 +56,7 @@ pub(in crate::api) fn entries() -> impl Iterator<Item = &'static Entry> {
         super::memory::ENTRIES,
         super::modules::ENTRIES,
         super::pools::ENTRIES,
+        super::shareable::ENTRIES,
         super::sharing::ENTRIES,
         super::streams::ENTRIES,
         super::tensor_maps::ENTRIES,

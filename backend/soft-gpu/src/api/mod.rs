@@ -24,6 +24,7 @@ mod managed;
 mod memory;
 mod modules;
 mod pools;
+mod shareable;
 mod sharing;
 mod stream_values;
 mod streams;

@@ -152,7 +152,6 @@ unsupported! {
     cuMemDiscardAndPrefetchBatchAsync_ptsz
     cuMemDiscardBatchAsync
     cuMemDiscardBatchAsync_ptsz
-    cuMemExportToShareableHandle
     cuMemFree
     cuMemGetAddressRange
     cuMemGetAttribute
@@ -160,13 +159,8 @@ unsupported! {
     cuMemGetHandleForAddressRange
     cuMemGetInfo
     cuMemHostGetDevicePointer
-    cuMemImportFromShareableHandle
     cuMemMapArrayAsync
     cuMemMapArrayAsync_ptsz
-    cuMemPoolExportPointer
-    cuMemPoolExportToShareableHandle
-    cuMemPoolImportFromShareableHandle
-    cuMemPoolImportPointer
     cuMemPrefetchBatchAsync
     cuMemPrefetchBatchAsync_ptsz
     cuMemcpy2D

@@ -269,6 +269,7 @@ impl<'a> Invocation<'a> {
             opcode::TENSOR_MAP => tensor_maps::encode(self),
             opcode::SHARE => sharing::share(self),
             opcode::SHARE_OPEN => sharing::open(self),
+            opcode::SHARE_FORGET => sharing::forget(self),
             other => generated::dispatch(other, self).unwrap_or(Err(CUresult::ERROR_NOT_SUPPORTED)),
         }
     }

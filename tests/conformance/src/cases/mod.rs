@@ -37,6 +37,7 @@ mod pinned;
 mod pointers;
 mod pools;
 mod processes;
+mod shareable;
 mod sharing;
 mod stream_values;
 mod streams;
@@ -92,6 +93,7 @@ pub(crate) const AREAS: &[&[Case]] = &[
     faults::CASES,
     processes::CASES,
     sharing::CASES,
+    shareable::CASES,
     client::CASES,
 ];
 
@@ -106,5 +108,6 @@ pub(crate) const PROBES: &[&[Probe]] = &[
     faults::PROBES,
     processes::PROBES,
     sharing::PROBES,
+    shareable::PROBES,
     client::PROBES,
 ];

@@ -12,6 +12,7 @@
 )]
 
 pub(crate) mod arrays;
+mod batch_copies;
 pub(crate) mod batches;
 pub(crate) mod contexts;
 pub(crate) mod copies;

@@ -11,7 +11,9 @@ use libloading::Library;
 
 use super::code::{Code, SYMBOL_MISSING};
 use super::graph::{AllocationNode, AnyNode, HostNode, KernelNode, MemsetNode, UpdateInfo};
-use super::structures::{IpcHandle, MemoryAccess, MemoryLocation, MemoryProperties, PoolProperties};
+use super::structures::{
+    BoxCopy, CopyAttributes, IpcHandle, MemoryAccess, MemoryLocation, MemoryProperties, PoolProperties,
+};
 
 /// Any of CUDA's opaque handles.
 pub type Handle = usize;
@@ -231,6 +233,11 @@ api! {
     cuMemcpy2DAsync_v2(copy: *const sys::CUDA_MEMCPY2D_st, stream: Handle);
     cuMemcpy3D_v2(copy: *const sys::CUDA_MEMCPY3D_st);
     cuMemcpy3DAsync_v2(copy: *const sys::CUDA_MEMCPY3D_st, stream: Handle);
+    cuMemcpyBatchAsync_v2(
+        to: *const Ptr, from: *const Ptr, sizes: *const usize, count: usize, attributes: *const CopyAttributes,
+        indexes: *const usize, number: usize, stream: Handle,
+    );
+    cuMemcpy3DBatchAsync_v2(count: usize, copies: *const BoxCopy, flags: u64, stream: Handle);
     // Arrays, textures, surfaces
     cuArrayCreate_v2(array: *mut Handle, descriptor: *const c_void);
     cuArrayGetDescriptor_v2(descriptor: *mut c_void, array: Handle);
@@ -449,6 +456,10 @@ api! {
     cuStreamWriteValue32_v2(stream: Handle, pointer: Ptr, value: u32, flags: u32);
     cuStreamWriteValue64_v2(stream: Handle, pointer: Ptr, value: u64, flags: u32);
     cuStreamBatchMemOp_v2(stream: Handle, count: u32, operations: *const c_void, flags: u32);
+    cuStreamGetAttribute(stream: Handle, attribute: u32, value: *mut [u64; 8]);
+    cuStreamSetAttribute(stream: Handle, attribute: u32, value: *const [u64; 8]);
+    cuStreamCopyAttributes(to: Handle, from: Handle);
+    cuStreamGetCtx_v2(stream: Handle, context: *mut Handle, green: *mut Handle);
     // Events
     cuEventCreate(event: *mut Handle, flags: u32);
     cuEventDestroy_v2(event: Handle);

@@ -39,6 +39,7 @@ pub(in crate::api) fn entries() -> impl Iterator<Item = &'static Entry> {
     [
         ENTRIES,
         super::arrays::ENTRIES,
+        super::batch_copies::ENTRIES,
         super::captures::ENTRIES,
         super::contexts::ENTRIES,
         super::copies::ENTRIES,
@@ -52,6 +53,7 @@ pub(in crate::api) fn entries() -> impl Iterator<Item = &'static Entry> {
         super::graphs::ENTRIES,
         super::launches::ENTRIES,
         super::managed::ENTRIES,
+        super::stream_attributes::ENTRIES,
         super::stream_values::ENTRIES,
         super::memory::ENTRIES,
         super::modules::ENTRIES,

@@ -5,6 +5,7 @@
 //! into checked ones, so that most of those functions are safe.
 
 mod arrays;
+mod batch_copies;
 mod captures;
 mod contexts;
 mod copies;
@@ -26,6 +27,7 @@ mod modules;
 mod pools;
 mod shareable;
 mod sharing;
+mod stream_attributes;
 mod stream_values;
 mod streams;
 mod tensor_maps;

@@ -168,18 +168,10 @@ unsupported! {
     cuMemcpy2DUnaligned
     cuMemcpy3D
     cuMemcpy3DAsync
-    cuMemcpy3DBatchAsync
-    cuMemcpy3DBatchAsync_ptsz
-    cuMemcpy3DBatchAsync_v2
-    cuMemcpy3DBatchAsync_v2_ptsz
     cuMemcpyAtoA
     cuMemcpyAtoD
     cuMemcpyAtoH
     cuMemcpyAtoHAsync
-    cuMemcpyBatchAsync
-    cuMemcpyBatchAsync_ptsz
-    cuMemcpyBatchAsync_v2
-    cuMemcpyBatchAsync_v2_ptsz
     cuMemcpyDtoA
     cuMemcpyDtoD
     cuMemcpyDtoDAsync
@@ -216,13 +208,7 @@ unsupported! {
     cuProfilerInitialize
     cuSignalExternalSemaphoresAsync
     cuSignalExternalSemaphoresAsync_ptsz
-    cuStreamCopyAttributes
-    cuStreamCopyAttributes_ptsz
-    cuStreamGetAttribute
-    cuStreamGetAttribute_ptsz
     cuStreamGetGreenCtx
-    cuStreamSetAttribute
-    cuStreamSetAttribute_ptsz
     cuSurfRefGetArray
     cuSurfRefSetArray
     cuTexRefCreate

@@ -3,6 +3,7 @@
 mod arrays;
 mod atomics;
 mod bad_launches;
+mod batch_copies;
 mod boxes;
 mod captures;
 mod client;
@@ -39,6 +40,7 @@ mod pools;
 mod processes;
 mod shareable;
 mod sharing;
+mod stream_attributes;
 mod stream_values;
 mod streams;
 mod tensor_maps;
@@ -66,6 +68,7 @@ pub(crate) const AREAS: &[&[Case]] = &[
     tensor_maps::CASES,
     pointers::CASES,
     copies::CASES,
+    batch_copies::CASES,
     arrays::CASES,
     peers::CASES,
     fills::CASES,
@@ -80,6 +83,7 @@ pub(crate) const AREAS: &[&[Case]] = &[
     integers::CASES,
     floats::CASES,
     streams::CASES,
+    stream_attributes::CASES,
     stream_values::CASES,
     host_functions::CASES,
     captures::CASES,

@@ -10,7 +10,7 @@ use cudarc::driver::sys;
 use libloading::Library;
 
 use super::code::{Code, SYMBOL_MISSING};
-use super::graph::{AllocationNode, AnyNode, HostNode, KernelNode, MemsetNode, UpdateInfo};
+use super::graph::{AllocationNode, AnyNode, HostNode, KernelNode, MemsetNode, OperationsNode, UpdateInfo};
 use super::structures::{
     BoxCopy, CopyAttributes, IpcHandle, MemoryAccess, MemoryLocation, MemoryProperties, PoolProperties,
 };
@@ -460,6 +460,13 @@ api! {
     cuStreamSetAttribute(stream: Handle, attribute: u32, value: *const [u64; 8]);
     cuStreamCopyAttributes(to: Handle, from: Handle);
     cuStreamGetCtx_v2(stream: Handle, context: *mut Handle, green: *mut Handle);
+    cuGraphAddBatchMemOpNode(
+        node: *mut Handle, graph: Handle, after: *const Handle, count: usize, params: *const OperationsNode,
+    );
+    cuGraphBatchMemOpNodeGetParams(node: Handle, params: *mut OperationsNode);
+    cuGraphBatchMemOpNodeSetParams(node: Handle, params: *const OperationsNode);
+    cuGraphExecBatchMemOpNodeSetParams(exec: Handle, node: Handle, params: *const OperationsNode);
+    cuGraphConditionalHandleCreate(handle: *mut u64, graph: Handle, context: Handle, value: u32, flags: u32);
     // Events
     cuEventCreate(event: *mut Handle, flags: u32);
     cuEventDestroy_v2(event: Handle);

@@ -235,7 +235,8 @@ fn put_range(
         // SAFETY: room for an address and a number.
         ok(unsafe { range(&raw mut start, &raw mut length, pointer) }).is_ok()
     });
-    let length = length as u64;
+    // What lies behind it.
+    let length = start.0.saturating_add(length as u64).saturating_sub(pointer.0);
     if !known || !is_in_window(pointer.0, length) {
         log::warn!(
             "{length:#x} bytes of another process came to lie at {:#x}, outside the window",

@@ -18,8 +18,10 @@ mod fills;
 mod floats;
 mod functions;
 mod gate;
+mod graph_conditions;
 mod graph_memory;
 mod graph_nodes;
+mod graph_operations;
 mod graphs;
 mod handles;
 mod host_functions;
@@ -90,6 +92,8 @@ pub(crate) const AREAS: &[&[Case]] = &[
     graphs::CASES,
     graph_nodes::CASES,
     graph_memory::CASES,
+    graph_operations::CASES,
+    graph_conditions::CASES,
     events::CASES,
     threads::CASES,
     output::CASES,

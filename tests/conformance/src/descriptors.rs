@@ -6,7 +6,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::{ptr, thread};
+use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
@@ -61,7 +61,7 @@ fn receive(stream: &UnixStream) -> Result<OwnedFd> {
     ensure!(received == 1, "no descriptor came: {}", std::io::Error::last_os_error());
     // SAFETY: the kernel has filled `control`.
     let first = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
-    ensure!(first != ptr::null_mut(), "the message has no descriptor");
+    ensure!(!first.is_null(), "the message has no descriptor");
     // SAFETY: a control message begins there.
     let kind = unsafe { (*first).cmsg_type };
     ensure!(kind == libc::SCM_RIGHTS, "the message has something else");

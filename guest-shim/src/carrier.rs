@@ -8,6 +8,7 @@
 //!
 //! Unsafe code: system calls on sockets.
 
+use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use guest_device::descriptor::{Descriptor, retry};
@@ -57,7 +58,9 @@ pub(crate) fn make(object: SharedObject, token: Token) -> Result<i32, CUresult> 
     let sent = Descriptor::new(own).filter(|own| {
         let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
         // SAFETY: the bytes are there, and the descriptor is open.
-        let sent = retry(|| unsafe { libc::send(own.number(), bytes.as_ptr().cast(), BYTES, flags) });
+        let sent = retry(|| unsafe {
+            libc::sendto(own.number(), bytes.as_ptr().cast(), BYTES, flags, ptr::null(), 0)
+        });
         sent == Ok(BYTES)
     });
     let Some(own) = sent else {

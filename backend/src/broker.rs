@@ -6,6 +6,9 @@
 //! memory, in any VM. So a worker deposits it with the supervisor, which gives a random token for it, and another worker
 //! of the same VM redeems the token. Guests see tokens alone.
 //!
+//! Some of them the driver gives as a descriptor: it comes with the packet, and the supervisor keeps it. It keeps the memory
+//! with it, so the guest's library says when nobody can show the token any more.
+//!
 //! Images of code that workers have loaded are deposited too, as sealed files, and found by a key ([`crate::images`]).
 //!
 //! One packet each way over a `SOCK_SEQPACKET` pair of its own, which comes with the worker's start. A worker has one
@@ -31,6 +34,8 @@ pub(crate) enum Want {
     FindImage = 3,
     /// To keep the file that comes with the question.
     DepositImage = 4,
+    /// A token of this session is not needed any more.
+    Forget = 5,
 }
 
 impl Want {
@@ -40,6 +45,7 @@ impl Want {
             2 => Some(Self::Redeem),
             3 => Some(Self::FindImage),
             4 => Some(Self::DepositImage),
+            5 => Some(Self::Forget),
             _ => None,
         }
     }
@@ -51,9 +57,9 @@ impl Want {
 pub(crate) struct Question {
     /// [`Want`].
     pub(crate) want: u32,
-    /// What the handle is for: a token is redeemed for the same only. 0 for images.
+    /// [`virtio_spec::requests::SharedObject`]: a token is redeemed for the same only. 0 for images.
     pub(crate) object: u32,
-    /// The handle, the token, or an image's key.
+    /// The handle (zeros if it is the packet's descriptor), the token, or an image's key.
     pub(crate) value: [u8; BYTES],
 }
 assert_layout!(Question, 72, want: 0, object: 4, value: 8);
@@ -81,7 +87,7 @@ pub(crate) struct Answer {
     pub(crate) status: u32,
     /// Zero.
     pub(crate) reserved: u32,
-    /// The token, or the handle; zeros if there is none.
+    /// The token, or the handle; zeros if there is none, or it is the packet's descriptor.
     pub(crate) value: [u8; BYTES],
 }
 assert_layout!(Answer, 72, status: 0, reserved: 4, value: 8);

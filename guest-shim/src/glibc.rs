@@ -120,6 +120,7 @@ system_calls!(
     "sendmsg" = libc::SYS_sendmsg,
     "sendto" = libc::SYS_sendto,
     "socket" = libc::SYS_socket,
+    "socketpair" = libc::SYS_socketpair,
     "statx" = libc::SYS_statx,
     "write" = libc::SYS_write,
     "writev" = libc::SYS_writev,

@@ -22,6 +22,7 @@
 #![cfg(not(loom))]
 
 mod calls;
+mod carrier;
 mod code;
 mod context;
 mod device;

@@ -42,6 +42,8 @@ pub mod opcode {
     pub const USER_OBJECT: u32 = 0x7f4e;
     /// [`super::GraphMemory`] → [`super::NodeValue`].
     pub const GRAPH_MEMORY: u32 = 0x7f4f;
+    /// [`super::GraphCondition`] → [`super::NodeValue`].
+    pub const GRAPH_CONDITION: u32 = 0x7f50;
 }
 
 macro_rules! request {
@@ -107,7 +109,8 @@ pub mod node_operation {
 request! {
     /// GRAPH_NODE: followed by `dependency_count` handles of nodes, as many `CUgraphEdgeData` if `edge_data` is 1, and the
     /// body of the node's kind: [`crate::requests::Launch`] (its stream is the context) with its packed parameters,
-    /// [`NodeCopy`], [`NodeFill`], [`NodeAllocation`], or [`NodeValue`]; none for an empty node.
+    /// [`NodeCopy`], [`NodeFill`], [`NodeAllocation`], [`NodeOperations`], [`NodeConditional`], or [`NodeValue`]; none for an
+    /// empty node.
     GraphNode, 32 {
         /// One of [`node_operation`].
         operation: u32,
@@ -125,7 +128,8 @@ request! {
 }
 
 request! {
-    /// → of GRAPH_NODE; for a new allocation node followed by a [`NodeValue`], the address.
+    /// → of GRAPH_NODE; for a new allocation node followed by a [`NodeValue`], the address; for a new conditional node by
+    /// the handles of its bodies.
     GraphNodeMade, 8 {
         /// The node.
         node: u64,
@@ -172,6 +176,46 @@ request! {
         access_count: u32,
         /// Zero.
         reserved: u32,
+    }
+}
+
+request! {
+    /// A node of memory operations. Followed by `count` `CUstreamBatchMemOpParams`.
+    NodeOperations, 16 {
+        /// Handle of the context.
+        context: u64,
+        /// Operations that follow.
+        count: u32,
+        /// CUDA's flags.
+        flags: u32,
+    }
+}
+
+request! {
+    /// A conditional node.
+    NodeConditional, 24 {
+        /// The condition, as [`GraphCondition`] has made it.
+        condition: u64,
+        /// Handle of the context.
+        context: u64,
+        /// `CUgraphConditionalNodeType`.
+        kind: u32,
+        /// Bodies.
+        size: u32,
+    }
+}
+
+request! {
+    /// GRAPH_CONDITION: `cuGraphConditionalHandleCreate`. The answer is CUDA's own value, because kernels know it.
+    GraphCondition, 24 {
+        /// The graph.
+        graph: u64,
+        /// Handle of the context.
+        context: u64,
+        /// What it is at each launch, if the flags say so.
+        value: u32,
+        /// CUDA's flags.
+        flags: u32,
     }
 }
 

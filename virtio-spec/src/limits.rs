@@ -70,8 +70,21 @@ pub const MAX_EXCHANGE_PIECES: u32 = 2048;
 /// Kernel parameters of one function: each is at least one byte of 32,764, far fewer in practice.
 pub const MAX_KERNEL_PARAMETERS: u32 = 4096;
 
-/// Handles for other processes that one session may have given away.
-pub const MAX_TOKENS: u32 = 512;
+/// Handles for other processes that one session may have given away. PyTorch gives one away for each 20 MiB of a
+/// tensor in expandable segments.
+pub const MAX_TOKENS: u32 = 8192;
+
+/// How many of them, of all sessions of one VM or of one user of the local socket, may be descriptors of the host.
+pub const MAX_SHARED_DESCRIPTORS: u32 = 8192;
+
+/// Operations of a node or of a call that does several (`cuStreamBatchMemOp`); CUDA's own bound.
+pub const MAX_MEMORY_OPERATIONS: u32 = 256;
+
+/// Bodies of a conditional node.
+pub const MAX_CONDITIONAL_BODIES: u32 = 1024;
+
+/// Conditions of live graphs that one session may have.
+pub const MAX_CONDITIONS: usize = 1 << 16;
 
 /// Live handles of one session, all types together: bounds the worker's tables.
 pub const MAX_HANDLES: u32 = 1 << 20;

@@ -72,7 +72,7 @@ pub mod opcode {
     pub const TENSOR_MAP: u32 = 0x7f17;
     /// [`super::Share`] → [`super::Token`].
     pub const SHARE: u32 = 0x7f18;
-    /// [`super::ShareOpen`] → [`super::ShareOpened`].
+    /// [`super::ShareOpen`] → [`super::ShareOpened`] or [`super::ShareOpenedPhysical`].
     pub const SHARE_OPEN: u32 = 0x7f19;
     /// [`super::ArrayCopy`].
     pub const COPY_ARRAY: u32 = 0x7f1a;
@@ -92,6 +92,8 @@ pub mod opcode {
     pub const EXCHANGE: u32 = 0x7f1f;
     /// [`super::ManagedRead`].
     pub const MANAGED_READ: u32 = 0x7f21;
+    /// [`super::ShareForget`].
+    pub const SHARE_FORGET: u32 = 0x7f22;
 }
 
 /// Where one side of a [`struct@Copy`] lies.

@@ -20,6 +20,12 @@ fn page() -> String {
     );
     let supported = calls::all().filter(|call| call.disposition != Disposition::Unsupported).count();
     writeln!(page, "{supported} of {} functions are supported.\n", calls::all().count()).unwrap();
+    page.push_str(
+        "What is not supported is of three kinds: forms without a version where there is a `_v2` since CUDA 3.2 or 4.0 \
+         (`cuMemAlloc`, `cuDeviceTotalMem`), which every later header names instead, so that no program built for CUDA \
+         11.8 or later calls them; what a guest has not (graphics, memory of other APIs, other nodes, multicast, green \
+         contexts, prefetching of managed memory in batches); and what no program that is known calls.\n\n",
+    );
     page.push_str("| group | functions | supported |\n|---|---|---|\n");
     for rows in GROUPS {
         let group = rows[0].group;

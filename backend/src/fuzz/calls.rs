@@ -11,6 +11,7 @@ use std::{
 use virtio_spec::{
     calls, codec,
     cuda::CUresult,
+    graph_requests::opcode as graph_opcode,
     handle::{Handle, Kind},
     requests::opcode,
     session::{Layout, RequestHeader, request_flags},
@@ -138,7 +139,7 @@ fn wire() -> &'static [u32] {
 }
 
 /// What a program does first, as requests that succeed: opcode and words. The module's text lies in staging.
-fn prologue() -> [(u32, Vec<u64>); 10] {
+fn prologue() -> [(u32, Vec<u64>); 11] {
     use calls::{
         arrays::rows as arrays, events::rows as events, memory::rows as memory, streams::rows as streams,
     };
@@ -157,7 +158,36 @@ fn prologue() -> [(u32, Vec<u64>); 10] {
             [vec![handle(Kind::MipmappedArray, 1), 2], ARRAY.to_vec()].concat(),
         ),
         template(opcode::LAUNCH, 0),
+        template(graph_opcode::GRAPH_CALL, 0),
     ]
+}
+
+/// Requests about graphs that build and ask. Graphs are never launched: their host functions would wait for a guest, and
+/// their operations for values that nobody writes.
+const GRAPH_REQUESTS: [u32; 5] = [
+    graph_opcode::GRAPH_CALL,
+    graph_opcode::GRAPH_NODE,
+    graph_opcode::GRAPH_NODE_GET,
+    graph_opcode::GRAPH_LIST,
+    graph_opcode::GRAPH_CONDITION,
+];
+
+/// A request about graphs that is nearly right; the worker's first names are known.
+fn graph_template(code: u32, pointer: u64) -> Vec<u64> {
+    let name = |kind, generation| Handle { kind, generation, index: 0 }.to_u64();
+    let (graph, node, context) = (name(Kind::Graph, 1), name(Kind::GraphNode, 2), handle(Kind::Context, 1));
+    let (add, operations, conditional) = (1, 12 << 32, 13 << 32);
+    match code {
+        graph_opcode::GRAPH_CALL => vec![1, 0, 0],
+        graph_opcode::GRAPH_NODE if pointer & 1 == 0 => {
+            vec![add | operations, graph, 0, 0, context, 1, 2, pointer, 7, 0, 0, 0]
+        }
+        graph_opcode::GRAPH_NODE => vec![add | conditional, graph, 0, 0, pointer, context, 1 << 32],
+        graph_opcode::GRAPH_NODE_GET => vec![node, 12],
+        graph_opcode::GRAPH_LIST => vec![1, graph, 16 << 32],
+        graph_opcode::GRAPH_CONDITION => vec![graph, context, 1 | 1 << 32],
+        _ => vec![0],
+    }
 }
 
 /// A hand-written request that is nearly right, as words; `pointer` is device memory.
@@ -198,7 +228,10 @@ fn template(code: u32, pointer: u64) -> (u32, Vec<u64>) {
         opcode::MANAGED_QUERY => vec![pointer],
         opcode::EXCHANGE => vec![handle(Kind::Stream, 1), 2 | 1 << 32, pointer, 64, pointer, 8],
         opcode::MANAGED_READ => vec![handle(Kind::Library, 1), 0, 8, 2, u64::from(b'v')],
-        _ => vec![0],
+        opcode::SHARE => vec![3, handle(Kind::Allocation, 1)],
+        opcode::SHARE_OPEN => vec![3, handle(Kind::Allocation, 2), 0, 0, 0, 0, 0, 0, 0, 0],
+        opcode::SHARE_FORGET => vec![0; 8],
+        other => graph_template(other, pointer),
     };
     (code, words)
 }
@@ -206,8 +239,10 @@ fn template(code: u32, pointer: u64) -> (u32, Vec<u64>) {
 fn request(source: &mut Source<'_>, seen: &[u64]) -> (u32, u32, Vec<u64>) {
     let flags = if source.byte() < 32 { request_flags::PER_THREAD_STREAM } else { 0 };
     if source.byte() < 100 {
-        let codes = opcode::COPY..=opcode::MANAGED_READ;
-        let code = opcode::COPY + u32::from(source.byte()) % u32::try_from(codes.count()).unwrap_or(1);
+        let codes = opcode::COPY..=opcode::SHARE_FORGET;
+        let of_graphs = GRAPH_REQUESTS.get(usize::from(source.byte()) % (3 * GRAPH_REQUESTS.len())).copied();
+        let other = opcode::COPY + u32::from(source.byte()) % u32::try_from(codes.count()).unwrap_or(1);
+        let code = of_graphs.unwrap_or(other);
         let pointer = seen[usize::from(source.byte()) % seen.len()];
         let (code, mut words) = template(code, pointer);
         for _ in 0..source.byte() % 3 {
@@ -227,7 +262,7 @@ fn request(source: &mut Source<'_>, seen: &[u64]) -> (u32, u32, Vec<u64>) {
 fn value(source: &mut Source<'_>, seen: &[u64]) -> u64 {
     // Nothing between a mebibyte and more than any device has: memory that is really there would be filled.
     const WILD: [u64; 8] = [u64::MAX, 1 << 63, 1 << 48, 1 << 62, 4096, 1 << 20, 255, u64::MAX - 4095];
-    const KINDS: [Kind; 12] = [
+    const KINDS: [Kind; 14] = [
         Kind::Stream,
         Kind::Event,
         Kind::Module,
@@ -240,6 +275,8 @@ fn value(source: &mut Source<'_>, seen: &[u64]) -> u64 {
         Kind::MipmappedArray,
         Kind::Texture,
         Kind::Surface,
+        Kind::Pool,
+        Kind::Allocation,
     ];
     match source.byte() {
         0..50 => source.byte().into(),

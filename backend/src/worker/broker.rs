@@ -34,12 +34,30 @@ pub(super) fn install(socket: OwnedFd) -> rustix::io::Result<()> {
 
 /// A token for a handle.
 pub(super) fn deposit(object: u32, handle: [u8; BYTES]) -> Result<[u8; BYTES], CUresult> {
-    ask(Question { want: Want::Deposit as u32, object, value: handle }, None).map(|(value, _)| value)
+    let question = Question { want: Want::Deposit as u32, object, value: handle };
+    ask(question, None).map(|(token, _)| token)
+}
+
+/// A token for a descriptor, of which the supervisor keeps a copy.
+pub(super) fn deposit_descriptor(object: u32, descriptor: BorrowedFd<'_>) -> Result<[u8; BYTES], CUresult> {
+    let question = Question { want: Want::Deposit as u32, object, value: [0; BYTES] };
+    ask(question, Some(descriptor)).map(|(token, _)| token)
 }
 
 /// The handle behind a token.
 pub(super) fn redeem(object: u32, token: [u8; BYTES]) -> Result<[u8; BYTES], CUresult> {
-    ask(Question { want: Want::Redeem as u32, object, value: token }, None).map(|(value, _)| value)
+    ask(Question { want: Want::Redeem as u32, object, value: token }, None).map(|(handle, _)| handle)
+}
+
+/// The descriptor behind a token.
+pub(super) fn redeem_descriptor(object: u32, token: [u8; BYTES]) -> Result<OwnedFd, CUresult> {
+    let (_, descriptor) = ask(Question { want: Want::Redeem as u32, object, value: token }, None)?;
+    descriptor.ok_or(CUresult::ERROR_OPERATING_SYSTEM)
+}
+
+/// Gives a token of this session back.
+pub(super) fn forget(token: [u8; BYTES]) -> Result<(), CUresult> {
+    ask(Question { want: Want::Forget as u32, object: 0, value: token }, None).map(drop)
 }
 
 /// The file that has an image's key, if there is one. `CUDA_ERROR_NOT_SUPPORTED`: none is ever kept.
@@ -57,21 +75,24 @@ pub(super) fn deposit_image(key: Key, file: BorrowedFd<'_>) -> Result<(), CUresu
     ask(question, Some(file)).map(drop)
 }
 
-fn ask(question: Question, file: Option<BorrowedFd<'_>>) -> Result<([u8; BYTES], Option<OwnedFd>), CUresult> {
+fn ask(
+    question: Question,
+    descriptor: Option<BorrowedFd<'_>>,
+) -> Result<([u8; BYTES], Option<OwnedFd>), CUresult> {
     let broker = BROKER.get().ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
     let broker = broker.lock().unwrap_or_else(PoisonError::into_inner);
     let failed = |error| {
         log::warn!("the supervisor does not answer: {error}");
         CUresult::ERROR_OPERATING_SYSTEM
     };
-    packet::send(&*broker, question.as_bytes(), file.as_slice(), SendFlags::empty()).map_err(failed)?;
+    packet::send(&*broker, question.as_bytes(), descriptor.as_slice(), SendFlags::empty()).map_err(failed)?;
     let mut buffer = [0; size_of::<Answer>()];
     let received = packet::receive(&*broker, &mut buffer, 1, RecvFlags::empty()).map_err(failed)?;
-    let (length, file) = received.map_or((0, None), |mut packet| (packet.length, packet.descriptors.pop()));
-    let answer = buffer.get(..length).and_then(|bytes| Answer::read_from_bytes(bytes).ok());
+    let mut received = received.ok_or(CUresult::ERROR_OPERATING_SYSTEM)?;
+    let answer = buffer.get(..received.length).and_then(|bytes| Answer::read_from_bytes(bytes).ok());
     let answer = answer.ok_or(CUresult::ERROR_OPERATING_SYSTEM)?;
     match Status::from_u32(answer.status) {
-        Some(Status::Ok) => Ok((answer.value, file)),
+        Some(Status::Ok) => Ok((answer.value, received.descriptors.pop())),
         Some(Status::Invalid) => Err(CUresult::ERROR_INVALID_VALUE),
         Some(Status::Limit) => Err(CUresult::ERROR_OUT_OF_MEMORY),
         Some(Status::Unsupported) => Err(CUresult::ERROR_NOT_SUPPORTED),

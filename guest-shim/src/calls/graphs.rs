@@ -1,18 +1,22 @@
 //! Graphs and stream capture.
 //!
 //! `capture` (streams that capture), `bodies` (what nodes do), `nodes` (adding and changing them), `params` (asking what
-//! they do), `memory` (nodes that allocate and free), `lists` (what a graph is made of), `whole` (graphs as a whole,
+//! they do), `memory` (nodes that allocate and free), `operations` and `conditional` (nodes of those kinds), `lists` (what a graph is made of), `whole` (graphs as a whole,
 //! executable graphs, user objects).
 
 mod bodies;
 mod capture;
+mod conditional;
 mod lists;
 mod memory;
 mod nodes;
+mod operations;
 mod params;
 mod whole;
 
-pub(crate) use self::{capture::*, lists::*, memory::*, nodes::*, params::*, whole::*};
+pub(crate) use self::{
+    capture::*, conditional::*, lists::*, memory::*, nodes::*, operations::*, params::*, whole::*,
+};
 
 use virtio_spec::cuda::{CUgraphEdgeData, CUgraphNode, CUresult, CUstream};
 

@@ -9,7 +9,7 @@ use virtio_spec::cuda::{CUdeviceptr, CUpointer_attribute, CUresult, CUstream};
 use virtio_spec::window;
 
 use super::graphs::stream_of;
-use super::{give, give_if_wanted, outcome};
+use super::{give, give_if_wanted, outcome, shareable};
 use crate::context;
 use crate::entry::{Flavour, Row, status};
 use crate::exports::contexts::wire_cuCtxSynchronize;
@@ -164,6 +164,7 @@ pub(crate) unsafe fn cuMemFree_v2(pointer: CUdeviceptr) -> CUresult {
     if result == CUresult::SUCCESS && range.is_some_and(|range| range.kind.is_device()) {
         memory::remove(pointer.0);
         kept::exclude(pointer.0);
+        shareable::freed(pointer.0);
     }
     result
 }
@@ -226,6 +227,7 @@ pub(crate) unsafe fn cuMemFreeAsync(pointer: CUdeviceptr, stream: CUstream, flav
     if result == CUresult::SUCCESS {
         memory::remove(pointer.0);
         kept::exclude(pointer.0);
+        shareable::freed(pointer.0);
     }
     result
 }

@@ -12,6 +12,7 @@
 )]
 
 pub(crate) mod arrays;
+mod batch_copies;
 pub(crate) mod batches;
 pub(crate) mod contexts;
 pub(crate) mod copies;
@@ -26,6 +27,7 @@ pub(crate) mod memory;
 pub(crate) mod memsets;
 pub(crate) mod modules;
 pub(crate) mod pools;
+mod shareable;
 pub(crate) mod sharing;
 mod stream_values;
 pub(crate) mod streams;

@@ -13,6 +13,11 @@ use virtio_spec::handle::Kind;
 use virtio_spec::requests::{MemoryProperties, PoolAttribute, PoolCreate, PoolValue, opcode};
 
 use super::graphs::stream_of;
+use super::shareable::forget_unused;
+pub(crate) use super::shareable::{
+    cuMemPoolExportPointer, cuMemPoolExportToShareableHandle, cuMemPoolImportFromShareableHandle,
+    cuMemPoolImportPointer,
+};
 use super::virtual_memory::{check_handle_types, descriptors, host_location};
 use super::{give, outcome};
 use crate::device::devices;
@@ -27,7 +32,7 @@ use crate::memory::{self, pools};
 use crate::wire::Request;
 
 /// Pools are checked here, because CUDA has another error for a bad one than for a bad handle.
-fn check(pool: CUmemoryPool) -> Result<(), CUresult> {
+pub(super) fn check(pool: CUmemoryPool) -> Result<(), CUresult> {
     if handles::check(&[Kind::Pool], pool.0) { Ok(()) } else { Err(CUresult::ERROR_INVALID_VALUE) }
 }
 
@@ -164,6 +169,7 @@ pub(crate) unsafe fn cuMemPoolDestroy(pool: CUmemoryPool) -> CUresult {
     if result == CUresult::SUCCESS {
         pools::destroyed(pool.0);
     }
+    forget_unused();
     result
 }
 

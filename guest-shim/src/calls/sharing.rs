@@ -95,11 +95,11 @@ fn token(object: SharedObject, target: u64) -> Result<[u8; TOKEN_BYTES], CUresul
 fn open(
     object: SharedObject,
     flags: u32,
-    event: u64,
+    handle: u64,
     token: [u8; TOKEN_BYTES],
 ) -> Result<ShareOpened, CUresult> {
     let mut request = Request::start(opcode::SHARE_OPEN, context::required()?)?;
-    request.structure(&ShareOpen { object: object as u32, flags, event, token });
+    request.structure(&ShareOpen { object: object as u32, flags, handle, token });
     request.answer()?.take::<ShareOpened>()
 }
 

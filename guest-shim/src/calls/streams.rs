@@ -2,14 +2,14 @@
 //!
 //! Unsafe code: the application's pointers, as CUDA's contracts describe them.
 
-use virtio_spec::cuda::{CUcontext, CUdevice, CUevent, CUresult, CUstream};
+use virtio_spec::cuda::{CUcontext, CUdevice, CUevent, CUresult, CUstream, CUstreamAttrID};
 use virtio_spec::handle::Kind;
 
-use super::give;
+use super::{give, give_if_wanted};
 use crate::entry::{Flavour, status};
 use crate::exports::streams::{
-    wire_cuStreamCreate, wire_cuStreamCreateWithPriority, wire_cuStreamDestroy_v2, wire_cuStreamQuery,
-    wire_cuStreamSynchronize, wire_cuStreamWaitEvent,
+    wire_cuStreamCreate, wire_cuStreamCreateWithPriority, wire_cuStreamDestroy_v2, wire_cuStreamGetAttribute,
+    wire_cuStreamQuery, wire_cuStreamSetAttribute, wire_cuStreamSynchronize, wire_cuStreamWaitEvent,
 };
 use crate::graph::capture;
 use crate::memory::copy::is_stream;
@@ -84,6 +84,60 @@ pub(crate) unsafe fn cuStreamGetCtx(stream: CUstream, place: *mut CUcontext, _fl
     };
     // SAFETY: the application's place for a context.
     status(found.and_then(|handle| unsafe { give(place, CUcontext(handle)) }))
+}
+
+/// There are no green contexts, so a stream belongs to none.
+pub(crate) unsafe fn cuStreamGetCtx_v2(
+    stream: CUstream,
+    place: *mut CUcontext,
+    green: *mut u64,
+    flavour: Flavour,
+) -> CUresult {
+    // SAFETY: the same contract.
+    let result = unsafe { cuStreamGetCtx(stream, place, flavour) };
+    if result == CUresult::SUCCESS {
+        // SAFETY: the application's place for a green context, or null.
+        unsafe { give_if_wanted(green, 0) };
+    }
+    result
+}
+
+pub(crate) unsafe fn cuStreamGetAttribute(
+    stream: CUstream,
+    attribute: CUstreamAttrID,
+    value: *mut [u64; 8],
+    flavour: Flavour,
+) -> CUresult {
+    // The union has grown with CUDA's versions: a program has room for what it asks for.
+    let Some(length) = attribute.value_bytes().filter(|_| !value.is_null()) else {
+        return CUresult::ERROR_INVALID_VALUE;
+    };
+    let mut found = [0; 8];
+    // SAFETY: a place of this function.
+    let result = unsafe { wire_cuStreamGetAttribute(stream, attribute, &raw mut found, flavour) };
+    if result == CUresult::SUCCESS {
+        // SAFETY: the application's place for the attribute, of which the value has this many bytes.
+        unsafe { std::ptr::copy_nonoverlapping(found.as_ptr().cast::<u8>(), value.cast::<u8>(), length) };
+    }
+    result
+}
+
+pub(crate) unsafe fn cuStreamSetAttribute(
+    stream: CUstream,
+    attribute: CUstreamAttrID,
+    value: *const [u64; 8],
+    flavour: Flavour,
+) -> CUresult {
+    let Some(length) = attribute.value_bytes().filter(|_| !value.is_null()) else {
+        return CUresult::ERROR_INVALID_VALUE;
+    };
+    let mut wanted = [0_u64; 8];
+    // SAFETY: the application's attribute, of which the value has this many bytes.
+    unsafe {
+        std::ptr::copy_nonoverlapping(value.cast::<u8>(), wanted.as_mut_ptr().cast::<u8>(), length);
+    }
+    // SAFETY: a value of this function.
+    unsafe { wire_cuStreamSetAttribute(stream, attribute, &raw const wanted, flavour) }
 }
 
 pub(crate) unsafe fn cuStreamGetDevice(

@@ -13,6 +13,8 @@ use virtio_spec::cuda::{
 use virtio_spec::handle::Kind;
 use virtio_spec::requests::{Granularity, MemoryCreate, MemoryGranularity, MemoryProperties, opcode};
 
+use super::shareable::forget_unused;
+pub(crate) use super::shareable::{cuMemExportToShareableHandle, cuMemImportFromShareableHandle};
 use super::{give, outcome};
 use crate::device::devices;
 use crate::entry::status;
@@ -107,6 +109,7 @@ pub(crate) unsafe fn cuMemCreate(
     let create = || -> Result<u64, CUresult> {
         // SAFETY: the application's structure.
         let (properties, kept) = unsafe { properties(prop) }?;
+        forget_unused();
         let minted = handles::mint(Kind::Allocation)?;
         let asked = Request::start(opcode::MEMORY_CREATE, 0).and_then(|mut request| {
             request.structure(&MemoryCreate { handle: minted, length: size as u64, flags, properties });
@@ -190,7 +193,9 @@ pub(crate) unsafe fn cuMemUnmap(ptr: CUdeviceptr, size: usize) -> CUresult {
 }
 
 pub(crate) unsafe fn cuMemRelease(handle: CUmemGenericAllocationHandle) -> CUresult {
-    status(reserved::release(handle.0))
+    let released = reserved::release(handle.0);
+    forget_unused();
+    status(released)
 }
 
 pub(crate) unsafe fn cuMemRetainAllocationHandle(

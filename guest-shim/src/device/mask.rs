@@ -1,7 +1,16 @@
 //! Device attributes that a guest cannot keep, or not yet: reported with this value whatever the host's GPU can do.
 
-/// The value that a guest reports, if it is not the host's. Numbers are those of `CUdevice_attribute`.
-pub(super) const fn of_guest(attribute: u32) -> Option<i32> {
+/// The value that a guest reports where the host says `host`. Numbers are those of `CUdevice_attribute`.
+pub(super) const fn of_guest(attribute: u32, host: i32) -> i32 {
+    match masked(attribute) {
+        Some(value) => value,
+        // As what pools can be passed on: bits, of which descriptors are the lowest.
+        None if attribute == 119 => host & 1,
+        None => host,
+    }
+}
+
+const fn masked(attribute: u32) -> Option<i32> {
     match attribute {
         // Managed memory: there, but without concurrent access.
         83 => Some(1),
@@ -9,9 +18,8 @@ pub(super) const fn of_guest(attribute: u32) -> Option<i32> {
         88 | 89 | 100 | 101 => Some(0),
         // A registered range may have another address on the GPU.
         91 => Some(0),
-        // Exports to other processes and devices: descriptors, RDMA, fabric, dma-buf. (Those of the old kind, memory and
-        // events, are there: tokens.)
-        103 | 110 | 116 | 119 | 124 | 128 => Some(0),
+        // Exports to other devices and nodes: RDMA, dma-buf, fabric. (Those to other processes are there: tokens.)
+        110 | 116 | 124 | 128 => Some(0),
         // Multicast, MPS.
         132 | 133 => Some(0),
         // The host's NUMA nodes mean nothing here.
@@ -27,11 +35,13 @@ mod tests {
 
     #[test]
     fn promises_of_the_host_are_masked() {
-        for attribute in [88, 89, 100, 101, 103, 110, 116, 124, 128, 132, 133, 141, 146] {
-            assert_eq!(of_guest(attribute), Some(0), "attribute {attribute}");
+        for attribute in [88, 89, 100, 101, 110, 116, 124, 128, 132, 133, 141, 146] {
+            assert_eq!(of_guest(attribute, 1), 0, "attribute {attribute}");
         }
-        assert_eq!(of_guest(83), Some(1));
-        assert_eq!(of_guest(134), Some(-1));
-        assert_eq!(of_guest(75), None, "the compute capability is the host's");
+        assert_eq!(of_guest(83, 0), 1);
+        assert_eq!(of_guest(134, 2), -1);
+        assert_eq!(of_guest(75, 9), 9, "the compute capability is the host's");
+        assert_eq!(of_guest(103, 1), 1, "memory is passed on in descriptors");
+        assert_eq!(of_guest(119, 9), 1, "pools are passed on in descriptors, and in nothing else");
     }
 }

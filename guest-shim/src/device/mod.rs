@@ -91,7 +91,7 @@ impl Devices {
     pub(crate) fn attribute(&self, device: CUdevice, index: u32) -> Result<i32, CUresult> {
         let record = self.record(device)?;
         let known = record.attribute(index as usize).ok_or(CUresult::ERROR_INVALID_VALUE)?;
-        Ok(mask::of_guest(index).unwrap_or(known))
+        Ok(mask::of_guest(index, known))
     }
 
     /// The visible device that has a property.

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use virtio_spec::cuda::CUmemAccessDesc;
 use virtio_spec::requests::Parameter;
-use zerocopy::IntoBytes;
+use zerocopy::{Immutable, IntoBytes};
 
 /// What a program's pointers lead to.
 struct Stored {
@@ -71,6 +71,11 @@ pub(crate) fn access(node: u64, graph: u64, descriptors: &[CUmemAccessDesc]) -> 
         return std::ptr::null();
     }
     keep(node, graph, descriptors.as_bytes(), std::iter::empty(), |stored| stored.words.as_ptr().cast())
+}
+
+/// Keeps other things of a node, of any type, and gives the pointer to them.
+pub(crate) fn things<T: IntoBytes + Immutable>(node: u64, graph: u64, things: &[T]) -> *mut T {
+    keep(node, graph, things.as_bytes(), std::iter::empty(), |stored| stored.words.as_mut_ptr().cast())
 }
 
 /// Forgets what a node has.

@@ -7,6 +7,7 @@
 //! report), the crate `libcuda` (the library under test, and what most cases start from), then [`cases`].
 
 mod cases;
+mod descriptors;
 mod outcome;
 mod probe;
 mod registry;

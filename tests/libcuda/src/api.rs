@@ -10,8 +10,10 @@ use cudarc::driver::sys;
 use libloading::Library;
 
 use super::code::{Code, SYMBOL_MISSING};
-use super::graph::{AllocationNode, AnyNode, HostNode, KernelNode, MemsetNode, UpdateInfo};
-use super::structures::{IpcHandle, MemoryAccess, MemoryLocation, MemoryProperties, PoolProperties};
+use super::graph::{AllocationNode, AnyNode, HostNode, KernelNode, MemsetNode, OperationsNode, UpdateInfo};
+use super::structures::{
+    BoxCopy, CopyAttributes, IpcHandle, MemoryAccess, MemoryLocation, MemoryProperties, PoolProperties,
+};
 
 /// Any of CUDA's opaque handles.
 pub type Handle = usize;
@@ -199,6 +201,12 @@ api! {
     cuIpcCloseMemHandle(pointer: Ptr);
     cuIpcGetEventHandle(handle: *mut IpcHandle, event: Handle);
     cuIpcOpenEventHandle(event: *mut Handle, handle: IpcHandle);
+    cuMemExportToShareableHandle(place: *mut c_void, handle: u64, kind: u32, flags: u64);
+    cuMemImportFromShareableHandle(handle: *mut u64, os_handle: *mut c_void, kind: u32);
+    cuMemPoolExportToShareableHandle(place: *mut c_void, pool: Handle, kind: u32, flags: u64);
+    cuMemPoolImportFromShareableHandle(pool: *mut Handle, os_handle: *mut c_void, kind: u32, flags: u64);
+    cuMemPoolExportPointer(data: *mut IpcHandle, pointer: Ptr);
+    cuMemPoolImportPointer(pointer: *mut Ptr, pool: Handle, data: *mut IpcHandle);
     // Virtual memory management
     cuMemAddressReserve(pointer: *mut Ptr, bytes: usize, alignment: usize, hint: Ptr, flags: u64);
     cuMemAddressFree(pointer: Ptr, bytes: usize);
@@ -225,6 +233,11 @@ api! {
     cuMemcpy2DAsync_v2(copy: *const sys::CUDA_MEMCPY2D_st, stream: Handle);
     cuMemcpy3D_v2(copy: *const sys::CUDA_MEMCPY3D_st);
     cuMemcpy3DAsync_v2(copy: *const sys::CUDA_MEMCPY3D_st, stream: Handle);
+    cuMemcpyBatchAsync_v2(
+        to: *const Ptr, from: *const Ptr, sizes: *const usize, count: usize, attributes: *const CopyAttributes,
+        indexes: *const usize, number: usize, stream: Handle,
+    );
+    cuMemcpy3DBatchAsync_v2(count: usize, copies: *const BoxCopy, flags: u64, stream: Handle);
     // Arrays, textures, surfaces
     cuArrayCreate_v2(array: *mut Handle, descriptor: *const c_void);
     cuArrayGetDescriptor_v2(descriptor: *mut c_void, array: Handle);
@@ -453,6 +466,17 @@ api! {
     cuStreamWriteValue32_v2(stream: Handle, pointer: Ptr, value: u32, flags: u32);
     cuStreamWriteValue64_v2(stream: Handle, pointer: Ptr, value: u64, flags: u32);
     cuStreamBatchMemOp_v2(stream: Handle, count: u32, operations: *const c_void, flags: u32);
+    cuStreamGetAttribute(stream: Handle, attribute: u32, value: *mut [u64; 8]);
+    cuStreamSetAttribute(stream: Handle, attribute: u32, value: *const [u64; 8]);
+    cuStreamCopyAttributes(to: Handle, from: Handle);
+    cuStreamGetCtx_v2(stream: Handle, context: *mut Handle, green: *mut Handle);
+    cuGraphAddBatchMemOpNode(
+        node: *mut Handle, graph: Handle, after: *const Handle, count: usize, params: *const OperationsNode,
+    );
+    cuGraphBatchMemOpNodeGetParams(node: Handle, params: *mut OperationsNode);
+    cuGraphBatchMemOpNodeSetParams(node: Handle, params: *const OperationsNode);
+    cuGraphExecBatchMemOpNodeSetParams(exec: Handle, node: Handle, params: *const OperationsNode);
+    cuGraphConditionalHandleCreate(handle: *mut u64, graph: Handle, context: Handle, value: u32, flags: u32);
     // Events
     cuEventCreate(event: *mut Handle, flags: u32);
     cuEventDestroy_v2(event: Handle);

@@ -119,3 +119,17 @@ impl UpdateInfo {
         Self { result: -1, node: 0, from: 0 }
     }
 }
+
+/// `CUDA_BATCH_MEM_OP_NODE_PARAMS`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct OperationsNode {
+    /// `ctx`.
+    pub context: Handle,
+    /// `count`.
+    pub count: u32,
+    /// `paramArray`: six words for each operation.
+    pub list: *mut [u64; 6],
+    /// `flags`.
+    pub flags: u32,
+}

@@ -27,8 +27,11 @@ use anyhow::{Context, Result, bail};
 use api::LIBRARY_NAME;
 pub use api::{CtxCreateParams, Device, Driver, Handle, HostFunction, OccupancySize, Ptr, StreamCallback};
 pub use code::{Code, NAMES};
-pub use graph::{AllocationNode, AnyNode, HostNode, KernelNode, MemsetNode, UpdateInfo};
-pub use structures::{IpcHandle, MemoryAccess, MemoryLocation, MemoryProperties, PoolProperties};
+pub use graph::{AllocationNode, AnyNode, HostNode, KernelNode, MemsetNode, OperationsNode, UpdateInfo};
+pub use structures::{
+    BoxCopy, BoxSide, CopyAttributes, IpcHandle, MemoryAccess, MemoryLocation, MemoryProperties,
+    PoolProperties,
+};
 
 /// The process's library, once it has been opened.
 static DRIVER: OnceLock<Result<Driver, String>> = OnceLock::new();

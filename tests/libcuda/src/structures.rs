@@ -60,3 +60,45 @@ pub struct PoolProperties {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IpcHandle(pub [u8; 64]);
+
+/// `CUmemcpyAttributes`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct CopyAttributes {
+    /// `srcAccessOrder`: 1 is the stream's, 2 during the call, 3 any.
+    pub order: u32,
+    /// `srcLocHint`.
+    pub source: [u32; 2],
+    /// `dstLocHint`.
+    pub destination: [u32; 2],
+    /// `flags`.
+    pub flags: u32,
+}
+
+/// `CUmemcpy3DOperand`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct BoxSide {
+    /// `type`: 1 is memory, 2 an array.
+    pub kind: u32,
+    /// Padding.
+    pub pad: u32,
+    /// The union: address, row and layer; or array and offsets.
+    pub words: [u64; 4],
+}
+
+/// `CUDA_MEMCPY3D_BATCH_OP`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct BoxCopy {
+    /// `src`.
+    pub source: BoxSide,
+    /// `dst`.
+    pub destination: BoxSide,
+    /// `extent`.
+    pub extent: [u64; 3],
+    /// `srcAccessOrder`.
+    pub order: u32,
+    /// `flags`.
+    pub flags: u32,
+}

@@ -11,14 +11,44 @@ use crate::cuda::*;
 pub trait Batches {
     #[call(op = 0x01, since = 12060, unsupported, ptsz)]
     fn cuMemBatchDecompressAsync();
-    #[call(op = 0x02, since = 12080, unsupported, ptsz)]
-    fn cuMemcpy3DBatchAsync();
-    #[call(op = 0x03, since = 13000, unsupported, ptsz)]
-    fn cuMemcpy3DBatchAsync_v2();
-    #[call(op = 0x04, since = 12080, unsupported, ptsz)]
-    fn cuMemcpyBatchAsync();
-    #[call(op = 0x05, since = 13000, unsupported, ptsz)]
-    fn cuMemcpyBatchAsync_v2();
+    #[call(op = 0x02, since = 12080, custom, ptsz)]
+    fn cuMemcpy3DBatchAsync(
+        num_ops: usize,
+        op_list: *const CUDA_MEMCPY3D_BATCH_OP,
+        fail_idx: *mut usize,
+        flags: u64,
+        stream: CUstream,
+    );
+    #[call(op = 0x03, since = 13000, custom, ptsz)]
+    fn cuMemcpy3DBatchAsync_v2(
+        num_ops: usize,
+        op_list: *const CUDA_MEMCPY3D_BATCH_OP,
+        flags: u64,
+        stream: CUstream,
+    );
+    #[call(op = 0x04, since = 12080, custom, ptsz)]
+    fn cuMemcpyBatchAsync(
+        dsts: *const CUdeviceptr,
+        srcs: *const CUdeviceptr,
+        sizes: *const usize,
+        count: usize,
+        attrs: *const CUmemcpyAttributes,
+        attrs_idxs: *const usize,
+        num_attrs: usize,
+        fail_idx: *mut usize,
+        stream: CUstream,
+    );
+    #[call(op = 0x05, since = 13000, custom, ptsz)]
+    fn cuMemcpyBatchAsync_v2(
+        dsts: *const CUdeviceptr,
+        srcs: *const CUdeviceptr,
+        sizes: *const usize,
+        count: usize,
+        attrs: *const CUmemcpyAttributes,
+        attrs_idxs: *const usize,
+        num_attrs: usize,
+        stream: CUstream,
+    );
     #[call(op = 0x06, since = 12010, unsupported)]
     fn cuMulticastAddDevice();
     #[call(op = 0x07, since = 12010, unsupported)]

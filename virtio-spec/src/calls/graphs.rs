@@ -52,8 +52,14 @@ pub trait Graphs {
         attr: CUgraphMem_attribute,
         value: *mut core::ffi::c_void,
     );
-    #[call(op = 0x09, since = 11070, unsupported)]
-    fn cuGraphAddBatchMemOpNode();
+    #[call(op = 0x09, since = 11070, custom)]
+    fn cuGraphAddBatchMemOpNode(
+        node: *mut CUgraphNode,
+        graph: CUgraph,
+        dependencies: *const CUgraphNode,
+        dependency_count: usize,
+        params: *const CUDA_BATCH_MEM_OP_NODE_PARAMS,
+    );
     #[call(op = 0x0a, since = 10000, custom)]
     fn cuGraphAddChildGraphNode(
         node: *mut CUgraphNode,
@@ -174,16 +180,22 @@ pub trait Graphs {
         dependency_count: usize,
         params: *mut CUgraphNodeParams,
     );
-    #[call(op = 0x1b, since = 11070, unsupported)]
-    fn cuGraphBatchMemOpNodeGetParams();
-    #[call(op = 0x1c, since = 11070, unsupported)]
-    fn cuGraphBatchMemOpNodeSetParams();
+    #[call(op = 0x1b, since = 11070, custom, no_context)]
+    fn cuGraphBatchMemOpNodeGetParams(node: CUgraphNode, params: *mut CUDA_BATCH_MEM_OP_NODE_PARAMS);
+    #[call(op = 0x1c, since = 11070, custom)]
+    fn cuGraphBatchMemOpNodeSetParams(node: CUgraphNode, params: *const CUDA_BATCH_MEM_OP_NODE_PARAMS);
     #[call(op = 0x1d, since = 10000, custom, no_context)]
     fn cuGraphChildGraphNodeGetGraph(node: CUgraphNode, graph: *mut CUgraph);
     #[call(op = 0x1e, since = 10000, custom, no_context)]
     fn cuGraphClone(clone: *mut CUgraph, original: CUgraph);
-    #[call(op = 0x1f, since = 12030, unsupported)]
-    fn cuGraphConditionalHandleCreate();
+    #[call(op = 0x1f, since = 12030, custom, no_context)]
+    fn cuGraphConditionalHandleCreate(
+        handle: *mut u64,
+        graph: CUgraph,
+        context: CUcontext,
+        default_launch_value: u32,
+        flags: u32,
+    );
     #[call(op = 0x20, since = 10000, custom, no_context)]
     fn cuGraphCreate(graph: *mut CUgraph, flags: u32);
     #[call(op = 0x21, since = 11030, custom, no_context)]
@@ -200,8 +212,12 @@ pub trait Graphs {
     fn cuGraphEventWaitNodeGetEvent(node: CUgraphNode, event: *mut CUevent);
     #[call(op = 0x27, since = 11010, custom, no_context)]
     fn cuGraphEventWaitNodeSetEvent(node: CUgraphNode, event: CUevent);
-    #[call(op = 0x28, since = 11070, unsupported)]
-    fn cuGraphExecBatchMemOpNodeSetParams();
+    #[call(op = 0x28, since = 11070, custom)]
+    fn cuGraphExecBatchMemOpNodeSetParams(
+        exec: CUgraphExec,
+        node: CUgraphNode,
+        params: *const CUDA_BATCH_MEM_OP_NODE_PARAMS,
+    );
     #[call(op = 0x29, since = 11010, custom, no_context)]
     fn cuGraphExecChildGraphNodeSetParams(exec: CUgraphExec, node: CUgraphNode, child: CUgraph);
     #[call(op = 0x2a, since = 10000, wire, custom, no_context)]

@@ -38,10 +38,15 @@ pub trait Pools {
     fn cuMemPoolCreate(pool: *mut CUmemoryPool, pool_props: *const CUmemPoolProps);
     #[call(op = 0x08, since = 11020, wire, custom, no_context)]
     fn cuMemPoolDestroy(#[destroy] pool: CUmemoryPool);
-    #[call(op = 0x09, since = 11020, unsupported)]
-    fn cuMemPoolExportPointer();
-    #[call(op = 0x0a, since = 11020, unsupported)]
-    fn cuMemPoolExportToShareableHandle();
+    #[call(op = 0x09, since = 11020, custom, no_context)]
+    fn cuMemPoolExportPointer(share_data_out: *mut CUmemPoolPtrExportData, ptr: CUdeviceptr);
+    #[call(op = 0x0a, since = 11020, custom, no_context)]
+    fn cuMemPoolExportToShareableHandle(
+        handle_out: *mut core::ffi::c_void,
+        pool: CUmemoryPool,
+        handle_type: CUmemAllocationHandleType,
+        flags: u64,
+    );
     #[call(op = 0x0b, since = 11020, wire, custom, no_context)]
     fn cuMemPoolGetAccess(
         #[out] flags: *mut CUmemAccess_flags,
@@ -50,10 +55,19 @@ pub trait Pools {
     );
     #[call(op = 0x0c, since = 11020, custom, no_context)]
     fn cuMemPoolGetAttribute(pool: CUmemoryPool, attr: CUmemPool_attribute, value: *mut core::ffi::c_void);
-    #[call(op = 0x0d, since = 11020, unsupported)]
-    fn cuMemPoolImportFromShareableHandle();
-    #[call(op = 0x0e, since = 11020, unsupported)]
-    fn cuMemPoolImportPointer();
+    #[call(op = 0x0d, since = 11020, custom, no_context)]
+    fn cuMemPoolImportFromShareableHandle(
+        pool_out: *mut CUmemoryPool,
+        handle: *mut core::ffi::c_void,
+        handle_type: CUmemAllocationHandleType,
+        flags: u64,
+    );
+    #[call(op = 0x0e, since = 11020, custom)]
+    fn cuMemPoolImportPointer(
+        ptr_out: *mut CUdeviceptr,
+        pool: CUmemoryPool,
+        share_data: *mut CUmemPoolPtrExportData,
+    );
     #[call(op = 0x0f, since = 11020, wire, custom, no_context)]
     fn cuMemPoolSetAccess(
         pool: CUmemoryPool,

@@ -33,12 +33,12 @@ pub trait Streams {
     fn cuStreamGetCtx(stream: CUstream, context: *mut CUcontext);
     #[call(op = 0x0c, since = 3020, wire, custom, posted, ptsz)]
     fn cuStreamWaitEvent(stream: CUstream, event: CUevent, flags: u32);
-    #[call(op = 0x0d, since = 11000, unsupported, ptsz)]
-    fn cuStreamCopyAttributes();
-    #[call(op = 0x0e, since = 11000, unsupported, ptsz)]
-    fn cuStreamGetAttribute();
-    #[call(op = 0x0f, since = 12050, unsupported, ptsz)]
-    fn cuStreamGetCtx_v2();
-    #[call(op = 0x10, since = 11000, unsupported, ptsz)]
-    fn cuStreamSetAttribute();
+    #[call(op = 0x0d, since = 11000, wire, ptsz)]
+    fn cuStreamCopyAttributes(to: CUstream, from: CUstream);
+    #[call(op = 0x0e, since = 11000, wire, custom, ptsz)]
+    fn cuStreamGetAttribute(stream: CUstream, attribute: CUstreamAttrID, #[out] value: *mut [u64; 8]);
+    #[call(op = 0x0f, since = 12050, custom, ptsz)]
+    fn cuStreamGetCtx_v2(stream: CUstream, context: *mut CUcontext, green: *mut u64);
+    #[call(op = 0x10, since = 11000, wire, custom, ptsz)]
+    fn cuStreamSetAttribute(stream: CUstream, attribute: CUstreamAttrID, #[input] value: *const [u64; 8]);
 }

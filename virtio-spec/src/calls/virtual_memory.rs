@@ -26,8 +26,13 @@ pub trait VirtualMemory {
         prop: *const CUmemAllocationProp,
         flags: u64,
     );
-    #[call(op = 0x04, since = 10020, unsupported)]
-    fn cuMemExportToShareableHandle();
+    #[call(op = 0x04, since = 10020, custom, no_context)]
+    fn cuMemExportToShareableHandle(
+        shareable_handle: *mut core::ffi::c_void,
+        handle: CUmemGenericAllocationHandle,
+        handle_type: CUmemAllocationHandleType,
+        flags: u64,
+    );
     #[call(op = 0x05, since = 10020, wire, custom, no_context)]
     fn cuMemGetAccess(#[out] flags: *mut u64, #[input] location: *const CUmemLocation, ptr: CUdeviceptr);
     #[call(op = 0x06, since = 10020, custom, no_context)]
@@ -43,8 +48,12 @@ pub trait VirtualMemory {
     );
     #[call(op = 0x08, since = 11070, unsupported)]
     fn cuMemGetHandleForAddressRange();
-    #[call(op = 0x09, since = 10020, unsupported)]
-    fn cuMemImportFromShareableHandle();
+    #[call(op = 0x09, since = 10020, custom, no_context)]
+    fn cuMemImportFromShareableHandle(
+        handle: *mut CUmemGenericAllocationHandle,
+        os_handle: *mut core::ffi::c_void,
+        handle_type: CUmemAllocationHandleType,
+    );
     #[call(op = 0x0a, since = 10020, wire, custom, no_context)]
     fn cuMemMap(
         ptr: CUdeviceptr,

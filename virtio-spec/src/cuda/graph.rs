@@ -5,8 +5,8 @@ use core::ffi::c_void;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::{
-    CUDA_MEMCPY3D, CUcontext, CUdeviceptr, CUfunction, CUgraphNode, CUkernel, CUmemAccessDesc,
-    CUmemPoolProps, CUresult, CUstream, cuda_enum,
+    CUDA_MEMCPY3D, CUcontext, CUdeviceptr, CUfunction, CUgraph, CUgraphNode, CUkernel, CUmemAccessDesc,
+    CUmemPoolProps, CUresult, CUstream, CUstreamBatchMemOpParams, cuda_enum,
 };
 use crate::assert_layout;
 
@@ -154,6 +154,31 @@ structure! {
     /// A free node, as the calls for any kind of node know it.
     CUDA_MEM_FREE_NODE_PARAMS, 8 { dptr: CUdeviceptr, }
 }
+
+structure! {
+    /// A node of memory operations.
+    CUDA_BATCH_MEM_OP_NODE_PARAMS, 32 {
+        ctx: CUcontext, count: u32, paramArray: *mut CUstreamBatchMemOpParams, flags: u32,
+    }
+}
+const _: () = assert!(core::mem::offset_of!(CUDA_BATCH_MEM_OP_NODE_PARAMS, paramArray) == 16);
+
+cuda_enum! {
+    /// When the bodies of a conditional node run (`CUgraphConditionalNodeType` of cuda.h).
+    CUgraphConditionalNodeType {
+        IF = 0 as "CU_GRAPH_COND_TYPE_IF",
+        WHILE = 1 as "CU_GRAPH_COND_TYPE_WHILE",
+        SWITCH = 2 as "CU_GRAPH_COND_TYPE_SWITCH",
+    }
+}
+
+structure! {
+    /// A conditional node: the condition, a value that kernels know, and its bodies, which the driver makes.
+    CUDA_CONDITIONAL_NODE_PARAMS, 32 {
+        handle: u64, kind: CUgraphConditionalNodeType, size: u32, phGraph_out: *mut CUgraph, ctx: CUcontext,
+    }
+}
+const _: () = assert!(core::mem::offset_of!(CUDA_CONDITIONAL_NODE_PARAMS, phGraph_out) == 16);
 
 structure! {
     /// What `cuGraphInstantiateWithParams` is told and tells.

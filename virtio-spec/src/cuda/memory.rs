@@ -193,3 +193,18 @@ impl Default for CUipcEventHandle {
         Self { reserved: [0; 64] }
     }
 }
+
+/// What another process opens a pool's memory with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+#[allow(missing_docs, reason = "named as in CUDA's documentation")]
+pub struct CUmemPoolPtrExportData {
+    pub reserved: [u8; 64],
+}
+assert_layout!(CUmemPoolPtrExportData, 64, reserved: 0);
+
+impl Default for CUmemPoolPtrExportData {
+    fn default() -> Self {
+        Self { reserved: [0; 64] }
+    }
+}

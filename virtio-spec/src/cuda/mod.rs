@@ -6,6 +6,7 @@
 #![allow(non_camel_case_types, non_snake_case, reason = "CUDA's own names")]
 
 mod array;
+mod batch;
 mod context;
 mod device;
 mod graph;
@@ -17,7 +18,8 @@ mod tensor;
 mod text;
 
 pub use self::{
-    array::*, context::*, device::*, graph::*, memory::*, module::*, result::*, structures::*, tensor::*,
+    array::*, batch::*, context::*, device::*, graph::*, memory::*, module::*, result::*, structures::*,
+    tensor::*,
 };
 
 /// Defines a C enumeration as a number with named values.

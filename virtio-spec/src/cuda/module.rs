@@ -177,9 +177,54 @@ impl Scalar for CUkernelNodeAttrID {
     }
 }
 
+/// An attribute of a stream (`CUstreamAttrID` of cuda.h, another name for [`CUlaunchAttributeID`]): those that streams
+/// have, all of them plain numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct CUstreamAttrID(pub CUlaunchAttributeID);
+
+impl CUstreamAttrID {
+    /// Bytes of the value, from the beginning of CUDA's union; `None` for what is no attribute of a stream.
+    #[must_use]
+    pub const fn value_bytes(self) -> Option<usize> {
+        match self.0 {
+            CUlaunchAttributeID::ACCESS_POLICY_WINDOW => Some(32),
+            CUlaunchAttributeID::SYNCHRONIZATION_POLICY
+            | CUlaunchAttributeID::PRIORITY
+            | CUlaunchAttributeID::MEM_SYNC_DOMAIN => Some(4),
+            CUlaunchAttributeID::MEM_SYNC_DOMAIN_MAP => Some(2),
+            _ => None,
+        }
+    }
+}
+
+impl Scalar for CUstreamAttrID {
+    fn to_u64(self) -> u64 {
+        self.0.to_u64()
+    }
+
+    fn from_u64(value: u64) -> Self {
+        Self(CUlaunchAttributeID::from_u64(value))
+    }
+
+    fn from_guest(value: u64) -> Result<Self, CUresult> {
+        let attribute = Self::from_u64(value);
+        if attribute.value_bytes().is_some() { Ok(attribute) } else { Err(CUresult::ERROR_INVALID_VALUE) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn attributes_of_streams_are_plain() {
+        for attribute in CUlaunchAttributeID::ALL {
+            let of_stream = CUstreamAttrID(*attribute).value_bytes().is_some();
+            assert!(!of_stream || attribute.is_plain(), "{attribute:?}");
+            assert_eq!(CUstreamAttrID::from_guest(attribute.to_u64()).is_ok(), of_stream, "{attribute:?}");
+        }
+    }
 
     #[test]
     fn a_guest_cannot_name_addresses_in_a_node_s_attribute() {

@@ -44,6 +44,11 @@ impl<T> Out<T> {
         Self(place)
     }
 
+    /// The same place for a value of a type that CUDA does not say in its signature.
+    pub(super) const fn of<U>(self) -> Out<U> {
+        Out(self.0.cast())
+    }
+
     /// Refuses NULL, before anything is done.
     pub(super) fn check(&self) -> Result<()> {
         if self.0.is_null() { Err(CUresult::ERROR_INVALID_VALUE) } else { Ok(()) }

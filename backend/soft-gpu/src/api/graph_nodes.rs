@@ -15,7 +15,9 @@ use virtio_spec::cuda::{
 
 use super::copies::node_sides;
 use super::entry::{Call, In, List, Out, exports};
+use super::graph_conditions::conditional;
 use super::graph_memory;
+use super::graph_operations::operations;
 use super::launches::host_node;
 use crate::driver::context::Context;
 use crate::driver::copy::{Pattern, fill_node, replay};
@@ -167,6 +169,7 @@ pub(super) fn any(call: &Call, params: *mut CUgraphNodeParams) -> Result<Op> {
         CUgraphNodeType::EVENT_RECORD => record(CUevent(params.union[0])),
         CUgraphNodeType::WAIT_EVENT => wait(CUevent(params.union[0])),
         CUgraphNodeType::EMPTY => Ok(Op::Empty),
+        CUgraphNodeType::BATCH_MEM_OP => operations(call, In::at(arm.cast())),
         _ => Err(CUresult::ERROR_NOT_SUPPORTED),
     }
 }
@@ -312,6 +315,8 @@ fn add_any(
             CUgraphNodeType::MEM_FREE => {
                 graph_memory::free(In::<CUDA_MEM_FREE_NODE_PARAMS>::at(arm.cast()).get()?.dptr)
             }
+            // SAFETY: the arm that the kind says.
+            CUgraphNodeType::CONDITIONAL => unsafe { conditional(call, graph, arm.cast()) },
             _ => any(call, params),
         }
     })

@@ -91,7 +91,7 @@ fn free(call: &Call, pointer: CUdeviceptr) -> Result<()> {
         call.driver().graph_memory.end(&allocation);
         return call.context.health.check();
     }
-    let kinds = [Kind::Device, Kind::Pool, Kind::Managed];
+    let kinds = [Kind::Device, Kind::Pool, Kind::ImportedPool, Kind::Managed];
     call.driver().release(pointer.0, &kinds, CUresult::ERROR_INVALID_VALUE)?;
     call.context.health.check()
 }
@@ -371,11 +371,12 @@ fn free_async(call: &Call, pointer: CUdeviceptr, stream: CUstream) -> Result<()>
         })?;
         return Ok(());
     }
-    let found = call.driver().memory.find_start(pointer.0, &[Kind::Device, Kind::Pool]);
+    let kinds = &[Kind::Device, Kind::Pool, Kind::ImportedPool];
+    let found = call.driver().memory.find_start(pointer.0, kinds);
     found.ok_or(CUresult::ERROR_INVALID_VALUE)?;
     context.submit(&stream, Vec::new(), move |_: &Health| {
         // Freed twice, perhaps: then the first counts.
-        let _ = driver().memory.release(pointer.0, &[Kind::Device, Kind::Pool]);
+        let _ = driver().memory.release(pointer.0, kinds);
         Ok(())
     })?;
     Ok(())

@@ -5,6 +5,7 @@
 //! into checked ones, so that most of those functions are safe.
 
 mod arrays;
+mod batch_copies;
 mod captures;
 mod contexts;
 mod copies;
@@ -12,10 +13,12 @@ mod debugger;
 mod devices;
 mod entry;
 mod functions;
+mod graph_conditions;
 mod graph_execs;
 mod graph_lists;
 mod graph_memory;
 mod graph_nodes;
+mod graph_operations;
 mod graph_params;
 mod graphs;
 mod launches;
@@ -24,7 +27,9 @@ mod managed;
 mod memory;
 mod modules;
 mod pools;
+mod shareable;
 mod sharing;
+mod stream_attributes;
 mod stream_values;
 mod streams;
 mod tensor_maps;

@@ -105,7 +105,7 @@ fn create(driver: &Driver, place: Out<CUmemoryPool>, properties: In<CUmemPoolPro
     }
     check_handle_types(properties.handleTypes)?;
     check_location(properties.location)?;
-    let pool = driver.pools.create(properties.maxSize as u64, properties.handleTypes)?;
+    let pool = driver.pools.create(properties.maxSize as u64, properties.handleTypes, None)?;
     place.put(CUmemoryPool(pool.handle))
 }
 

@@ -70,7 +70,7 @@ enum Operation {
 
 /// A checked operation on 4 or 8 bytes.
 #[derive(Clone, Copy)]
-struct Step {
+pub(super) struct Step {
     operation: Operation,
     address: u64,
     value: u64,
@@ -101,7 +101,7 @@ impl Step {
     }
 
     /// An operation of a batch.
-    fn of(call: &Call, wanted: &CUstreamBatchMemOpParams) -> Result<Self> {
+    pub(super) fn of(call: &Call, wanted: &CUstreamBatchMemOpParams) -> Result<Self> {
         let low = wanted.value & u64::from(u32::MAX);
         let step = |operation, value, bytes| Self::new(call, operation, wanted.address, value, bytes);
         match wanted.operation {
@@ -153,7 +153,7 @@ impl Step {
         }
     }
 
-    fn do_it(&self, health: &Health) -> Result<()> {
+    pub(super) fn do_it(&self, health: &Health) -> Result<()> {
         let live = || driver().memory.contains(self.address, self.bytes);
         match self.operation {
             Operation::Nothing => {}

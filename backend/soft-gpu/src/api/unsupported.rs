@@ -85,13 +85,8 @@ unsupported! {
     cuGLUnmapBufferObject
     cuGLUnmapBufferObjectAsync
     cuGLUnregisterBufferObject
-    cuGraphAddBatchMemOpNode
     cuGraphAddExternalSemaphoresSignalNode
     cuGraphAddExternalSemaphoresWaitNode
-    cuGraphBatchMemOpNodeGetParams
-    cuGraphBatchMemOpNodeSetParams
-    cuGraphConditionalHandleCreate
-    cuGraphExecBatchMemOpNodeSetParams
     cuGraphExecExternalSemaphoresSignalNodeSetParams
     cuGraphExecExternalSemaphoresWaitNodeSetParams
     cuGraphExternalSemaphoresSignalNodeGetParams
@@ -151,7 +146,6 @@ unsupported! {
     cuMemDiscardAndPrefetchBatchAsync_ptsz
     cuMemDiscardBatchAsync
     cuMemDiscardBatchAsync_ptsz
-    cuMemExportToShareableHandle
     cuMemFree
     cuMemGetAddressRange
     cuMemGetAttribute
@@ -159,13 +153,8 @@ unsupported! {
     cuMemGetHandleForAddressRange
     cuMemGetInfo
     cuMemHostGetDevicePointer
-    cuMemImportFromShareableHandle
     cuMemMapArrayAsync
     cuMemMapArrayAsync_ptsz
-    cuMemPoolExportPointer
-    cuMemPoolExportToShareableHandle
-    cuMemPoolImportFromShareableHandle
-    cuMemPoolImportPointer
     cuMemPrefetchBatchAsync
     cuMemPrefetchBatchAsync_ptsz
     cuMemcpy2D
@@ -173,18 +162,10 @@ unsupported! {
     cuMemcpy2DUnaligned
     cuMemcpy3D
     cuMemcpy3DAsync
-    cuMemcpy3DBatchAsync
-    cuMemcpy3DBatchAsync_ptsz
-    cuMemcpy3DBatchAsync_v2
-    cuMemcpy3DBatchAsync_v2_ptsz
     cuMemcpyAtoA
     cuMemcpyAtoD
     cuMemcpyAtoH
     cuMemcpyAtoHAsync
-    cuMemcpyBatchAsync
-    cuMemcpyBatchAsync_ptsz
-    cuMemcpyBatchAsync_v2
-    cuMemcpyBatchAsync_v2_ptsz
     cuMemcpyDtoA
     cuMemcpyDtoD
     cuMemcpyDtoDAsync
@@ -221,13 +202,7 @@ unsupported! {
     cuProfilerInitialize
     cuSignalExternalSemaphoresAsync
     cuSignalExternalSemaphoresAsync_ptsz
-    cuStreamCopyAttributes
-    cuStreamCopyAttributes_ptsz
-    cuStreamGetAttribute
-    cuStreamGetAttribute_ptsz
     cuStreamGetGreenCtx
-    cuStreamSetAttribute
-    cuStreamSetAttribute_ptsz
     cuSurfRefGetArray
     cuSurfRefSetArray
     cuTexRefCreate

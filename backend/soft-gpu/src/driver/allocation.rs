@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     Mapped,
     /// Memory of another process.
     Imported,
+    /// Memory of another process's pool.
+    ImportedPool,
     /// An array's.
     Array,
     /// A graph's; its addresses stay taken when it ends.

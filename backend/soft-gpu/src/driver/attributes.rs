@@ -91,7 +91,8 @@ pub(crate) fn attribute(attribute: Attribute) -> Option<i32> {
         Attribute::COMPUTE_CAPABILITY_MINOR => signed(SM % 10),
         Attribute::PCI_BUS_ID => PCI_BUS,
         Attribute::SINGLE_TO_DOUBLE_PRECISION_PERF_RATIO => 2,
-        Attribute::MEMPOOL_SUPPORTED_HANDLE_TYPES => 0,
+        // Descriptors.
+        Attribute::MEMPOOL_SUPPORTED_HANDLE_TYPES => 1,
         Attribute::MEM_SYNC_DOMAIN_COUNT => 1,
         Attribute::NUMA_ID | Attribute::HOST_NUMA_ID => -1,
         Attribute::GPU_OVERLAP
@@ -110,6 +111,7 @@ pub(crate) fn attribute(attribute: Attribute) -> Option<i32> {
         | Attribute::HOST_NATIVE_ATOMIC_SUPPORTED
         | Attribute::MEMORY_POOLS_SUPPORTED
         | Attribute::VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED
+        | Attribute::HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED
         | Attribute::MANAGED_MEMORY
         | Attribute::CAN_USE_64_BIT_STREAM_MEM_OPS
         | Attribute::CAN_USE_STREAM_WAIT_VALUE_NOR

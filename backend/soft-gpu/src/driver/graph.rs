@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use virtio_spec::cuda::{CUDA_MEMCPY3D, CUDA_MEMSET_NODE_PARAMS, CUgraphNodeType, CUhostFn, CUresult};
 
+use super::conditional::{Conditional, Operations};
 use super::event::Event;
 use super::graph_memory::GraphAllocation;
 use super::handles::{kind, mint};
@@ -60,6 +61,8 @@ pub(crate) enum Op {
     Child(Arc<Graph>),
     Allocate(Arc<GraphAllocation>),
     Free(Arc<GraphAllocation>),
+    Operations { described: Arc<Operations>, replay: Replay },
+    Conditional(Arc<Conditional>),
     Empty,
 }
 
@@ -81,6 +84,8 @@ impl Op {
             Self::Child(_) => CUgraphNodeType::GRAPH,
             Self::Allocate(_) => CUgraphNodeType::MEM_ALLOC,
             Self::Free(_) => CUgraphNodeType::MEM_FREE,
+            Self::Operations { .. } => CUgraphNodeType::BATCH_MEM_OP,
+            Self::Conditional(_) => CUgraphNodeType::CONDITIONAL,
             Self::Empty => CUgraphNodeType::EMPTY,
         }
     }
@@ -90,10 +95,14 @@ impl Op {
         matches!(self, Self::Allocate(_) | Self::Free(_))
     }
 
-    /// What is its own in a clone: a child graph.
+    /// What is its own in a clone: child graphs.
     fn cloned(&self, driver: &Driver) -> Self {
         match self {
             Self::Child(graph) => Self::Child(graph.duplicate(driver)),
+            Self::Conditional(own) => {
+                let bodies = own.bodies.iter().map(|body| body.duplicate(driver)).collect();
+                Self::Conditional(Arc::new(Conditional::new(&own.condition, own.kind, bodies)))
+            }
             other => other.clone(),
         }
     }
@@ -203,6 +212,11 @@ impl Graph {
         Self::new(driver, false)
     }
 
+    /// A graph without nodes that belongs to a node.
+    pub(crate) fn create_body(driver: &Driver) -> Arc<Self> {
+        Self::new(driver, true)
+    }
+
     /// A copy, nodes and all, for the program or for a node.
     fn copy(&self, driver: &Driver, embedded: bool) -> Arc<Self> {
         let copy = Self::new(driver, embedded);
@@ -307,8 +321,10 @@ impl Graph {
         let contents = std::mem::take(&mut *lock(&self.contents));
         for node in &contents.nodes {
             let _ = driver.nodes.remove(node.handle);
-            if let Op::Child(child) = node.op() {
-                child.end(driver);
+            match node.op() {
+                Op::Child(child) => child.end(driver),
+                Op::Conditional(own) => own.bodies.iter().for_each(|body| body.end(driver)),
+                _ => {}
             }
         }
     }

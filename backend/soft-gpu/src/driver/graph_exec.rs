@@ -18,6 +18,8 @@ use super::{Driver, Result, driver};
 enum Work {
     Op(Op),
     Graph(Plan),
+    /// How many bodies there are, and the one that runs.
+    Conditional(usize, Option<Plan>),
 }
 
 /// A node's part of a launch.
@@ -58,6 +60,10 @@ fn plan(graph: &Graph) -> Result<Plan> {
     let step = |(node, follows): (Arc<super::graph::Node>, Vec<usize>)| {
         let work = match node.op() {
             Op::Child(child) => Work::Graph(plan(&child)?),
+            Op::Conditional(own) => {
+                let chosen = own.chosen()?.map(|body| plan(body)).transpose()?;
+                Work::Conditional(own.bodies.len(), chosen)
+            }
             op => Work::Op(op),
         };
         Ok(Step { node: node.handle, follows, enabled: true, work })
@@ -72,7 +78,8 @@ fn awaited(steps: &[Step], after: &mut Vec<Arc<Completion>>) {
         match &step.work {
             Work::Op(Op::Wait(event)) => after.extend(event.recorded()),
             Work::Graph(plan) => awaited(&plan.steps, after),
-            Work::Op(_) => {}
+            // Events have no place in bodies.
+            Work::Op(_) | Work::Conditional(..) => {}
         }
     }
 }
@@ -83,7 +90,7 @@ fn recorded(steps: &[Step], done: &Arc<Completion>) {
         match &step.work {
             Work::Op(Op::Record(event)) => event.record(Arc::clone(done)),
             Work::Graph(plan) => recorded(&plan.steps, done),
-            Work::Op(_) => {}
+            Work::Op(_) | Work::Conditional(..) => {}
         }
     }
 }
@@ -92,7 +99,7 @@ fn recorded(steps: &[Step], done: &Arc<Completion>) {
 fn ops(steps: &[Step]) -> impl Iterator<Item = &Op> + Clone {
     steps.iter().filter_map(|step| match &step.work {
         Work::Op(op) => Some(op),
-        Work::Graph(_) => None,
+        Work::Graph(_) | Work::Conditional(..) => None,
     })
 }
 
@@ -103,12 +110,14 @@ fn run(steps: &[Step], context: u64, health: &Health) -> Result<()> {
                 Op::Kernel { replay, .. }
                 | Op::Copy { replay, .. }
                 | Op::Fill { replay, .. }
-                | Op::Host { replay, .. },
+                | Op::Host { replay, .. }
+                | Op::Operations { replay, .. },
             ) => replay(health)?,
             Work::Op(Op::Allocate(allocation)) => driver().graph_memory.begin(allocation, context)?,
             Work::Op(Op::Free(allocation)) => driver().graph_memory.end(allocation),
             Work::Op(_) => {}
-            Work::Graph(plan) => run(&plan.steps, context, health)?,
+            Work::Graph(plan) | Work::Conditional(_, Some(plan)) => run(&plan.steps, context, health)?,
+            Work::Conditional(_, None) => {}
         }
     }
     Ok(())
@@ -129,12 +138,18 @@ fn update(old: &Plan, new: &Plan) -> core::result::Result<Plan, Difference> {
             let kind = |work: &Work| match work {
                 Work::Op(op) => op.kind().0,
                 Work::Graph(_) => u32::MAX,
+                Work::Conditional(..) => u32::MAX - 1,
             };
             if kind(&old.work) != kind(&new.work) {
                 return Err((new.node, CUgraphExecUpdateResult::ERROR_NODE_TYPE_CHANGED));
             }
             if old.follows != new.follows {
                 return Err((new.node, CUgraphExecUpdateResult::ERROR_TOPOLOGY_CHANGED));
+            }
+            if let (Work::Conditional(old, _), Work::Conditional(bodies, _)) = (&old.work, &new.work)
+                && old != bodies
+            {
+                return Err((new.node, CUgraphExecUpdateResult::ERROR_PARAMETERS_CHANGED));
             }
             let is_same_memory = match (&old.work, &new.work) {
                 (Work::Op(Op::Allocate(old)), Work::Op(Op::Allocate(new)))

@@ -236,6 +236,11 @@ impl Memory {
         }
     }
 
+    /// The window's file.
+    pub(crate) fn file(&self) -> Result<&OwnedFd> {
+        self.window().map(|window| &window.file)
+    }
+
     /// The window's file, and where in it an allocation is.
     pub(crate) fn place_in_file(&self, allocation: &Allocation) -> Option<(&OwnedFd, u64)> {
         let window = self.window().ok()?;
@@ -243,14 +248,21 @@ impl Memory {
     }
 
     /// Maps `length` bytes of another process's window.
-    pub(crate) fn import(&self, file: &OwnedFd, offset: u64, length: u64, context: u64) -> Result<u64> {
+    pub(crate) fn import(
+        &self,
+        file: &OwnedFd,
+        offset: u64,
+        length: u64,
+        kind: Kind,
+        context: u64,
+    ) -> Result<u64> {
         let inside = offset % PAGE;
         let reserved = length
             .checked_add(inside)
             .and_then(|bytes| bytes.checked_next_multiple_of(PAGE))
             .ok_or(CUresult::ERROR_INVALID_VALUE)?;
         let first = map_shared(file, offset - inside, reserved).ok_or(CUresult::ERROR_MAP_FAILED)?;
-        self.insert(first + inside, length, reserved, Kind::Imported, (context, 0));
+        self.insert(first + inside, length, reserved, kind, (context, 0));
         Ok(first + inside)
     }
 
@@ -318,7 +330,7 @@ impl Memory {
         match allocation.kind {
             // Their pages are another owner's.
             Kind::Registered | Kind::Mapped => {}
-            Kind::Imported => {
+            Kind::Imported | Kind::ImportedPool => {
                 let first = allocation.start & !(PAGE - 1);
                 if let Ok(length) = usize::try_from(allocation.reserved) {
                     // SAFETY: mapped by `import` with this length, and in no table any more.

@@ -2,7 +2,8 @@
 //!
 //! Read in this order: `handles`, `context` (contexts and their streams), `queue` (how a stream works), `pages`,
 //! `allocation`, `memory`, `virtual_memory`, `pool`, `sharing`, `copy`, `array`, `image` and `compile` (from bytes to code),
-//! `module`, `library`, `launch`, `attributes`; `graph`, `graph_exec`, `graph_memory` and `capture`.
+//! `module`, `library`, `launch`, `attributes`; `graph`, `graph_exec`, `graph_memory`, `conditional` and
+//! `capture`.
 //!
 //! Locks are taken in this order: an executable graph's launches, a context's order of work, a stream's queue, a table; and
 //! none is held while work runs.
@@ -12,6 +13,7 @@ pub(crate) mod array;
 pub(crate) mod attributes;
 pub(crate) mod capture;
 pub(crate) mod compile;
+pub(crate) mod conditional;
 pub(crate) mod context;
 pub(crate) mod copy;
 pub(crate) mod event;
@@ -42,6 +44,7 @@ use virtio_spec::cuda::CUresult;
 
 use allocation::{Allocation, Kind};
 use array::{Array, Mipmapped, Object};
+use conditional::Condition;
 use context::{Context, Primary};
 use event::Event;
 use graph::{Graph, Node, UserObject};
@@ -85,6 +88,7 @@ pub(crate) struct Driver {
     pub(crate) surfaces: Table<Object>,
     pub(crate) graphs: Table<Graph>,
     pub(crate) nodes: Table<Node>,
+    pub(crate) conditions: Table<Condition>,
     pub(crate) execs: Table<Exec>,
     pub(crate) graph_memory: GraphMemory,
     pub(crate) user_objects: Table<UserObject>,

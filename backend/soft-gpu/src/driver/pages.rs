@@ -2,7 +2,11 @@
 //!
 //! Unsafe code: mapping of memory.
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+/// What the device's own memory is called.
+pub(super) const MEMORY: &CStr = c"soft-gpu memory";
 
 /// Bytes of a page.
 pub(super) const PAGE: u64 = 4096;
@@ -27,8 +31,13 @@ fn map_pages(length: u64, flags: i32, file: i32, offset: u64) -> Option<u64> {
 
 /// A file without a name, whose pages cost nothing until they are touched.
 pub(super) fn nameless_file(length: u64) -> Option<OwnedFd> {
-    // SAFETY: a constant name.
-    let raw = unsafe { libc::memfd_create(c"soft-gpu memory".as_ptr(), libc::MFD_CLOEXEC) };
+    named_file(MEMORY, length)
+}
+
+/// The same of another name: that is no path, but says what the file is.
+pub(super) fn named_file(name: &CStr, length: u64) -> Option<OwnedFd> {
+    // SAFETY: a text that ends.
+    let raw = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
     if raw < 0 {
         return None;
     }
@@ -38,6 +47,19 @@ pub(super) fn nameless_file(length: u64) -> Option<OwnedFd> {
     // SAFETY: no memory is involved.
     let sized = unsafe { libc::ftruncate(file.as_raw_fd(), length) } == 0;
     sized.then_some(file)
+}
+
+/// A descriptor of its own for a file of this name that the program has a descriptor of.
+pub(super) fn copy_of(name: &CStr, descriptor: RawFd) -> Option<OwnedFd> {
+    let link = std::fs::read_link(format!("/proc/self/fd/{descriptor}")).ok()?;
+    let expected = format!("/memfd:{} (deleted)", name.to_str().ok()?);
+    if link.as_os_str() != expected.as_str() {
+        return None;
+    }
+    // SAFETY: duplicates a descriptor, or fails.
+    let raw = unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, 3) };
+    // SAFETY: the descriptor was just made and has no other owner.
+    (raw >= 0).then(|| unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
 /// Gives pages of a file back to the system.

@@ -1,6 +1,7 @@
 //! Memory pools. A pool keeps nothing that was freed, so that what it has reserved is what is in use, and its settings
 //! are remembered and steer nothing.
 
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -20,6 +21,8 @@ pub(crate) struct Pool {
     /// Most bytes that it may have; 0 for no bound of its own.
     pub(crate) most: u64,
     pub(crate) handle_types: CUmemAllocationHandleType,
+    /// The memory of the process whose pool it is, if that is another one.
+    pub(crate) origin: Option<OwnedFd>,
     /// Whether it may reuse memory in three ways, and the bytes that it may keep.
     settings: Mutex<[u64; 4]>,
     /// The most that was in use, as it was last reset: reserved and used.
@@ -27,13 +30,19 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    fn new(number: u32, most: u64, handle_types: CUmemAllocationHandleType) -> Arc<Self> {
+    fn new(
+        number: u32,
+        most: u64,
+        handle_types: CUmemAllocationHandleType,
+        origin: Option<OwnedFd>,
+    ) -> Arc<Self> {
         let settings = Mutex::new([1, 1, 1, 0]);
         Arc::new(Self {
             handle: mint(kind::POOL),
             number,
             most,
             handle_types,
+            origin,
             settings,
             high: Default::default(),
         })
@@ -41,6 +50,10 @@ impl Pool {
 
     /// Takes memory.
     pub(crate) fn allocate(&self, memory: &Memory, length: u64, context: u64) -> Result<u64> {
+        // As CUDA's documentation says: nothing is taken from another process's pool.
+        if self.origin.is_some() {
+            return Err(CUresult::ERROR_NOT_SUPPORTED);
+        }
         let used = memory.used_by_pool(self.number);
         if self.most != 0 && used.checked_add(length).is_none_or(|wanted| wanted > self.most) {
             return Err(CUresult::ERROR_OUT_OF_MEMORY);
@@ -97,7 +110,7 @@ impl Pools {
     /// The device's own pool, whose number is 0.
     pub(crate) fn default_pool(&self) -> Arc<Pool> {
         let make = || {
-            let pool = Pool::new(0, 0, CUmemAllocationHandleType::NONE);
+            let pool = Pool::new(0, 0, CUmemAllocationHandleType::NONE, None);
             self.all.insert(pool.handle, Arc::clone(&pool));
             pool
         };
@@ -115,10 +128,15 @@ impl Pools {
     }
 
     /// A new pool.
-    pub(crate) fn create(&self, most: u64, handle_types: CUmemAllocationHandleType) -> Result<Arc<Pool>> {
+    pub(crate) fn create(
+        &self,
+        most: u64,
+        handle_types: CUmemAllocationHandleType,
+        origin: Option<OwnedFd>,
+    ) -> Result<Arc<Pool>> {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed) + 1;
         let number = u32::try_from(number).map_err(|_| CUresult::ERROR_OUT_OF_MEMORY)?;
-        let pool = Pool::new(number, most, handle_types);
+        let pool = Pool::new(number, most, handle_types, origin);
         self.all.insert(pool.handle, Arc::clone(&pool));
         Ok(pool)
     }

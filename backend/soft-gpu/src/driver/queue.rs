@@ -3,7 +3,7 @@
 //! A piece of work names the completions that it follows. They always belong to work that was submitted before, so
 //! that waiting for them ends.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -125,6 +125,9 @@ struct Queue {
     busy: bool,
 }
 
+/// Values of attributes, by number.
+pub(crate) type Attributes = BTreeMap<u32, [u64; 8]>;
+
 /// A stream.
 pub(crate) struct Stream {
     /// Its handle.
@@ -137,6 +140,8 @@ pub(crate) struct Stream {
     pub(crate) flags: u32,
     /// Lower is more urgent. All streams progress at once, so nothing follows from it.
     pub(crate) priority: i32,
+    /// What the program has set (`CUstreamAttrID`); nothing follows from it either.
+    pub(crate) attributes: Mutex<Attributes>,
     /// What it orders itself with.
     pub(crate) order: Order,
     /// Its part in a capture, if it has one.
@@ -167,6 +172,7 @@ impl Stream {
             flags,
             priority,
             order,
+            attributes: Mutex::default(),
             capture: Mutex::default(),
             health,
             queue: Mutex::default(),

@@ -1,20 +1,26 @@
 //! Virtual memory management: reserved addresses, memory without an address, and mappings of the one at the other.
 //!
-//! The device's memory without addresses is one file without a name; what is mapped twice is the same pages. Mappings are
-//! ranges of [`super::memory`], whose table decides who may use them.
+//! The device's memory without addresses is one file without a name; what is mapped twice is the same pages. What other
+//! processes may have is a file of its own, whose descriptor is what they are given. Mappings are ranges of
+//! [`super::memory`], whose table decides who may use them.
 //!
 //! Unsafe code: mapping of memory.
 
 use std::collections::{BTreeMap, HashMap};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::ffi::CStr;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use virtio_spec::cuda::{CUmemAllocationProp, CUresult};
+use virtio_spec::cuda::{
+    CUmemAllocationFlags, CUmemAllocationHandleType, CUmemAllocationProp, CUmemAllocationType, CUmemLocation,
+    CUmemLocationType, CUresult,
+};
 
 use super::allocation::Kind;
 use super::handles::{kind, mint};
 use super::memory::TOTAL;
-use super::pages::{host, nameless_file, punch};
+use super::pages::{copy_of, host, named_file, nameless_file, punch};
 use super::queue::lock;
 use super::ranges::Ranges;
 use super::{Result, driver};
@@ -23,6 +29,9 @@ use super::{Result, driver};
 pub(crate) const GRANULARITY: u64 = 2 << 20;
 
 const PAGE: u64 = 4096;
+
+/// What files of memory are called that other processes may have.
+const SHAREABLE: &CStr = c"soft-gpu shareable";
 
 /// The device's memory without addresses: a file, and which parts of it are free. Twice what there can be, so that holes
 /// between objects do no harm.
@@ -40,12 +49,33 @@ fn store() -> Result<&'static Store> {
     STORE.get_or_init(make).as_ref().ok_or(CUresult::ERROR_OUT_OF_MEMORY)
 }
 
+/// Where memory without an address is.
+#[derive(Debug)]
+enum Place {
+    /// At an offset of the device's file.
+    Store(u64),
+    /// A file of its own, of this process.
+    Own(OwnedFd),
+    /// A file of another process, whose memory it is.
+    Imported(OwnedFd),
+}
+
 /// Memory without an address.
 #[derive(Debug)]
 struct Physical {
-    offset: u64,
+    place: Place,
     length: u64,
     properties: Properties,
+}
+
+impl Physical {
+    /// The file, and where in it the memory begins.
+    fn in_file(&self) -> Result<(BorrowedFd<'_>, u64)> {
+        Ok(match &self.place {
+            Place::Store(offset) => (store()?.file.as_fd(), *offset),
+            Place::Own(file) | Place::Imported(file) => (file.as_fd(), 0),
+        })
+    }
 }
 
 /// What memory was asked to be.
@@ -59,9 +89,15 @@ unsafe impl Sync for Properties {}
 
 impl Drop for Physical {
     fn drop(&mut self) {
-        let Ok(store) = store() else { return };
-        punch(&store.file, self.offset, self.length);
-        lock(&store.free).give(self.offset, self.length);
+        match self.place {
+            Place::Store(offset) => {
+                let Ok(store) = store() else { return };
+                punch(&store.file, offset, self.length);
+                lock(&store.free).give(offset, self.length);
+            }
+            Place::Own(_) => {}
+            Place::Imported(_) => return,
+        }
         driver().memory.give_bytes(self.length);
     }
 }
@@ -178,14 +214,52 @@ impl VirtualMemory {
         }
         let store = store()?;
         driver().memory.take_bytes(length)?;
-        let Some(offset) = lock(&store.free).take(length, GRANULARITY) else {
+        let place = if properties.requestedHandleTypes == CUmemAllocationHandleType::NONE {
+            lock(&store.free).take(length, GRANULARITY).map(Place::Store)
+        } else {
+            named_file(SHAREABLE, length).map(Place::Own)
+        };
+        let Some(place) = place else {
             driver().memory.give_bytes(length);
             return Err(CUresult::ERROR_OUT_OF_MEMORY);
         };
-        let memory = Arc::new(Physical { offset, length, properties: Properties(properties) });
+        Ok(self.hold(Physical { place, length, properties: Properties(properties) }))
+    }
+
+    fn hold(&self, memory: Physical) -> u64 {
         let handle = mint(kind::ALLOCATION);
-        lock(&self.state).held.insert(handle, (memory, 1));
-        Ok(handle)
+        lock(&self.state).held.insert(handle, (Arc::new(memory), 1));
+        handle
+    }
+
+    /// A descriptor with which another process gets the memory.
+    pub(crate) fn export(&self, handle: u64) -> Result<OwnedFd> {
+        let state = lock(&self.state);
+        let (memory, _) = state.held.get(&handle).ok_or(CUresult::ERROR_INVALID_VALUE)?;
+        let (Place::Own(file) | Place::Imported(file)) = &memory.place else {
+            return Err(CUresult::ERROR_INVALID_VALUE);
+        };
+        file.try_clone().map_err(|_| CUresult::ERROR_OPERATING_SYSTEM)
+    }
+
+    /// Memory of another process, behind a descriptor.
+    pub(crate) fn import(&self, descriptor: RawFd) -> Result<u64> {
+        let file = copy_of(SHAREABLE, descriptor).ok_or(CUresult::ERROR_INVALID_VALUE)?;
+        let length = File::from(file.try_clone().map_err(|_| CUresult::ERROR_OPERATING_SYSTEM)?)
+            .metadata()
+            .map_or(0, |found| found.len());
+        if length == 0 || !length.is_multiple_of(GRANULARITY) {
+            return Err(CUresult::ERROR_INVALID_VALUE);
+        }
+        let properties = CUmemAllocationProp {
+            allocation_type: CUmemAllocationType::PINNED,
+            requestedHandleTypes: CUmemAllocationHandleType::POSIX_FILE_DESCRIPTOR,
+            location: CUmemLocation { kind: CUmemLocationType::DEVICE.0, id: 0 },
+            win32HandleMetaData: std::ptr::null_mut(),
+            allocFlags: CUmemAllocationFlags::default(),
+        };
+        let place = Place::Imported(file);
+        Ok(self.hold(Physical { place, length, properties: Properties(properties) }))
     }
 
     /// One hold less.
@@ -238,8 +312,9 @@ impl VirtualMemory {
             return Err(CUresult::ERROR_INVALID_VALUE);
         }
         let bytes = usize::try_from(length).map_err(|_| CUresult::ERROR_INVALID_VALUE)?;
-        let place = i64::try_from(memory.offset).map_err(|_| CUresult::ERROR_INVALID_VALUE)?;
-        let file = store()?.file.as_raw_fd();
+        let (file, first) = memory.in_file()?;
+        let place = i64::try_from(first).map_err(|_| CUresult::ERROR_INVALID_VALUE)?;
+        let file = file.as_raw_fd();
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_SHARED | libc::MAP_FIXED;
         // SAFETY: the addresses lie in a range that was reserved here and where nothing is mapped.

@@ -39,6 +39,8 @@ pub(crate) struct Graphs {
     pub(super) functions: Mutex<HashMap<u64, u64>>,
     /// The driver's user objects by their numbers.
     pub(super) user_objects: Mutex<HashMap<u64, u64>>,
+    /// Conditions, which are the driver's own values, and the graphs that they are for.
+    pub(super) conditions: Mutex<HashMap<u64, u64>>,
 }
 
 macro_rules! function {

@@ -15,7 +15,10 @@ use virtio_spec::{
     requests::Launch,
 };
 
-use super::{Invocation, graph::function, graph::pointer_to, graph_memory, host_function, ok};
+use super::{
+    Invocation, graph::function, graph::pointer_to, graph_condition, graph_memory, graph_operations,
+    host_function, ok,
+};
 use crate::worker::host_calls;
 
 /// `CU_LAUNCH_PARAM_BUFFER_POINTER` and `…_SIZE` of cuda.h.
@@ -70,6 +73,8 @@ macro_rules! apply {
     };
 }
 
+pub(super) use apply;
+
 pub(super) fn node(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     let request: GraphNode = call.structure()?;
     if call.context() != 0 {
@@ -92,6 +97,7 @@ pub(super) fn node(call: &mut Invocation<'_>) -> Result<(), CUresult> {
         _ => return Err(CUresult::ERROR_INVALID_VALUE),
     };
     let mut address = None;
+    let mut bodies = Vec::new();
     let made = match CUgraphNodeType(request.kind) {
         CUgraphNodeType::KERNEL => kernel(call, target),
         CUgraphNodeType::MEMCPY => copy(call, target),
@@ -102,6 +108,11 @@ pub(super) fn node(call: &mut Invocation<'_>) -> Result<(), CUresult> {
             node
         }),
         CUgraphNodeType::MEM_FREE => graph_memory::free(call, target),
+        CUgraphNodeType::BATCH_MEM_OP => graph_operations::node(call, target),
+        CUgraphNodeType::CONDITIONAL => graph_condition::node(call, target).map(|(node, graphs)| {
+            bodies = graphs;
+            node
+        }),
         CUgraphNodeType::HOST
         | CUgraphNodeType::GRAPH
         | CUgraphNodeType::WAIT_EVENT
@@ -115,6 +126,10 @@ pub(super) fn node(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     }
     let node = call.name_node(made.0, request.graph)?;
     call.put(&GraphNodeMade { node })?;
+    for body in bodies {
+        let handle = call.name_graph(body.0, node)?;
+        call.put(&handle)?;
+    }
     address.map_or(Ok(()), |address| call.put(&address))
 }
 
@@ -140,7 +155,7 @@ fn connect(
 }
 
 /// The context that a node names; the thread's own if it names none.
-fn context_of(call: &Invocation<'_>, handle: u64) -> Result<CUcontext, CUresult> {
+pub(super) fn context_of(call: &Invocation<'_>, handle: u64) -> Result<CUcontext, CUresult> {
     call.handle(Kind::Context, if handle == 0 { call.context() } else { handle }).map(CUcontext)
 }
 

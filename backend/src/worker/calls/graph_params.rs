@@ -20,7 +20,7 @@ use super::{
     graph::function,
     graph_memory,
     graph_node::{BUFFER_POINTER, BUFFER_SIZE, DESTINATION, SOURCE},
-    ok,
+    graph_operations, ok,
 };
 
 pub(super) fn get(call: &mut Invocation<'_>) -> Result<(), CUresult> {
@@ -57,6 +57,7 @@ pub(super) fn get(call: &mut Invocation<'_>) -> Result<(), CUresult> {
             ok(unsafe { get(node, &raw mut params) })?;
             call.put(&NodeValue { value: params.userData.addr() as u64 })
         }
+        CUgraphNodeType::BATCH_MEM_OP => graph_operations::get(call, node),
         CUgraphNodeType::MEM_ALLOC => graph_memory::get_allocation(call, node),
         CUgraphNodeType::MEM_FREE => graph_memory::get_free(call, node),
         kind @ (CUgraphNodeType::EVENT_RECORD | CUgraphNodeType::WAIT_EVENT) => {

@@ -5,7 +5,8 @@
 //! `processors`, `pools`,
 //! `printed`, `sharing`, `tensor_maps` and `virtual_memory`, each named after its request in [`virtio_spec::requests`].
 //! Those of [`virtio_spec::graph_requests`] are in `graph` (graphs as a whole), `graph_names` (their handles), `graph_node`
-//! (adding and changing nodes), `graph_params` (asking about them), `graph_memory`, `capture` and `host_function`.
+//! (adding and changing nodes), `graph_params` (asking about them), `graph_memory`, `graph_operations` and
+//! `graph_condition` (kinds of nodes), `capture` and `host_function`.
 //!
 //! A guest can be wrong or hostile: what it sent was copied once before it comes here, and every number, length and
 //! handle is checked before use. A wrong one is a CUDA error of that call.
@@ -26,9 +27,11 @@ mod exchange;
 mod function;
 mod generated;
 mod graph;
+mod graph_condition;
 mod graph_memory;
 mod graph_names;
 mod graph_node;
+mod graph_operations;
 mod graph_params;
 pub(crate) mod handles;
 mod host_function;
@@ -279,6 +282,7 @@ impl<'a> Invocation<'a> {
             graph_opcode::GRAPH_INSTANTIATE => graph::instantiate(self),
             graph_opcode::GRAPH_UPDATE => graph::update(self),
             graph_opcode::GRAPH_TEXT => graph::text(self),
+            graph_opcode::GRAPH_CONDITION => graph_condition::create(self),
             graph_opcode::GRAPH_MEMORY => graph_memory::attribute(self),
             graph_opcode::CAPTURE_BEGIN => capture::begin(self),
             graph_opcode::CAPTURE_END => capture::end(self),
@@ -292,6 +296,7 @@ impl<'a> Invocation<'a> {
             opcode::TENSOR_MAP => tensor_maps::encode(self),
             opcode::SHARE => sharing::share(self),
             opcode::SHARE_OPEN => sharing::open(self),
+            opcode::SHARE_FORGET => sharing::forget(self),
             other => generated::dispatch(other, self).unwrap_or(Err(CUresult::ERROR_NOT_SUPPORTED)),
         }
     }

@@ -51,6 +51,34 @@ fn properties(given: &MemoryProperties) -> Result<CUmemAllocationProp, CUresult>
     })
 }
 
+/// Room for CUDA's structure.
+pub(super) fn empty_properties() -> CUmemAllocationProp {
+    CUmemAllocationProp {
+        allocation_type: CUmemAllocationType::INVALID,
+        requestedHandleTypes: CUmemAllocationHandleType::NONE,
+        location: CUmemLocation::default(),
+        win32HandleMetaData: std::ptr::null_mut(),
+        allocFlags: CUmemAllocationFlags::default(),
+    }
+}
+
+/// CUDA's structure as it travels: memory of a device, which is all that a guest can have.
+pub(super) fn to_wire(found: &CUmemAllocationProp) -> Result<MemoryProperties, CUresult> {
+    if found.allocation_type != CUmemAllocationType::PINNED
+        || found.location.kind != CUmemLocationType::DEVICE.0
+    {
+        return Err(CUresult::ERROR_NOT_SUPPORTED);
+    }
+    Ok(MemoryProperties {
+        device: u32::try_from(found.location.id).map_err(|_| CUresult::ERROR_INVALID_DEVICE)?,
+        handle_types: found.requestedHandleTypes.0,
+        compression: found.allocFlags.compressionType,
+        rdma: found.allocFlags.gpuDirectRDMACapable,
+        usage: found.allocFlags.usage,
+        reserved: 0,
+    })
+}
+
 /// Whether a range lies where the guest process keeps addresses free for the device.
 pub(super) fn is_in_window(address: u64, length: u64) -> bool {
     let inside = |start: u64, end: u64| {

@@ -7,14 +7,15 @@ use std::ffi::c_void;
 use virtio_spec::cuda::{
     CUDA_HOST_NODE_PARAMS, CUDA_KERNEL_NODE_PARAMS, CUDA_KERNEL_NODE_PARAMS_v1, CUDA_MEMCPY_NODE_PARAMS,
     CUDA_MEMCPY3D, CUDA_MEMSET_NODE_PARAMS, CUcontext, CUevent, CUgraphNodeParams, CUgraphNodeType, CUkernel,
-    CUmemAccessDesc, CUmemorytype, CUresult,
+    CUmemAccessDesc, CUmemorytype, CUresult, CUstreamBatchMemOpParams,
 };
-use virtio_spec::graph_requests::{NodeAllocation, NodeCopy, NodeFill, NodeValue};
+use virtio_spec::graph_requests::{NodeAllocation, NodeCopy, NodeFill, NodeOperations, NodeValue};
 use virtio_spec::requests::Launch;
 use virtio_spec::window;
 use zerocopy::IntoBytes;
 
 use super::memory::allocation;
+use super::operations::operations;
 use crate::code::{function, launch};
 use crate::graph::host_calls::{self, Life};
 use crate::graph::{After, Made, held, node};
@@ -26,6 +27,7 @@ pub(super) enum Body {
     Copy(NodeCopy),
     Fill(NodeFill),
     Allocation(NodeAllocation, Vec<CUmemAccessDesc>),
+    Operations(NodeOperations, Vec<CUstreamBatchMemOpParams>),
     /// The number of a function of the program.
     Host(u64),
     Value(u64),
@@ -44,6 +46,10 @@ impl Body {
             Self::Allocation(allocation, access) => {
                 request.structure(allocation);
                 request.slice(access.as_bytes());
+            }
+            Self::Operations(head, operations) => {
+                request.structure(head);
+                request.slice(operations.as_bytes());
             }
             Self::Host(value) | Self::Value(value) => request.structure(&NodeValue { value: *value }),
             Self::Empty => {}
@@ -308,6 +314,8 @@ pub(super) unsafe fn any(
         | CUgraphNodeType::WAIT_EVENT
         | CUgraphNodeType::EVENT_RECORD
         | CUgraphNodeType::MEM_FREE => Body::Value(first),
+        // SAFETY: the kind's arm.
+        CUgraphNodeType::BATCH_MEM_OP => unsafe { operations(arm.cast()) }?,
         // SAFETY: the kind's arm.
         CUgraphNodeType::MEM_ALLOC => unsafe { allocation(arm.cast()) }?,
         CUgraphNodeType::EMPTY => Body::Empty,

@@ -3,16 +3,18 @@
 //! Unsafe code: the application's pointers, as CUDA's contracts describe them.
 
 use virtio_spec::cuda::{
-    CUDA_HOST_NODE_PARAMS, CUDA_KERNEL_NODE_PARAMS, CUDA_KERNEL_NODE_PARAMS_v1, CUDA_MEMCPY3D,
-    CUDA_MEMSET_NODE_PARAMS, CUcontext, CUevent, CUgraph, CUgraphEdgeData, CUgraphExec, CUgraphNode,
-    CUgraphNodeParams, CUgraphNodeType, CUresult,
+    CUDA_BATCH_MEM_OP_NODE_PARAMS, CUDA_HOST_NODE_PARAMS, CUDA_KERNEL_NODE_PARAMS,
+    CUDA_KERNEL_NODE_PARAMS_v1, CUDA_MEMCPY3D, CUDA_MEMSET_NODE_PARAMS, CUcontext, CUevent, CUgraph,
+    CUgraphEdgeData, CUgraphExec, CUgraphNode, CUgraphNodeParams, CUgraphNodeType, CUresult,
 };
 use virtio_spec::graph_requests::node_operation;
 
 use super::bodies::{
     Body, any, copy, copy_here, event_value, exec_host, fill, fill_here, host, kernel, kernel_v1,
 };
+use super::conditional::{add_conditional, is_conditional};
 use super::memory::give_address;
+use super::operations::operations;
 use super::{data_at, nodes_at};
 use crate::calls::give;
 use crate::entry::status;
@@ -122,6 +124,8 @@ node_calls!(MEMSET: cuGraphAddMemsetNode, cuGraphMemsetNodeSetParams, cuGraphExe
     *const CUDA_MEMSET_NODE_PARAMS, context; fill, fill_here, fill);
 node_calls!(HOST: cuGraphAddHostNode, cuGraphHostNodeSetParams, cuGraphExecHostNodeSetParams;
     *const CUDA_HOST_NODE_PARAMS; host, host, exec_host);
+node_calls!(BATCH_MEM_OP: cuGraphAddBatchMemOpNode, cuGraphBatchMemOpNodeSetParams,
+    cuGraphExecBatchMemOpNodeSetParams; *const CUDA_BATCH_MEM_OP_NODE_PARAMS; operations, operations, operations);
 node_calls!(EVENT_RECORD: cuGraphAddEventRecordNode, cuGraphEventRecordNodeSetEvent,
     cuGraphExecEventRecordNodeSetEvent; CUevent; event_value, event_value, event_value);
 node_calls!(WAIT_EVENT: cuGraphAddEventWaitNode, cuGraphEventWaitNodeSetEvent,
@@ -180,6 +184,12 @@ pub(crate) unsafe fn cuGraphAddNode_v2(
     dependency_count: usize,
     params: *mut CUgraphNodeParams,
 ) -> CUresult {
+    // SAFETY: the same contract.
+    if unsafe { is_conditional(params) } {
+        let dependencies = (dependencies, edge_data, dependency_count);
+        // SAFETY: the same contract.
+        return status(unsafe { add_conditional(node, graph, dependencies, params) });
+    }
     // SAFETY: the same contract.
     let body = || unsafe { any(params, Life::Graph) };
     // SAFETY: the same contract.

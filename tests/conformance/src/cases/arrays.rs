@@ -375,11 +375,8 @@ fn a_copy_on_a_stream() -> CaseResult {
     let stream = gpu.stream(1)?;
     let array = create(&gpu, flat(256, 0, UNSIGNED_8, 1, 0))?;
     let (from, to) = (gpu.pinned(256, 0)?, gpu.pinned(256, 0)?);
-    for (index, byte) in (0u8..).zip(crate::gpu::host(from, 256)) {
+    for (index, byte) in (0..=u8::MAX).zip(crate::gpu::host(from, 256)) {
         *byte = index;
-        if index == u8::MAX {
-            break;
-        }
     }
     gpu.cu.cuMemcpyHtoAAsync_v2(array, 0, from.cast(), 256, stream).ok()?;
     gpu.cu.cuMemcpyAtoHAsync_v2(to.cast(), array, 0, 256, stream).ok()?;

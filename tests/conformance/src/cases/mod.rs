@@ -3,6 +3,7 @@
 mod arrays;
 mod atomics;
 mod bad_launches;
+mod batch_copies;
 mod boxes;
 mod captures;
 mod client;
@@ -17,8 +18,10 @@ mod fills;
 mod floats;
 mod functions;
 mod gate;
+mod graph_conditions;
 mod graph_memory;
 mod graph_nodes;
+mod graph_operations;
 mod graphs;
 mod handles;
 mod host_functions;
@@ -40,7 +43,9 @@ mod pinned;
 mod pointers;
 mod pools;
 mod processes;
+mod shareable;
 mod sharing;
+mod stream_attributes;
 mod stream_values;
 mod streams;
 mod tensor_maps;
@@ -69,6 +74,7 @@ pub(crate) const AREAS: &[&[Case]] = &[
     tensor_maps::CASES,
     pointers::CASES,
     copies::CASES,
+    batch_copies::CASES,
     arrays::CASES,
     peers::CASES,
     fills::CASES,
@@ -84,6 +90,7 @@ pub(crate) const AREAS: &[&[Case]] = &[
     integers::CASES,
     floats::CASES,
     streams::CASES,
+    stream_attributes::CASES,
     stream_values::CASES,
     host_functions::CASES,
     captures::CASES,
@@ -91,6 +98,8 @@ pub(crate) const AREAS: &[&[Case]] = &[
     graph_nodes::CASES,
     graph_memory::CASES,
     pageable_graphs::CASES,
+    graph_operations::CASES,
+    graph_conditions::CASES,
     events::CASES,
     threads::CASES,
     output::CASES,
@@ -98,6 +107,7 @@ pub(crate) const AREAS: &[&[Case]] = &[
     faults::CASES,
     processes::CASES,
     sharing::CASES,
+    shareable::CASES,
     client::CASES,
 ];
 
@@ -113,5 +123,6 @@ pub(crate) const PROBES: &[&[Probe]] = &[
     processes::PROBES,
     sharing::PROBES,
     images::PROBES,
+    shareable::PROBES,
     client::PROBES,
 ];

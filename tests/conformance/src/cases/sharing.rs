@@ -36,11 +36,11 @@ pub(crate) const PROBES: &[Probe] = &[
 /// `CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS`, which the documentation demands.
 const LAZY: u32 = 1;
 
-fn to_text(handle: &IpcHandle) -> String {
+pub(super) fn to_text(handle: &IpcHandle) -> String {
     handle.0.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn from_text(text: &str) -> Result<IpcHandle> {
+pub(super) fn from_text(text: &str) -> Result<IpcHandle> {
     let mut handle = IpcHandle([0; 64]);
     for (index, byte) in handle.0.iter_mut().enumerate() {
         let digits = text.get(2 * index..2 * index + 2).context("a handle of 128 digits")?;

@@ -64,7 +64,9 @@ pub fn main() -> ExitCode {
 
 /// The supervisor: from the operator's words to the loop that ends with the process.
 fn start(args: Args) -> Result<(), Box<dyn Error>> {
-    let config = Config::try_from(args)?;
+    // Without a sound configuration there is no other filter to say so by.
+    let config =
+        Config::try_from(args).inspect_err(|_| logging::start("supervisor", logging::DEFAULT_FILTER))?;
     logging::start("supervisor", &config.log);
     raise_descriptor_limit();
     // Before any thread and any descriptor, so that it inherits none.

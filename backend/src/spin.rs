@@ -193,9 +193,9 @@ impl Spinning {
         Ok(Self { table: Some(Mapped::new(file.as_fd())?), terms })
     }
 
-    /// How long a lane may look at its empty ring; zero: it may not.
-    pub(crate) fn time(&self) -> Duration {
-        Duration::from_micros(self.terms.microseconds.into())
+    /// For a lane, which adapts it.
+    pub(crate) fn patience(&self) -> Patience {
+        Patience::new(Duration::from_micros(self.terms.microseconds.into()))
     }
 
     /// For a lane.
@@ -242,19 +242,55 @@ impl Place<'_> {
         self.is_taken
     }
 
-    /// The lane does not spin.
-    pub(crate) fn leave(&mut self) {
-        if std::mem::take(&mut self.is_taken)
-            && let Some((_, own)) = self.words
-        {
+    /// The lane does not spin. `true`: it did.
+    pub(crate) fn leave(&mut self) -> bool {
+        let was_taken = std::mem::take(&mut self.is_taken);
+        if was_taken && let Some((_, own)) = self.words {
             own.0.fetch_and(!self.bit, Ordering::Release);
         }
+        was_taken
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.leave();
+    }
+}
+
+/// How long a lane looks at its empty ring: the whole time that it may, as long as requests come within it; half of what it
+/// was each time that none did, so that one that is seldom needed soon sleeps at once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    most: Duration,
+    now: Duration,
+}
+
+impl Patience {
+    fn new(most: Duration) -> Self {
+        Self { most, now: most }
+    }
+
+    /// Whether the lane may never look longer.
+    pub(crate) fn is_none(&self) -> bool {
+        self.most.is_zero()
+    }
+
+    /// How long it looks.
+    pub(crate) fn time(&self) -> Duration {
+        self.now
+    }
+
+    /// A request came while it looked.
+    pub(crate) fn met(&mut self) {
+        self.now = self.most;
+    }
+
+    /// It has slept for a time, before which it had looked or not, and a request has come or not.
+    pub(crate) fn slept(&mut self, time: Duration, has_looked: bool, has_come: bool) {
+        let before = if has_looked { self.now } else { Duration::ZERO };
+        let within = has_come && time.saturating_add(before) < self.most;
+        self.now = if within { self.most } else { self.now / 2 };
     }
 }
 
@@ -378,7 +414,33 @@ mod tests {
         assert!(shares.join(1).is_none());
         shares.forget(1);
         let never = Spinning::never();
-        assert!(never.time().is_zero());
+        assert!(never.patience().is_none() && never.patience().time().is_zero());
         assert!(!never.place(0).take());
+    }
+
+    #[test]
+    fn a_lane_that_waits_in_vain_looks_ever_shorter() {
+        let most = Duration::from_micros(50);
+        let mut patience = Patience::new(most);
+        patience.slept(most, true, true);
+        assert_eq!(patience.time(), most / 2, "it came late");
+        patience.slept(most / 10, true, false);
+        assert_eq!(patience.time(), most / 4, "nothing came: somebody else was meant");
+        patience.met();
+        assert_eq!(patience.time(), most);
+        for _ in 0..20 {
+            patience.slept(most / 10, true, true);
+            patience.slept(2 * most, true, true);
+        }
+        patience.slept(2 * most, true, true);
+        assert!(patience.time() < most);
+        for _ in 0..40 {
+            patience.slept(2 * most, true, true);
+        }
+        assert!(patience.time().is_zero() && !patience.is_none());
+        patience.slept(most - Duration::from_nanos(1), false, true);
+        assert_eq!(patience.time(), most, "looking would have met it");
+        patience.slept(most / 10, false, true);
+        assert_eq!(patience.time(), most, "there was no place for it");
     }
 }

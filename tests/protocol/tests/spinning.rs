@@ -98,14 +98,38 @@ impl Caller {
         Ok(Duration::from_nanos(nanoseconds))
     }
 
-    /// How much of a processor calls take, each with the lane's spinning after it.
-    fn time_of(&mut self, calls: u32) -> Result<Duration> {
+    /// Calls in a row, until the lane spins for long after one: its thread is on a processor with nothing to do.
+    fn until_it_spins(&mut self) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            let before = self.lanes_time()?;
+            self.call()?;
+            self.call()?;
+            self.wait_for_sleep()?;
+            if self.lanes_time()? - before >= Duration::from_millis(4) {
+                return Ok(());
+            }
+            ensure!(start.elapsed() < PATIENCE, "it does not spin");
+        }
+    }
+
+    /// How much of a processor calls take, each with the lane's spinning after it, and at least so long before the next.
+    fn time_of(&mut self, calls: u32, pause: Duration) -> Result<Duration> {
         let before = self.lanes_time()?;
         for _ in 0..calls {
             self.call()?;
+            wait(pause);
             self.wait_for_sleep()?;
         }
         Ok(self.lanes_time()? - before)
+    }
+}
+
+/// Lets time pass in which the test does nothing else.
+fn wait(time: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < time {
+        std::thread::yield_now();
     }
 }
 
@@ -113,15 +137,13 @@ impl Caller {
 fn without_spinning_calls_are_answered_and_an_idle_worker_takes_no_processor() -> Result<()> {
     let mut backend = Backend::start_with("[spin]\nmicroseconds = 0")?;
     let mut caller = Caller::start(&backend)?;
-    let each = caller.time_of(50)? / 50;
+    let each = caller.time_of(50, Duration::ZERO)? / 50;
     ensure!(each < Duration::from_millis(1), "a call takes {each:?} without spinning");
 
     // Some of its wake-ups by the clock are in this time.
     const IDLE: Duration = Duration::from_millis(250);
-    let (start, before) = (Instant::now(), caller.lanes_time()?);
-    while start.elapsed() < IDLE {
-        std::thread::yield_now();
-    }
+    let before = caller.lanes_time()?;
+    wait(IDLE);
     let taken = caller.lanes_time()? - before;
     ensure!(taken < IDLE / 100, "an idle lane has run for {taken:?} of {IDLE:?}");
     caller.call()?;
@@ -129,15 +151,16 @@ fn without_spinning_calls_are_answered_and_an_idle_worker_takes_no_processor() -
 }
 
 #[test]
-fn a_lane_spins_as_long_as_the_operator_says() -> Result<()> {
+fn a_lane_spins_as_long_as_the_operator_says_where_that_helps() -> Result<()> {
     let backend = Backend::start_with("[spin]\nmicroseconds = 10000")?;
     let mut caller = Caller::start(&backend)?;
-    let start = Instant::now();
-    let taken = caller.time_of(20)?;
-    let passed = start.elapsed();
-    ensure!(passed >= Duration::from_millis(200), "20 calls and their spinning took only {passed:?}");
-    ensure!(taken >= Duration::from_millis(20), "lanes were on a processor for {taken:?} of {passed:?}");
-    Ok(())
+    caller.until_it_spins()?;
+    // Each call comes too late, so the lane looks half as long the next time.
+    const LATE: Duration = Duration::from_millis(11);
+    caller.time_of(16, LATE)?;
+    let each = caller.time_of(8, LATE)? / 8;
+    ensure!(each < Duration::from_millis(1), "the lane still spins for {each:?} in vain");
+    caller.until_it_spins()
 }
 
 #[test]
@@ -149,10 +172,7 @@ fn places_are_free_again_when_a_session_has_died_spinning() -> Result<()> {
     lost.call()?;
     rustix::process::kill_process(lost.worker, rustix::process::Signal::KILL)?;
     backend.wait_for_workers(1)?;
-    let start = Instant::now();
-    other.time_of(5)?;
-    ensure!(start.elapsed() >= Duration::from_millis(50), "it did not spin");
-    Ok(())
+    other.until_it_spins()
 }
 
 #[test]

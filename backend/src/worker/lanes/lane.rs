@@ -24,7 +24,7 @@ use super::{
     view::View,
 };
 use crate::{
-    spin::{Place as SpinPlace, Spinning},
+    spin::{Patience, Place as SpinPlace, Spinning},
     worker::{
         calls::{Invocation, LaneState, Output, Session, only_waits, output_of},
         notify::Notifier,
@@ -77,6 +77,7 @@ struct Lane<'a> {
     number: u32,
     busy: &'a AtomicBool,
     spin_place: SpinPlace<'a>,
+    patience: Patience,
     view: View<'a>,
     queue: Queue<'a>,
     /// What the guest has posted in each lane.
@@ -114,6 +115,7 @@ impl<'a> Lane<'a> {
             number,
             busy: &busy.0,
             spin_place: common.spinning.place(number),
+            patience: common.spinning.patience(),
             view,
             queue: Queue::new(view, Place::of(&layout, number))?,
             posted: (0..layout.lane_count()).map(|lane| common.shared.posted_sequence(lane)).collect(),
@@ -131,7 +133,7 @@ impl<'a> Lane<'a> {
                 continue;
             }
             let more = self.spin()?;
-            self.spin_place.leave();
+            let has_spun = self.spin_place.leave();
             if more {
                 continue;
             }
@@ -149,7 +151,9 @@ impl<'a> Lane<'a> {
             let backstop = Duration::from_millis(limits::WAIT_BACKSTOP_MILLISECONDS);
             let before = Instant::now();
             std::thread::park_timeout(backstop);
-            if before.elapsed() >= backstop && !self.queue.is_empty()? {
+            let (slept, has_come) = (before.elapsed(), !self.queue.is_empty()?);
+            self.patience.slept(slept, has_spun, has_come);
+            if slept >= backstop && has_come {
                 self.common.shared.count_backstop();
             }
         }
@@ -174,9 +178,8 @@ impl<'a> Lane<'a> {
     /// was interrupted.
     fn spin(&mut self) -> Result<bool, LaneError> {
         // Enough to meet a guest thread that sends one request after another: a sleeping lane costs the next one a wake-up.
-        let time = self.common.spinning.time();
-        let looks = if time.is_zero() { 1 } else { LOOKS };
-        let mut since = None;
+        let looks = if self.patience.is_none() { 1 } else { LOOKS };
+        let mut since = None::<Instant>;
         loop {
             for _ in 0..looks {
                 if self.is_interrupted() {
@@ -186,13 +189,15 @@ impl<'a> Lane<'a> {
                     spin_loop();
                 } else {
                     self.execute_all()?;
-                    since = None;
+                    if since.take().is_some() {
+                        self.patience.met();
+                    }
                 }
             }
             match since {
-                None if !self.spin_place.take() => return Ok(false),
+                None if self.patience.time().is_zero() || !self.spin_place.take() => return Ok(false),
                 None => since = Some(Instant::now()),
-                Some(begin) if begin.elapsed() >= time => return Ok(false),
+                Some(begin) if begin.elapsed() >= self.patience.time() => return Ok(false),
                 Some(_) => {}
             }
         }

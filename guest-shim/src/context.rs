@@ -12,6 +12,7 @@ use virtio_spec::cuda::{CUdevice, CUresult};
 use virtio_spec::handle::Kind;
 use virtio_spec::requests::{PrimaryContext, PrimaryOperation, opcode};
 
+use crate::calls::stream_properties;
 use crate::graph::capture;
 use crate::session::{self, Session};
 use crate::wire::Request;
@@ -68,15 +69,27 @@ fn primaries() -> MutexGuard<'static, Vec<(i32, Primary)>> {
     PRIMARIES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What `read` makes of the context with this handle, if it is the one that the thread found last. `read` looks for no
+/// context itself.
+fn recent<T>(removals: u64, handle: u64, read: impl FnOnce(&Arc<Context>) -> T) -> Option<T> {
+    let read = |found: &RefCell<Option<(u64, Arc<Context>)>>| {
+        let found = found.try_borrow().ok()?;
+        let (since, context) = found.as_ref()?;
+        (*since == removals && context.handle == handle).then(|| read(context))
+    };
+    RECENT.try_with(read).ok().flatten()
+}
+
+/// What `read` makes of the context with this handle. It counts no users of it, which all threads would do at one place.
+pub(crate) fn look<T>(handle: u64, read: impl Fn(&Context) -> T) -> Option<T> {
+    recent(REMOVALS.load(Ordering::Acquire), handle, |context| read(context))
+        .or_else(|| find(handle).map(|context| read(&context)))
+}
+
 /// The context with this handle: a live explicit one, or a primary one, active or not.
 pub(crate) fn find(handle: u64) -> Option<Arc<Context>> {
     let removals = REMOVALS.load(Ordering::Acquire);
-    let recent = |found: &RefCell<Option<(u64, Arc<Context>)>>| {
-        let found = found.try_borrow().ok()?;
-        let (since, context) = found.as_ref()?;
-        (*since == removals && context.handle == handle).then(|| Arc::clone(context))
-    };
-    if let Some(context) = RECENT.try_with(recent).ok().flatten() {
+    if let Some(context) = recent(removals, handle, Arc::clone) {
         return Some(context);
     }
     let context = CONTEXTS.read().unwrap_or_else(PoisonError::into_inner).as_ref()?.get(&handle).cloned()?;
@@ -121,6 +134,12 @@ pub(crate) fn required() -> Result<u64, CUresult> {
     // A thread without its locals looks again at the next call.
     let _ = CHECKED.try_with(|checked| checked.set((handle, epoch)));
     Ok(handle)
+}
+
+/// What `read` makes of the thread's current context.
+pub(crate) fn look_at_current<T>(read: impl Fn(&Context) -> T) -> Result<T, CUresult> {
+    let handle = current().ok_or(CUresult::ERROR_INVALID_CONTEXT)?;
+    look(handle, read).ok_or(CUresult::ERROR_CONTEXT_IS_DESTROYED)
 }
 
 /// What is known of the thread's current context.
@@ -214,23 +233,23 @@ fn quiet_session() -> Option<&'static Session> {
 
 /// Whether a call that gives the GPU nothing to do and waits for nothing may be answered here for a context.
 pub(crate) fn is_quiet(handle: u64) -> bool {
-    find(handle).is_some() && quiet_session().is_some()
+    look(handle, |_| ()).is_some() && quiet_session().is_some()
 }
 
 /// Whether a context has no work that could be waited for: everything that was sent before its last synchronisation is
 /// done, and nothing was sent since.
 pub(crate) fn is_idle(handle: u64) -> bool {
     let Some(session) = session::existing() else { return false };
-    let is_done = |context: Arc<Context>| context.done.load(Ordering::Acquire) == session.work();
-    find(handle).is_some_and(is_done) && quiet_session().is_some()
+    let is_done = |context: &Context| context.done.load(Ordering::Acquire) == session.work();
+    look(handle, is_done) == Some(true) && quiet_session().is_some()
 }
 
 /// Whether a copy that first waits for a context's work has nothing to wait for: since its last synchronisation there
 /// were such copies at most ([`Session::note_copy`]).
 pub(crate) fn needs_no_barrier(handle: u64) -> bool {
     let Some(session) = session::existing() else { return false };
-    let is_done = |context: Arc<Context>| context.kernels_done.load(Ordering::Acquire) == session.kernels();
-    find(handle).is_some_and(is_done) && quiet_session().is_some()
+    let is_done = |context: &Context| context.kernels_done.load(Ordering::Acquire) == session.kernels();
+    look(handle, is_done) == Some(true) && quiet_session().is_some()
 }
 
 /// Whether there is no context but the thread's current one, if it has one.
@@ -289,6 +308,7 @@ fn forget_contents(handle: u64) {
     crate::export_tables::storage::forget_context(handle);
     EPOCH.fetch_add(1, Ordering::AcqRel);
     handles::release_children(handle);
+    stream_properties::forget_gone();
     memory::forget_context(handle);
     code::forget_context(handle);
 }

@@ -19,9 +19,16 @@ unsafe extern "C" {
 /// Most pieces that one call delivers; the rest follows with the next one.
 const MOST_PIECES: usize = 256;
 
-/// Gives the program what kernels have printed. Costs one load where there is nothing.
+/// Gives the program what kernels have printed. Costs a few loads where there is nothing.
+#[inline]
 pub(crate) fn deliver() {
-    let Some(session) = session::existing() else { return };
+    if let Some(session) = session::existing().filter(|session| session.has_output()) {
+        deliver_from(session);
+    }
+}
+
+#[cold]
+fn deliver_from(session: &'static session::Session) {
     for _ in 0..MOST_PIECES {
         if !session.has_output() || !deliver_piece(session) {
             return;

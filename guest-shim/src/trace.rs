@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use virtio_spec::cuda::CUresult;
@@ -29,6 +30,11 @@ struct Count {
 }
 
 static MODE: OnceLock<Mode> = OnceLock::new();
+/// [`UNKNOWN`], [`OFF`] or [`ON`], for calls to look at.
+static STATE: AtomicU8 = AtomicU8::new(UNKNOWN);
+const UNKNOWN: u8 = 0;
+const OFF: u8 = 1;
+const ON: u8 = 2;
 static COUNTS: Mutex<BTreeMap<&'static str, Count>> = Mutex::new(BTreeMap::new());
 
 thread_local! {
@@ -56,19 +62,42 @@ fn mode() -> &'static Mode {
     })
 }
 
+/// Whether nothing is wanted.
+fn is_off() -> bool {
+    match STATE.load(Ordering::Relaxed) {
+        UNKNOWN => find_out(),
+        state => state == OFF,
+    }
+}
+
+#[cold]
+fn find_out() -> bool {
+    let is_off = *mode() == Mode::Off;
+    STATE.store(if is_off { OFF } else { ON }, Ordering::Relaxed);
+    is_off
+}
+
 /// A request was sent.
 pub(crate) fn sent() {
-    if *mode() != Mode::Off {
+    if !is_off() {
         // A thread that ends does not count its last ones.
         let _ = SENT.try_with(|sent| sent.set(sent.get() + 1));
     }
 }
 
 /// Runs a call and notes what became of it.
+#[inline]
 pub(crate) fn call(name: &'static str, body: impl FnOnce() -> CUresult) -> CUresult {
-    if *mode() == Mode::Off {
+    if is_off() {
         return body();
     }
+    let mut body = Some(body);
+    noted(name, &mut || body.take().map_or(CUresult::ERROR_UNKNOWN, |body| body()))
+}
+
+/// Once for all functions, and out of the way of calls that nobody wants to see.
+#[cold]
+fn noted(name: &'static str, body: &mut dyn FnMut() -> CUresult) -> CUresult {
     let before = SENT.try_with(Cell::get).unwrap_or(0);
     let result = body();
     let requests = SENT.try_with(Cell::get).unwrap_or(before) - before;

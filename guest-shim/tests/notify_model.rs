@@ -1,12 +1,10 @@
 //! Model of the sleep and wake-up protocol: `RUSTFLAGS="--cfg loom" cargo test -p guest-shim --test notify_model`.
 #![cfg(loom)]
 
-#[path = "../src/session/notify.rs"]
-mod notify;
-
 use loom::sync::atomic::{AtomicU16, Ordering};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
+use virtio_spec::notify;
 
 /// What FUTEX_WAIT and FUTEX_WAKE (or WAIT and an interrupt) do: the sleeper looks at the word under the lock that the
 /// waker takes.

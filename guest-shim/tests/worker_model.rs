@@ -1,25 +1,16 @@
 //! Model of a lane with both its sides: `RUSTFLAGS="--cfg loom" cargo test -p guest-shim --test worker_model`.
 //!
-//! The guest's side is this library's own code. The worker's side is that of `backend/src/worker/lanes/lane.rs` on the
-//! crate `virtio-queue`, whose atomics cannot be exchanged: what is assumed of that crate is written out here.
-//!
-//! | function | assumed |
-//! |---|---|
-//! | `avail_idx(Acquire)` | loads the available index |
-//! | `add_used` | stores the used index, release |
-//! | `needs_notification` | fence (SeqCst), then loads `used_event`, relaxed |
-//! | `enable_notification` | stores `avail_event`, relaxed, then fence (SeqCst), then loads the available index, relaxed |
+//! Both sides publish and ask to be told by `virtio_spec::notify`. What is around it is written out here: the guest's as in
+//! `src/session/lane.rs`, the worker's as in `backend/src/worker/lanes/lane.rs` (`run`) and `queue.rs` there.
 //!
 //! A kick is an eventfd that the worker's shell reads, and `unpark` of the lane's thread, which is never lost. Neither
 //! side has the backstop of 100 ms here: a lost wake-up is a deadlock, which loom reports.
 #![cfg(loom)]
 
-#[path = "../src/session/notify.rs"]
-mod notify;
-
-use loom::sync::atomic::{AtomicU16, Ordering, fence};
+use loom::sync::atomic::{AtomicU16, Ordering};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
+use virtio_spec::notify;
 
 /// `FUTEX_WAIT` and `FUTEX_WAKE`.
 #[derive(Default)]
@@ -91,19 +82,14 @@ fn worker(lane: &Lane, start: u16, requests: u16) {
         while lane.available.index.load(Ordering::Acquire) != next {
             let old = next;
             next = next.wrapping_add(1);
-            lane.used.index.store(next, Ordering::Release);
-            fence(Ordering::SeqCst);
-            let event = lane.used.event.load(Ordering::Relaxed);
-            if next.wrapping_sub(event).wrapping_sub(1) < next.wrapping_sub(old) {
+            if notify::publish(&lane.used.index, &lane.used.event, old, next) {
                 lane.futex.wake();
             }
         }
         if next == end {
             return;
         }
-        lane.available.event.store(next, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        if lane.available.index.load(Ordering::Relaxed) == next {
+        if notify::arm(&lane.available.index, &lane.available.event, next.wrapping_add(1)) {
             lane.kick.park();
         }
     }

@@ -9,6 +9,7 @@
 //! 3. [`info`]: the device information page, from which `cuInit` and device queries are answered;
 //!    [`management`]: what NVML asks for besides;
 //! 4. [`session`]: session memory, lanes, and the headers of requests and responses;
+//!    [`notify`]: how a lane's two sides sleep and wake each other;
 //! 5. [`requests`]: the requests that hand-written code on both sides builds and reads;
 //!    [`image_tag`]: how images that the device has are not sent again;
 //! 6. [`handle`]: the one space of object handles;
@@ -35,6 +36,7 @@ pub mod info;
 pub mod limits;
 pub mod local;
 pub mod management;
+pub mod notify;
 pub mod requests;
 pub mod session;
 pub mod uapi;

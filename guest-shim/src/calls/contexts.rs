@@ -216,8 +216,9 @@ pub(crate) unsafe fn cuCtxGetCurrent(context: *mut CUcontext) -> CUresult {
 }
 
 pub(crate) unsafe fn cuCtxGetDevice(device: *mut CUdevice) -> CUresult {
+    let found = context::look_at_current(|current| current.device);
     // SAFETY: the application's place for a device.
-    status(context::current_context().and_then(|current| unsafe { give(device, current.device) }))
+    status(found.and_then(|found| unsafe { give(device, found) }))
 }
 
 /// The context that is meant, where null means the current one.
@@ -234,9 +235,9 @@ pub(crate) unsafe fn cuCtxGetDevice_v2(device: *mut CUdevice, context: CUcontext
 }
 
 pub(crate) unsafe fn cuCtxGetFlags(flags: *mut u32) -> CUresult {
-    let found = context::current_context();
+    let found = context::look_at_current(|current| current.flags.load(Ordering::Relaxed));
     // SAFETY: the application's place for a number.
-    status(found.and_then(|found| unsafe { give(flags, found.flags.load(Ordering::Relaxed)) }))
+    status(found.and_then(|found| unsafe { give(flags, found) }))
 }
 
 pub(crate) unsafe fn cuCtxGetId(context: CUcontext, ctx_id: *mut u64) -> CUresult {

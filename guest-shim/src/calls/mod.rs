@@ -29,6 +29,7 @@ pub(crate) mod modules;
 pub(crate) mod pools;
 mod shareable;
 pub(crate) mod sharing;
+pub(crate) mod stream_properties;
 mod stream_values;
 pub(crate) mod streams;
 mod tensor_maps;

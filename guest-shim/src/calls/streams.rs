@@ -5,7 +5,10 @@
 use virtio_spec::cuda::{CUcontext, CUdevice, CUevent, CUresult, CUstream, CUstreamAttrID};
 use virtio_spec::handle::Kind;
 
-use super::{give, give_if_wanted};
+pub(crate) use super::stream_properties::{
+    cuStreamCopyAttributes, cuStreamGetFlags, cuStreamGetId, cuStreamGetPriority,
+};
+use super::{give, give_if_wanted, stream_properties};
 use crate::entry::{Flavour, status};
 use crate::exports::streams::{
     wire_cuStreamCreate, wire_cuStreamCreateWithPriority, wire_cuStreamDestroy_v2, wire_cuStreamGetAttribute,
@@ -38,6 +41,7 @@ pub(crate) unsafe fn cuStreamDestroy_v2(stream: CUstream) -> CUresult {
     }
     // SAFETY: no pointers.
     let gone = unsafe { wire_cuStreamDestroy_v2(stream) };
+    stream_properties::forget(stream);
     if gone == CUresult::SUCCESS {
         capture::end(stream.0);
     }
@@ -137,7 +141,10 @@ pub(crate) unsafe fn cuStreamSetAttribute(
         std::ptr::copy_nonoverlapping(value.cast::<u8>(), wanted.as_mut_ptr().cast::<u8>(), length);
     }
     // SAFETY: a value of this function.
-    unsafe { wire_cuStreamSetAttribute(stream, attribute, &raw const wanted, flavour) }
+    let result = unsafe { wire_cuStreamSetAttribute(stream, attribute, &raw const wanted, flavour) };
+    // One of them is the priority.
+    stream_properties::forget(stream);
+    result
 }
 
 pub(crate) unsafe fn cuStreamGetDevice(

@@ -6,7 +6,6 @@
 //! Unsafe code: the session as a pointer that lives as long as the process.
 
 pub(crate) mod lane;
-pub(crate) mod notify;
 pub(crate) mod queue;
 pub(crate) mod region;
 mod spin;

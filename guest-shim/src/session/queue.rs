@@ -9,9 +9,9 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
-use virtio_spec::session::Layout;
+use virtio_spec::{notify, session::Layout};
 
-use super::{notify, region::Region};
+use super::region::Region;
 
 /// The chain goes on with the descriptor that `next` names.
 const NEXT: u16 = 1;

@@ -36,6 +36,8 @@ pub(crate) struct Arguments {
 const WARMING: Order = Order::Launch { milliseconds: 300 };
 /// What is counted.
 const BUSY: Order = Order::Launch { milliseconds: 2000 };
+/// Waits whose answer comes long before spinning would end, after some that made the client give it up.
+const WAITING: Order = Order::Answers { copies: 3000 };
 /// Fewest launches that say something.
 const FEWEST_LAUNCHES: f64 = 20_000.0;
 
@@ -65,6 +67,8 @@ struct Counted {
     lane_sleeps: f64,
     /// Wake-ups that were lost, in all.
     backstops: u32,
+    /// The client slept before an answer, for each 1,000 copies of four bytes.
+    sleeps_of_waits: Option<f64>,
 }
 
 /// Requests for 1,000 launches: each launch is one, and the end of each order is a few.
@@ -74,6 +78,12 @@ const MOST_REQUESTS: f64 = 1001.0;
 /// worker empties the other half, sleeps, too, and is kicked, at most as often. A regression of the path is one for each
 /// launch, or for each of a few.
 const MOST_NOTIFICATIONS: f64 = 20.0;
+/// Sleeps of a client for 1,000 answers that come at once. Where it spins as long as it should, they are the long waits before,
+/// and those in which somebody else had the worker's processor; a client that does not spin any more sleeps at each.
+const MOST_SLEEPS_OF_WAITS: f64 = 50.0;
+/// The phase of waits is counted up to so many times, and the best counts: a machine that others use keeps the worker from
+/// its processor, but a client that has given up spinning stays that way.
+const TRIES: u32 = 4;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let directory = tempfile::tempdir().context("a directory for the socket")?;
@@ -97,11 +107,33 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     client.tell(&BUSY)?;
     let done: Done = client.answer()?;
     let end = Counts::take(client.process_id(), worker)?;
+    let sleeps_of_waits = sleeps_of_waits(&mut client, worker)?;
     client.end()?;
 
-    let counted = Counted::between(begin, end, done.amount);
+    let counted = Counted { sleeps_of_waits, ..Counted::between(begin, end, done.amount) };
     print_line(&counted)?;
     counted.check()
+}
+
+/// How often the client sleeps at 1,000 answers that come at once; `None` on a machine with one processor, where it never
+/// spins.
+fn sleeps_of_waits(client: &mut Client, worker: u32) -> Result<Option<f64>> {
+    // On one and the same processor a client that spins would keep the worker from answering.
+    let [first, second, ..] = process::processors()?[..] else { return Ok(None) };
+    process::keep_on(client.process_id(), "", first)?;
+    process::keep_on(worker, LANE, second)?;
+    let mut fewest = f64::INFINITY;
+    for _ in 0..TRIES {
+        let before = process::sleeps(client.process_id(), "");
+        client.tell(&WAITING)?;
+        let done: Done = client.answer()?;
+        let slept = process::sleeps(client.process_id(), "").saturating_sub(before);
+        fewest = fewest.min(slept as f64 * 1000.0 / done.amount);
+        if fewest <= MOST_SLEEPS_OF_WAITS {
+            break;
+        }
+    }
+    Ok(Some(fewest))
 }
 
 impl Counts {
@@ -128,11 +160,17 @@ impl Counted {
             client_sleeps: per_thousand(begin.client_sleeps, end.client_sleeps),
             lane_sleeps: per_thousand(begin.lane_sleeps, end.lane_sleeps),
             backstops: end.backstops.wrapping_sub(begin.backstops),
+            sleeps_of_waits: None,
         }
     }
 
     /// Fails above the bounds.
     fn check(&self) -> Result<()> {
+        let sleeps = self.sleeps_of_waits.unwrap_or_default();
+        ensure!(
+            sleeps <= MOST_SLEEPS_OF_WAITS,
+            "a client slept {sleeps:.2} times at 1,000 answers that come at once, {MOST_SLEEPS_OF_WAITS} are allowed"
+        );
         ensure!(self.launches >= FEWEST_LAUNCHES, "{} launches are too few to count with", self.launches);
         ensure!(self.backstops == 0, "{} wake-ups were lost", self.backstops);
         for (what, value, most) in [
@@ -166,5 +204,7 @@ mod tests {
         assert!(lost.check().is_err());
         let kicked = Counted { backstops: 0, kicks: 25.0, ..lost };
         assert!(kicked.check().is_err());
+        let asleep = Counted { kicks: 0.5, sleeps_of_waits: Some(960.0), ..kicked };
+        assert!(asleep.check().is_err());
     }
 }

@@ -1,11 +1,11 @@
 //! What the kernel tells of processes: their time on processors and their memory.
 //!
-//! This file has unsafe code: `getrusage` and `clock_gettime`.
+//! This file has unsafe code: `getrusage`, `clock_gettime` and the calls for processors that threads may use.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use virtio_spec::session::{MAGIC, SessionHeader};
 use zerocopy::FromBytes;
 
@@ -44,6 +44,36 @@ pub(crate) fn sleeps(process: u32, name: &str) -> u64 {
     let is_named =
         |text: &str| text.strip_prefix("Name:").is_some_and(|rest| rest.trim_start().starts_with(name));
     threads(process, "status", |text| field(text, "voluntary_ctxt_switches:").filter(|_| is_named(text)))
+}
+
+/// The processors that this process may use.
+pub(crate) fn processors() -> Result<Vec<usize>> {
+    // SAFETY: all bytes zero are an empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: room for a set.
+    let status = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) };
+    ensure!(status == 0, "the processors: {}", std::io::Error::last_os_error());
+    let most = 8 * size_of::<libc::cpu_set_t>();
+    // SAFETY: a number that the set has room for.
+    Ok((0..most).filter(|processor| unsafe { libc::CPU_ISSET(*processor, &set) }).collect())
+}
+
+/// Keeps those threads of a process on one processor whose names begin with `name`.
+pub(crate) fn keep_on(process: u32, name: &str, processor: usize) -> Result<()> {
+    // SAFETY: all bytes zero are an empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: a number of `processors`, which the set has room for.
+    unsafe { libc::CPU_SET(processor, &mut set) };
+    for task in fs::read_dir(format!("/proc/{process}/task")).context("list its threads")? {
+        let task = task.context("list its threads")?;
+        let is_named = fs::read_to_string(task.path().join("comm")).is_ok_and(|text| text.starts_with(name));
+        let number = task.file_name().to_str().and_then(|text| text.parse().ok());
+        let Some(thread) = number.filter(|_| is_named) else { continue };
+        // SAFETY: a set, which is copied.
+        let status = unsafe { libc::sched_setaffinity(thread, size_of::<libc::cpu_set_t>(), &raw const set) };
+        ensure!(status == 0, "keep a thread on a processor: {}", std::io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// How often a process has called `write` and its kin.

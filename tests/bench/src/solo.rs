@@ -45,15 +45,20 @@ pub(crate) struct Done {
     pub(crate) end: u64,
 }
 
-/// What a process can be told: launch kernels, or copy to the device from pinned memory, for so many milliseconds.
+/// What a process can be told: launch kernels, or copy to the device from pinned memory, for so many milliseconds; or make
+/// copies that are answered at once, after some waits that take longer.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) enum Order {
     Launch { milliseconds: u64 },
     Copy { milliseconds: u64 },
+    Answers { copies: u32 },
 }
 
 /// Launches between two looks at the clock.
 const LAUNCHES: usize = 500;
+/// Launches that are waited for, one by one, before the answers: with the driver in software each takes longer than a client
+/// spins, so that it has given up spinning then.
+const LONG_WAITS: u32 = 20;
 /// Bytes of one copy.
 const COPY: usize = 16 << 20;
 
@@ -72,6 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         let done = match order {
             Order::Launch { milliseconds } => launch(gpu, &kernels, Duration::from_millis(milliseconds))?,
             Order::Copy { milliseconds } => copy(gpu, Duration::from_millis(milliseconds))?,
+            Order::Answers { copies } => answers(gpu, &kernels, copies)?,
         };
         print_line(&done)?;
     }
@@ -109,6 +115,25 @@ fn launch(gpu: Gpu, kernels: &Kernels, time: Duration) -> Result<Done> {
     kernels.check()?;
     gpu.cu.cuStreamDestroy_v2(stream).ok()?;
     Ok(Done { amount: launches as f64, begin, end })
+}
+
+fn answers(gpu: Gpu, kernels: &Kernels, copies: u32) -> Result<Done> {
+    let stream = gpu.stream(1)?;
+    let place = gpu.alloc(4)?;
+    let begin = monotonic();
+    for _ in 0..LONG_WAITS {
+        kernels.count(stream)?;
+        gpu.cu.cuStreamSynchronize(stream).ok()?;
+    }
+    for number in 0..copies {
+        gpu.cu.cuMemcpyHtoD_v2(place, (&raw const number).cast(), 4).ok()?;
+    }
+    let end = monotonic();
+    kernels.check()?;
+    ensure!(gpu.read::<u32>(place, 1)? == [copies.saturating_sub(1)], "what was copied last is not there");
+    gpu.cu.cuMemFree_v2(place).ok()?;
+    gpu.cu.cuStreamDestroy_v2(stream).ok()?;
+    Ok(Done { amount: f64::from(copies), begin, end })
 }
 
 fn copy(gpu: Gpu, time: Duration) -> Result<Done> {

@@ -21,11 +21,11 @@ pub trait Streams {
     fn cuStreamSynchronize(stream: CUstream);
     #[call(op = 0x06, since = 2000, wire, custom, ptsz)]
     fn cuStreamQuery(stream: CUstream);
-    #[call(op = 0x07, since = 5050, wire, ptsz)]
+    #[call(op = 0x07, since = 5050, wire, custom, ptsz)]
     fn cuStreamGetPriority(stream: CUstream, #[out] priority: *mut i32);
-    #[call(op = 0x08, since = 5050, wire, ptsz)]
+    #[call(op = 0x08, since = 5050, wire, custom, ptsz)]
     fn cuStreamGetFlags(stream: CUstream, #[out] flags: *mut u32);
-    #[call(op = 0x09, since = 12000, wire, ptsz)]
+    #[call(op = 0x09, since = 12000, wire, custom, ptsz)]
     fn cuStreamGetId(stream: CUstream, #[out] stream_id: *mut u64);
     #[call(op = 0x0a, since = 12080, guest, ptsz)]
     fn cuStreamGetDevice(stream: CUstream, device: *mut CUdevice);
@@ -33,7 +33,7 @@ pub trait Streams {
     fn cuStreamGetCtx(stream: CUstream, context: *mut CUcontext);
     #[call(op = 0x0c, since = 3020, wire, custom, posted, ptsz)]
     fn cuStreamWaitEvent(stream: CUstream, event: CUevent, flags: u32);
-    #[call(op = 0x0d, since = 11000, wire, ptsz)]
+    #[call(op = 0x0d, since = 11000, wire, custom, ptsz)]
     fn cuStreamCopyAttributes(to: CUstream, from: CUstream);
     #[call(op = 0x0e, since = 11000, wire, custom, ptsz)]
     fn cuStreamGetAttribute(stream: CUstream, attribute: CUstreamAttrID, #[out] value: *mut [u64; 8]);

@@ -3,12 +3,12 @@
 //! The whole of it is used once for each request, in the time between two calls of the driver, so it does what the crate
 //! `virtio-queue` does for the device's own queues in a tenth of the time (docs/adr/0013-a-lane-s-rings.md): places are
 //! computed once, the available index is read once for all requests that it covers, and what will be read next is
-//! fetched while the driver is busy. The sleep and wake-up protocol is that of `guest-shim/src/session/notify.rs`, which
-//! `guest-shim/tests/worker_model.rs` checks.
+//! fetched while the driver is busy. The sleep and wake-up protocol is `virtio_spec::notify`, the same code as the
+//! guest's library's.
 
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use virtio_spec::{limits, session::Layout};
+use virtio_spec::{limits, notify, session::Layout};
 
 use super::view::View;
 
@@ -88,8 +88,6 @@ pub(crate) struct Queue<'a> {
     seen: u16,
     next_available: u16,
     next_used: u16,
-    /// Used index when the guest was last asked whether it wants to be told.
-    told: u16,
 }
 
 fn only<T>(words: Option<&[T]>) -> Result<&T, QueueError> {
@@ -126,7 +124,6 @@ impl<'a> Queue<'a> {
             seen: 0,
             next_available: 0,
             next_used: 0,
-            told: 0,
         })
     }
 
@@ -193,13 +190,9 @@ impl<'a> Queue<'a> {
             id.store(u32::from(head), Ordering::Relaxed);
             length.store(written, Ordering::Relaxed);
         }
-        self.next_used = self.next_used.wrapping_add(1);
-        self.used_index.store(self.next_used, Ordering::Release);
-        // The index is seen by a guest that asks to be told from here on, or its wish is seen here.
-        fence(Ordering::SeqCst);
-        let event = self.used_event.load(Ordering::Relaxed);
-        let old = std::mem::replace(&mut self.told, self.next_used);
-        self.next_used.wrapping_sub(event).wrapping_sub(1) < self.next_used.wrapping_sub(old)
+        let old = self.next_used;
+        self.next_used = old.wrapping_add(1);
+        notify::publish(self.used_index, self.used_event, old, self.next_used)
     }
 
     /// Asks to be kicked at the next chain. True if there is one already.
@@ -207,9 +200,10 @@ impl<'a> Queue<'a> {
     /// # Errors
     /// As for [`Queue::is_empty`].
     pub(crate) fn ask_for_kick(&mut self) -> Result<bool, QueueError> {
-        self.available_event.store(self.next_available, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        Ok(!self.is_empty()?)
+        let target = self.next_available.wrapping_add(1);
+        let none_yet = notify::arm(self.available_index, self.available_event, target);
+        // Looked at once more, with the check of what the guest promises.
+        Ok(!(self.is_empty()? && none_yet))
     }
 
     fn head(&self, index: u16) -> Result<u16, QueueError> {
@@ -226,5 +220,260 @@ impl<'a> Queue<'a> {
         let length = u32::from_le_bytes([l0, l1, l2, l3]);
         let buffer = Buffer { offset: address.load(Ordering::Relaxed), length };
         Ok((buffer, u16::from_le_bytes([f0, f1]), u16::from_le_bytes([n0, n1])))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ptr::NonNull;
+
+    use vm_memory::{Bytes as _, GuestAddress, GuestMemoryMmap, guest_memory::GuestMemoryBackend as _};
+
+    use super::*;
+
+    const BYTES: usize = 0x1000;
+    const PLACE: Place = Place { size: 8, descriptors: 0, available: 0x100, used: 0x200 };
+    const REQUEST: Buffer = Buffer { offset: 0x400, length: 40 };
+    const RESPONSE: Buffer = Buffer { offset: 0x800, length: 64 };
+
+    /// The driver's side, as a guest writes it: anything, anywhere.
+    struct Guest {
+        memory: GuestMemoryMmap<()>,
+        available: u16,
+    }
+
+    impl Guest {
+        fn new() -> Self {
+            let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), BYTES)]).expect("memory");
+            Self { memory, available: 0 }
+        }
+
+        fn view(&self) -> View<'_> {
+            let base = self.memory.get_host_address(GuestAddress(0)).expect("mapped");
+            // SAFETY: the mapping of this length, which lives as long as the view; it is otherwise copied from and to.
+            unsafe { View::new(NonNull::new(base).expect("not null"), BYTES) }
+        }
+
+        fn queue(&self) -> Queue<'_> {
+            Queue::new(self.view(), PLACE).expect("a queue")
+        }
+
+        fn write16(&self, offset: u64, value: u16) {
+            self.memory.write_obj(value, GuestAddress(offset)).expect("in memory");
+        }
+
+        fn read16(&self, offset: u64) -> u16 {
+            self.memory.read_obj(GuestAddress(offset)).expect("in memory")
+        }
+
+        fn describe(&self, number: u16, buffer: Buffer, flags: u16, next: u16) {
+            let at = PLACE.descriptors + 16 * u64::from(number);
+            self.memory.write_obj(buffer.offset, GuestAddress(at)).expect("in memory");
+            self.memory.write_obj(buffer.length, GuestAddress(at + 8)).expect("in memory");
+            self.write16(at + 12, flags);
+            self.write16(at + 14, next);
+        }
+
+        /// Makes the chain that begins with `head` available.
+        fn offer(&mut self, head: u16) {
+            self.write16(PLACE.available + 4 + 2 * u64::from(self.available % PLACE.size), head);
+            self.available = self.available.wrapping_add(1);
+            self.set_available(self.available);
+        }
+
+        fn set_available(&self, index: u16) {
+            self.write16(PLACE.available + 2, index);
+        }
+
+        /// Asks to be told when the used index has passed `event`.
+        fn set_used_event(&self, event: u16) {
+            self.write16(PLACE.available + 4 + 2 * u64::from(PLACE.size), event);
+        }
+
+        fn available_event(&self) -> u16 {
+            self.read16(PLACE.used + 4 + 8 * u64::from(PLACE.size))
+        }
+
+        /// What became of a chain of these descriptors, the first of which is the head.
+        fn taken(descriptors: &[(Buffer, u16, u16)]) -> Result<Option<Chain>, QueueError> {
+            let mut guest = Self::new();
+            for (number, (buffer, flags, next)) in (0..).zip(descriptors) {
+                guest.describe(number, *buffer, *flags, *next);
+            }
+            guest.offer(0);
+            guest.queue().take()
+        }
+    }
+
+    #[test]
+    fn chains_are_taken_in_order_with_and_without_a_response() {
+        let mut guest = Guest::new();
+        guest.describe(3, REQUEST, 0, 0);
+        guest.describe(7, REQUEST, NEXT, 1);
+        guest.describe(1, RESPONSE, WRITE, 0);
+        guest.offer(3);
+        guest.offer(7);
+
+        let mut queue = guest.queue();
+
+        assert_eq!(queue.is_empty(), Ok(false));
+        let posted = Chain { head: 3, request: REQUEST, response: None };
+        let answered = Chain { head: 7, request: REQUEST, response: Some(RESPONSE) };
+        assert_eq!((queue.take(), queue.take()), (Ok(Some(posted)), Ok(Some(answered))));
+        assert_eq!((queue.is_empty(), queue.take()), (Ok(true), Ok(None)));
+    }
+
+    #[test]
+    fn no_more_chains_are_promised_than_a_queue_has() {
+        for (index, expected) in [(8, Ok(false)), (9, Err(9)), (u16::MAX, Err(u16::MAX))] {
+            let guest = Guest::new();
+            guest.set_available(index);
+            let expected = expected.map_err(QueueError::Index);
+            assert_eq!(guest.queue().is_empty(), expected);
+            assert_eq!(guest.queue().ask_for_kick().map(|more| !more), expected);
+            assert_eq!(guest.queue().take().err(), expected.err().or(Some(QueueError::Kind)));
+        }
+
+        // An index that goes back is one that is far ahead.
+        let mut guest = Guest::new();
+        guest.describe(0, REQUEST, 0, 0);
+        guest.offer(0);
+        let mut queue = guest.queue();
+        assert!(queue.take().is_ok());
+        guest.set_available(0);
+        assert_eq!(queue.take(), Err(QueueError::Index(u16::MAX)));
+    }
+
+    #[test]
+    fn descriptors_beyond_the_table_are_refused() {
+        for number in [8, 9, u16::MAX] {
+            let mut guest = Guest::new();
+            guest.describe(0, REQUEST, NEXT, number);
+            guest.offer(number);
+            guest.offer(0);
+            let mut queue = guest.queue();
+            queue.prefetch();
+            assert_eq!(queue.take(), Err(QueueError::Descriptor(number)), "as a head");
+            queue.prefetch();
+            assert_eq!(queue.take(), Err(QueueError::Descriptor(number)), "as what follows");
+        }
+    }
+
+    #[test]
+    fn a_chain_is_one_descriptor_to_read_and_perhaps_one_to_write() {
+        let request = (REQUEST, NEXT, 1);
+        let response = (RESPONSE, WRITE, 0);
+        assert!(Guest::taken(&[request, response]).is_ok());
+
+        let of = |buffer: Buffer, length| Buffer { length, ..buffer };
+        assert!(Guest::taken(&[request, (of(RESPONSE, 8), WRITE, 0)]).is_ok(), "room for a header");
+        for (what, descriptors, error) in [
+            ("three", [request, (RESPONSE, WRITE | NEXT, 2)], QueueError::Length),
+            ("a circle", [(REQUEST, NEXT, 0), response], QueueError::Length),
+            ("two to read", [request, (RESPONSE, 0, 0)], QueueError::Kind),
+            ("one to write", [(REQUEST, WRITE, 0), response], QueueError::Kind),
+            ("two to write", [(REQUEST, WRITE | NEXT, 1), response], QueueError::Kind),
+            ("a table elsewhere", [(REQUEST, 4, 0), response], QueueError::Kind),
+            ("an answer elsewhere", [request, (RESPONSE, WRITE | 4, 0)], QueueError::Kind),
+            ("no request", [(of(REQUEST, 0), 0, 0), response], QueueError::Kind),
+            ("no request, an answer", [(of(REQUEST, 0), NEXT, 1), response], QueueError::Kind),
+            ("no response", [request, (of(RESPONSE, 0), WRITE, 0)], QueueError::Kind),
+            ("a short response", [request, (of(RESPONSE, 7), WRITE, 0)], QueueError::Kind),
+        ] {
+            assert_eq!(Guest::taken(&descriptors), Err(error), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_hint_may_be_about_anything() {
+        let mut guest = Guest::new();
+        guest.describe(0, REQUEST, 0, 0);
+        guest.describe(1, Buffer { offset: u64::MAX, length: u32::MAX }, 0, 0);
+        guest.offer(0);
+        guest.offer(1);
+        let mut queue = guest.queue();
+        assert!(queue.take().is_ok());
+        queue.prefetch();
+    }
+
+    #[test]
+    fn chains_are_taken_and_given_back_for_longer_than_the_indices_last() {
+        let mut guest = Guest::new();
+        for head in 0..8 {
+            guest.describe(head, Buffer { length: 40 + u32::from(head), ..REQUEST }, 0, 0);
+        }
+        // The queue looks at memory that the guest goes on writing.
+        let memory = guest.memory.clone();
+        let device = Guest { memory, available: 0 };
+        let mut queue = device.queue();
+        let mut given = 0_u16;
+        for round in 0..30_000_u16 {
+            let chains = 1 + round % 8;
+            for step in 0..chains {
+                guest.offer(round.wrapping_add(step) % 8);
+            }
+            for step in 0..chains {
+                let head = round.wrapping_add(step) % 8;
+                let chain = queue.take().expect("sound").expect("one");
+                assert_eq!((chain.head, chain.request.length), (head, 40 + u32::from(head)));
+                let entry = GuestAddress(PLACE.used + 4 + 8 * u64::from(given % 8));
+                let _told = queue.give_back(head, u32::from(round));
+                given = given.wrapping_add(1);
+                assert_eq!(guest.read16(PLACE.used + 2), given);
+                let used: [u32; 2] = guest.memory.read_obj(entry).expect("in memory");
+                assert_eq!(used, [u32::from(head), u32::from(round)]);
+            }
+            assert_eq!(queue.take(), Ok(None));
+        }
+        assert_eq!(given, guest.available);
+    }
+
+    #[test]
+    fn the_guest_is_told_once_when_the_used_index_passes_what_it_waits_for() {
+        let guest = Guest::new();
+        let mut queue = guest.queue();
+        for round in 0..u16::MAX {
+            guest.set_used_event(queue.next_used.wrapping_add(1));
+            let told: [bool; 5] = std::array::from_fn(|_| queue.give_back(0, 0));
+            assert_eq!(told, [false, true, false, false, false], "round {round}");
+        }
+    }
+
+    #[test]
+    fn a_kick_is_asked_for_unless_there_is_a_chain() {
+        let mut guest = Guest::new();
+        guest.describe(0, REQUEST, 0, 0);
+        let memory = guest.memory.clone();
+        let device = Guest { memory, available: 0 };
+        let mut queue = device.queue();
+        for index in 0..=u16::MAX {
+            assert_eq!(queue.ask_for_kick(), Ok(false), "it may sleep");
+            assert_eq!(guest.available_event(), index);
+            guest.offer(0);
+            assert!(notify::passes(guest.available_event(), guest.available, index), "that kicks");
+            assert_eq!(queue.ask_for_kick(), Ok(true), "it may not");
+            assert!(queue.take().expect("sound").is_some());
+        }
+    }
+
+    #[test]
+    fn rings_lie_in_session_memory() {
+        let guest = Guest::new();
+        let refused = |place| Queue::new(guest.view(), place).err() == Some(QueueError::Outside);
+        assert!(!refused(PLACE));
+        let end = BYTES as u64;
+        for place in [
+            Place { size: 0, ..PLACE },
+            Place { size: 12, ..PLACE },
+            Place { descriptors: end - 120, ..PLACE },
+            Place { descriptors: 4, ..PLACE },
+            Place { available: end - 20, ..PLACE },
+            Place { available: u64::MAX - 3, ..PLACE },
+            Place { available: 0x101, ..PLACE },
+            Place { used: end - 68, ..PLACE },
+            Place { used: 0x202, ..PLACE },
+        ] {
+            assert!(refused(place), "{place:?}");
+        }
     }
 }

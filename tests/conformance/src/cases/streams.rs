@@ -32,6 +32,7 @@ area!("streams":
     priorities_are_kept_and_clamped,
     the_context_of_a_stream,
     ids_are_unique,
+    what_a_stream_is_made_with_goes_with_it,
     many_streams,
     destroy_lets_the_work_finish,
     destroyed_streams_are_refused,
@@ -361,6 +362,51 @@ fn ids_are_unique() -> CaseResult {
         ensure!(!seen.contains(&id), "the id {id} is there twice");
         seen.push(id);
     }
+    pass()
+}
+
+/// Flags, priority and number, by both entries of each call.
+fn properties(gpu: &Gpu, stream: Handle) -> Result<(u32, i32, u64)> {
+    let (mut flags, mut priority, mut id) = (77, 77, 77);
+    gpu.cu.cuStreamGetFlags(stream, &mut flags).ok()?;
+    gpu.cu.cuStreamGetPriority(stream, &mut priority).ok()?;
+    gpu.cu.cuStreamGetId(stream, &mut id).ok()?;
+    let (mut flags_again, mut id_again) = (78, 78);
+    gpu.cu.cuStreamGetFlags_ptsz(stream, &mut flags_again).ok()?;
+    gpu.cu.cuStreamGetId_ptsz(stream, &mut id_again).ok()?;
+    ensure!((flags, id) == (flags_again, id_again), "the entries differ on {stream:#x}");
+    Ok((flags, priority, id))
+}
+
+fn what_a_stream_is_made_with_goes_with_it() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let (mut least, mut greatest) = (0, 0);
+    gpu.cu.cuCtxGetStreamPriorityRange(&mut least, &mut greatest).ok()?;
+    let made = |flags, priority| -> Result<(Handle, u64)> {
+        let mut stream = 0;
+        gpu.cu.cuStreamCreateWithPriority(&mut stream, flags, priority).ok()?;
+        let first = properties(&gpu, stream)?;
+        ensure!(first.0 == flags && first.1 == priority, "{stream:#x} has {first:?}");
+        ensure!(properties(&gpu, stream)? == first, "{stream:#x} has other properties when asked again");
+        Ok((stream, first.2))
+    };
+    let (kept, id) = made(1, greatest)?;
+    // Handles of destroyed streams are used again.
+    for round in 0..40 {
+        let odd = round % 2 == 1;
+        let (stream, own) = made(u32::from(odd), if odd { least } else { greatest })?;
+        ensure!(own != id, "two streams are {id}");
+        gpu.cu.cuStreamDestroy_v2(stream).ok()?;
+    }
+    // So are those of streams that go with their context.
+    for round in 0..4 {
+        let mut context = 0;
+        gpu.cu.cuCtxCreate_v2(&mut context, 0, gpu.device).ok()?;
+        made(round % 2, least)?;
+        made(round % 2, greatest)?;
+        gpu.cu.cuCtxDestroy_v2(context).ok()?;
+    }
+    ensure!(properties(&gpu, kept)? == (1, greatest, id), "the first stream has changed");
     pass()
 }
 

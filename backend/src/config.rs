@@ -1,6 +1,7 @@
 //! What the supervisor is started with, checked.
 
 use std::{
+    num::NonZero,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -22,6 +23,12 @@ const MOST_WARM_WORKERS: u32 = 64;
 /// Each is an open file, and is looked for among the others.
 const MOST_IMAGES: u32 = 4096;
 
+/// Longer than anything that a lane could wait for awake.
+const MOST_SPIN_MICROSECONDS: u32 = 10_000;
+
+/// All lanes that there can be, of the VM and of the local socket.
+const MOST_SPINNING: u32 = 2 * limits::MAX_SESSIONS * limits::MAX_LANES;
+
 /// Everything that the supervisor needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Config {
@@ -41,6 +48,28 @@ pub(crate) struct Config {
     pub(crate) warm: Warm,
     /// What is kept of sessions that have ended.
     pub(crate) images: Images,
+    /// How lanes wait for requests.
+    pub(crate) spin: Spin,
+}
+
+/// How a lane looks at its empty ring before it sleeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub(crate) struct Spin {
+    /// For how long; 0: not at all, which takes the least power, and costs each request that waits for an answer a
+    /// wake-up.
+    pub(crate) microseconds: u32,
+    /// Lanes of all sessions that do so at once; others sleep. Several supervisors on a host do not know of each other:
+    /// each is given its share.
+    pub(crate) threads: u32,
+}
+
+impl Default for Spin {
+    fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let half = u32::try_from(processors / 2).unwrap_or(MOST_SPINNING);
+        Self { microseconds: 50, threads: half.clamp(1, MOST_SPINNING) }
+    }
 }
 
 /// Images of code that other processes of the VM, or of the user, need not send again; 0 of either: none are kept.
@@ -139,6 +168,8 @@ struct File {
     warm: Warm,
     #[serde(default)]
     images: Images,
+    #[serde(default)]
+    spin: Spin,
 }
 
 /// Why the configuration cannot be used.
@@ -162,6 +193,8 @@ pub(crate) enum ConfigError {
     Warm(u32),
     #[error("images.entries is {0}; it must be from 0 to {MOST_IMAGES}")]
     Images(u32),
+    #[error("spin.{name} is {value}; it must be from {least} to {most}")]
+    Spin { name: &'static str, value: u32, least: u32, most: u32 },
     #[error("limits.{name} is {value}; it must be from 1 to {most}")]
     Limit { name: &'static str, value: u32, most: u32 },
 }
@@ -198,6 +231,7 @@ impl Config {
         if file.images.entries > MOST_IMAGES {
             return Err(ConfigError::Images(file.images.entries));
         }
+        check_spin(&file.spin)?;
         Ok(Self {
             socket_path,
             local_socket,
@@ -207,6 +241,7 @@ impl Config {
             limits: file.limits,
             warm: file.warm,
             images: file.images,
+            spin: file.spin,
         })
     }
 }
@@ -241,6 +276,18 @@ fn is_gpu_list(list: &str) -> bool {
         !gpu.is_empty()
             && gpu.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'/')
     })
+}
+
+fn check_spin(wanted: &Spin) -> Result<(), ConfigError> {
+    for (name, value, least, most) in [
+        ("microseconds", wanted.microseconds, 0, MOST_SPIN_MICROSECONDS),
+        ("threads", wanted.threads, 1, MOST_SPINNING),
+    ] {
+        if !(least..=most).contains(&value) {
+            return Err(ConfigError::Spin { name, value, least, most });
+        }
+    }
+    Ok(())
 }
 
 fn check_limits(wanted: &Limits) -> Result<(), ConfigError> {
@@ -325,6 +372,26 @@ mod tests {
         assert!(merge(args(), "[images]\nentries = 0").unwrap().images.is_off());
         assert_eq!(merge(args(), "[images]\nmegabytes = 3").unwrap().images.bytes(), 3 << 20);
         assert!(matches!(merge(args(), "[images]\nentries = 5000"), Err(ConfigError::Images(5000))));
+    }
+
+    #[test]
+    fn spinning_is_bounded_and_can_be_switched_off() {
+        let default = merge(args(), "").unwrap().spin;
+        let processors = std::thread::available_parallelism().unwrap().get();
+        assert_eq!(default.microseconds, 50);
+        assert_eq!(usize::try_from(default.threads).unwrap(), (processors / 2).max(1));
+        let off = merge(args(), "[spin]\nmicroseconds = 0").unwrap().spin;
+        assert_eq!(off, Spin { microseconds: 0, ..default });
+        let most = merge(args(), "[spin]\nmicroseconds = 10000\nthreads = 32768").unwrap().spin;
+        assert_eq!(most, Spin { microseconds: 10_000, threads: 32_768 });
+        for (file, error) in [
+            ("microseconds = 10001", "spin.microseconds is 10001; it must be from 0 to 10000"),
+            ("threads = 0", "spin.threads is 0; it must be from 1 to 32768"),
+            ("threads = 32769", "spin.threads is 32769; it must be from 1 to 32768"),
+        ] {
+            assert_eq!(merge(args(), &format!("[spin]\n{file}")).unwrap_err().to_string(), error);
+        }
+        assert!(toml::from_str::<File>("[spin]\nmicroseconds = -1").is_err());
     }
 
     #[test]

@@ -16,7 +16,7 @@
 //! 3. `spawner` and `link`: how a worker comes to be, and what it and the supervisor say to each other;
 //! 4. `worker`: the shell around a session's lanes;
 //! 5. `management`: what NVML knows of the devices;
-//! 6. `packet`: packets with descriptors, which all of the above exchange.
+//! 6. `packet`: packets with descriptors, which all of the above exchange; `spin`: how many lanes spin at once.
 //!
 //! [`fuzz`] is for tests: what reads bytes of guests, clients and workers, as functions of bytes.
 
@@ -31,6 +31,7 @@ mod logging;
 mod management;
 mod packet;
 mod spawner;
+mod spin;
 mod supervisor;
 mod worker;
 
@@ -63,7 +64,9 @@ pub fn main() -> ExitCode {
 
 /// The supervisor: from the operator's words to the loop that ends with the process.
 fn start(args: Args) -> Result<(), Box<dyn Error>> {
-    let config = Config::try_from(args)?;
+    // Without a sound configuration there is no other filter to say so by.
+    let config =
+        Config::try_from(args).inspect_err(|_| logging::start("supervisor", logging::DEFAULT_FILTER))?;
     logging::start("supervisor", &config.log);
     raise_descriptor_limit();
     // Before any thread and any descriptor, so that it inherits none.

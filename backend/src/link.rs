@@ -6,7 +6,7 @@
 //!
 //! | command | descriptors | answered |
 //! |---|---|---|
-//! | [`Kind::Start`] | kick eventfd; call eventfd unless [`flags::FUTEX`]; socket for tokens if [`flags::BROKER`]; then files | when region 0 is mapped |
+//! | [`Kind::Start`] | kick eventfd; call eventfd unless [`flags::FUTEX`]; socket for tokens if [`flags::BROKER`]; [`crate::spin`]'s file if [`flags::SPIN`]; then files | when region 0 is mapped |
 //! | [`Kind::Map`] | files, all with the first of several commands | when the region is mapped; not if [`flags::MORE`] follows |
 //! | [`Kind::Unmap`] | | when the region is gone |
 //! | [`Kind::Pause`] | | when no lane executes anything |
@@ -57,6 +57,8 @@ pub(crate) mod flags {
     pub(crate) const MORE: u32 = 1 << 2;
     /// With the start comes a socket on which the worker asks for tokens ([`crate::broker`]).
     pub(crate) const BROKER: u32 = 1 << 3;
+    /// With the start comes the file in which spinning lanes are counted ([`crate::spin`]); without it none spin.
+    pub(crate) const SPIN: u32 = 1 << 4;
 }
 
 /// Head of a packet to the worker.
@@ -77,10 +79,18 @@ pub(crate) struct Command {
     pub(crate) length: u64,
     /// Pieces that follow.
     pub(crate) piece_count: u32,
-    /// Zero.
-    pub(crate) reserved: u32,
+    /// The session's word in the file, for Start with [`flags::SPIN`].
+    pub(crate) spin_slot: u32,
+    /// Lanes that may spin at once, likewise.
+    pub(crate) spin_threads: u32,
+    /// How long each may, likewise.
+    pub(crate) spin_microseconds: u32,
 }
-assert_layout!(Command, 40, kind: 0, token: 4, region: 8, flags: 12, address: 16, length: 24, piece_count: 32);
+assert_layout!(
+    Command, 48,
+    kind: 0, token: 4, region: 8, flags: 12, address: 16, length: 24, piece_count: 32,
+    spin_slot: 36, spin_threads: 40, spin_microseconds: 44
+);
 
 /// A part of a region: bytes of a file that was passed with the same packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
@@ -164,7 +174,7 @@ mod tests {
     fn counts_that_do_not_match_are_refused() {
         let command = Command { kind: Kind::Map as u32, piece_count: 2, ..Command::default() };
         assert_eq!(decode(&encode(&command, &[])), None);
-        assert_eq!(decode(&[0; 39]), None);
-        assert_eq!(decode(&[0; 41]), None);
+        assert_eq!(decode(&[0; 47]), None);
+        assert_eq!(decode(&[0; 49]), None);
     }
 }

@@ -9,8 +9,9 @@ use vm_memory::{
 
 use crate::{link::Piece, packet};
 
-/// Files of one region: what fits a packet to the worker, beside its eventfds and the socket for tokens. QEMU passes one for each part of RAM.
-const MAX_FILES: usize = packet::MAX_DESCRIPTORS - 3;
+/// Files of one region: what fits a packet to the worker, beside its eventfds, the socket for tokens and the count of
+/// spinning lanes. QEMU passes one for each part of RAM.
+const MAX_FILES: usize = packet::MAX_DESCRIPTORS - 4;
 
 /// The memory of a region, as it is passed to a worker.
 #[derive(Debug, Default, Clone)]

@@ -60,7 +60,7 @@ use std::{
 use rustix::io::Errno;
 use virtio_spec::device::State;
 
-use crate::{config::Config, spawner::Spawner};
+use crate::{config::Config, spawner::Spawner, spin::Shares};
 use device::Mailbox;
 use discovery::Information;
 use images::Images;
@@ -103,6 +103,7 @@ pub(crate) struct Supervisor {
     last_session: u32,
     tokens: Tokens,
     images: Images,
+    spinning: Shares,
     vm: Option<Vm>,
     local: Option<Local>,
     monitor: Monitor,
@@ -140,6 +141,7 @@ impl Supervisor {
                 .map_err(SupervisorError::Thread)?;
         }
         let images = Images::new(config.images).map_err(SupervisorError::Thread)?;
+        let spinning = Shares::new(config.spin).map_err(descriptors)?;
         let mut supervisor = Self {
             config,
             poller,
@@ -151,6 +153,7 @@ impl Supervisor {
             last_session: 0,
             tokens: Tokens::default(),
             images,
+            spinning,
             vm: None,
             local,
             monitor: Monitor::default(),

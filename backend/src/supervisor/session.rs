@@ -19,6 +19,7 @@ use zerocopy::FromBytes as _;
 use crate::{
     link::{self, Command, Kind, Piece},
     packet,
+    spin::Share,
     supervisor::{
         extents::Backing,
         regions::{Complete, Part, Regions, Unmap},
@@ -117,6 +118,8 @@ pub(crate) struct Session {
     /// Where the worker asks for tokens, and its end until it has been started.
     broker: Option<OwnedFd>,
     broker_of_worker: Option<Arc<File>>,
+    /// How its lanes spin, until it has been started.
+    spin: Option<Share>,
     asked: HashMap<u32, Asked>,
     last_token: u32,
     /// The worker was a warm one that was not ready, and has still to say that it is.
@@ -152,6 +155,7 @@ impl Session {
             call,
             broker: None,
             broker_of_worker: None,
+            spin: None,
             asked: HashMap::new(),
             last_token: 0,
             starting: false,
@@ -180,6 +184,11 @@ impl Session {
     pub(crate) fn set_broker(&mut self, own: OwnedFd, of_worker: OwnedFd) {
         self.broker = Some(own);
         self.broker_of_worker = Some(Arc::new(File::from(of_worker)));
+    }
+
+    /// How the worker's lanes spin; before it is started. Without this they do not.
+    pub(crate) fn set_spin(&mut self, share: Option<Share>) {
+        self.spin = share;
     }
 
     /// Whether the worker has still to say that it is ready, as warm ones do.
@@ -244,10 +253,18 @@ impl Session {
             files.push(broker);
             flags |= link::flags::BROKER;
         }
+        let mut command = Command { kind: Kind::Start as u32, length, ..Command::default() };
+        if let Some(Share { file, terms }) = self.spin.take() {
+            files.push(file);
+            flags |= link::flags::SPIN;
+            command.spin_slot = terms.slot;
+            command.spin_threads = terms.threads;
+            command.spin_microseconds = terms.microseconds;
+        }
         files.extend(backing.files);
         self.regions.count_first(length, extents);
-        let token = self.ask(Asked::Start(ticket));
-        let command = Command { kind: Kind::Start as u32, token, flags, length, ..Command::default() };
+        command.token = self.ask(Asked::Start(ticket));
+        command.flags = flags;
         self.send(command, &backing.pieces, files);
     }
 

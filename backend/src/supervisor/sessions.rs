@@ -116,6 +116,7 @@ impl Supervisor {
             Ok((number, mut session, warm)) => {
                 let Material { owner, length, extents, backing, options, header, .. } = material;
                 session.header = Some(header);
+                session.set_spin(self.spinning.join(number));
                 let worker = if warm.is_some() { "warm" } else { "cold" };
                 log::debug!("session {number}: made for {owner:?}, process {}, {worker}", options.process);
                 session.start(length, extents, backing, ticket);
@@ -342,6 +343,7 @@ impl Supervisor {
     pub(crate) fn session_is_gone(&mut self, number: u32, cause: &str) {
         let Some(session) = self.sessions.remove(&number) else { return };
         self.tokens.forget(number);
+        self.spinning.forget(number);
         self.unwatch(&session);
         let (owner, news) = (session.owner, session.end_is_news());
         if news {
@@ -380,6 +382,7 @@ impl Supervisor {
     /// There is no worker and will be none: whoever asked for the session is told so, and may go on.
     pub(crate) fn session_is_not_made(&mut self, number: u32, status: Status) {
         let Some(session) = self.sessions.remove(&number) else { return };
+        self.spinning.forget(number);
         self.unwatch(&session);
         log::debug!("session {number} is not made: {status:?}");
         self.session_of_client_is_void(session.owner);

@@ -105,6 +105,7 @@ mod tests {
             limits: crate::config::Limits::default(),
             warm: crate::config::Warm::default(),
             images: crate::config::Images::default(),
+            spin: crate::config::Spin::default(),
         }
     }
 

@@ -53,6 +53,7 @@ use crate::{
     link::{self, Command, Kind, Piece, Reply},
     logging, management, packet,
     spawner::{self, SpawnerError},
+    spin::{Spinning, Terms},
 };
 use driver::{Driver, DriverError};
 use lanes::{Lanes, LanesError};
@@ -264,6 +265,8 @@ struct Shell {
     regions: Arc<Regions>,
     notifier: Arc<Notifier>,
     incomplete: Incomplete,
+    /// Until the lanes have it.
+    spinning: Option<Spinning>,
     lanes: Option<Lanes>,
     paused: bool,
 }
@@ -281,6 +284,10 @@ impl Shell {
         let call = if futex { None } else { Some(descriptors.next().ok_or(WorkerError::Command)?) };
         if command.flags & link::flags::BROKER != 0 {
             broker::install(descriptors.next().ok_or(WorkerError::Command)?).map_err(WorkerError::Link)?;
+        }
+        let mut spinning = None;
+        if command.flags & link::flags::SPIN != 0 {
+            spinning = Some(spinning_of(&command, &descriptors.next().ok_or(WorkerError::Command)?));
         }
         let files: Vec<OwnedFd> = descriptors.collect();
         let memory = match SessionMemory::map(command.length, &pieces, &files) {
@@ -304,6 +311,7 @@ impl Shell {
             regions: Arc::default(),
             notifier: Arc::new(notifier),
             incomplete: Incomplete::default(),
+            spinning,
             lanes: None,
             paused: false,
         })
@@ -342,6 +350,7 @@ impl Shell {
                 Arc::clone(&self.regions),
                 Arc::clone(&self.notifier),
                 Arc::clone(driver),
+                self.spinning.take().unwrap_or_else(Spinning::never),
             )?;
             if self.paused {
                 lanes.pause();
@@ -434,6 +443,19 @@ impl Shell {
             log::debug!("the session has no header: {error}");
         }
     }
+}
+
+/// How lanes spin; without the count of those that do, they do not.
+fn spinning_of(command: &Command, file: &OwnedFd) -> Spinning {
+    let terms = Terms {
+        slot: command.spin_slot,
+        threads: command.spin_threads,
+        microseconds: command.spin_microseconds,
+    };
+    Spinning::new(file, terms).unwrap_or_else(|error| {
+        log::warn!("lanes do not spin: {error}");
+        Spinning::never()
+    })
 }
 
 type Received = (Kind, Command, Vec<Piece>, Vec<OwnedFd>);

@@ -159,6 +159,9 @@ pub(crate) unsafe fn cuMemFree_v2(pointer: CUdeviceptr) -> CUresult {
         memory::remove(pointer.0);
         return CUresult::SUCCESS;
     }
+    if range.is_none() {
+        kept::surrender(pointer.0);
+    }
     // SAFETY: no pointers of the process.
     let result = unsafe { wire_cuMemFree_v2(pointer) };
     if result == CUresult::SUCCESS && range.is_some_and(|range| range.kind.is_device()) {
@@ -182,6 +185,7 @@ pub(crate) unsafe fn cuMemGetAddressRange_v2(
         unsafe { give_if_wanted(psize, usize::try_from(range.length).unwrap_or(usize::MAX)) };
         return CUresult::SUCCESS;
     }
+    kept::surrender(pointer.0);
     // SAFETY: the same contract.
     unsafe { wire_cuMemGetAddressRange_v2(pbase, psize, pointer) }
 }
@@ -219,7 +223,10 @@ pub(crate) unsafe fn cuMemFreeAsync(pointer: CUdeviceptr, stream: CUstream, flav
     match memory::find(pointer.0) {
         Some(range) if range.start == pointer.0 && freed(range.kind) => {}
         // A graph's, perhaps.
-        None if window::is_device(pointer.0) => return status(free_unknown(pointer, stream, flavour)),
+        None if window::is_device(pointer.0) => {
+            kept::surrender(pointer.0);
+            return status(free_unknown(pointer, stream, flavour));
+        }
         _ => return CUresult::ERROR_INVALID_VALUE,
     }
     // SAFETY: no pointers of the process.

@@ -107,8 +107,9 @@ pub(crate) unsafe fn cuIpcGetMemHandle(handle: *mut CUipcMemHandle, dptr: CUdevi
     if handle.is_null() {
         return CUresult::ERROR_INVALID_VALUE;
     }
-    if let Some(range) = memory::find(dptr.0) {
-        memory::kept::exclude(range.start);
+    match memory::find(dptr.0) {
+        Some(range) => memory::kept::exclude(range.start),
+        None => memory::kept::surrender(dptr.0),
     }
     let made = token(SharedObject::Memory, dptr.0);
     // SAFETY: the application's place for a handle.

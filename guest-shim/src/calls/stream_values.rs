@@ -15,8 +15,8 @@ use crate::wire::Request;
 
 /// Wait until at least, equal, and: what every device can.
 const LAST_PLAIN_WAIT: u32 = 2;
-/// `CU_STREAM_WRITE_VALUE_NO_MEMORY_BARRIER`.
-const LAST_WRITE: u32 = 1;
+/// Without a flag: driver 580 refuses `CU_STREAM_WRITE_VALUE_NO_MEMORY_BARRIER` here.
+const LAST_WRITE: u32 = 0;
 /// Most operations of a batch.
 const MOST_OPERATIONS: u32 = 256;
 

@@ -2,14 +2,15 @@
 //! the device. Nor does freeing one while the GPU is known to have nothing to do; otherwise it waits for the GPU, as
 //! `cuMemFree` does.
 //!
-//! CUDA's driver cuts such blocks from larger ones, too, so a program cannot tell: what it reads and writes after it has
-//! freed a block is its own in either case, and the amount of free memory does not change with them. A block that other
-//! processes may have been given is not kept. What is kept is bounded, and given back when the device has no more
-//! memory.
+//! CUDA's driver cuts such blocks from larger ones, too, so a kernel cannot tell: what it reads and writes of a block that
+//! was freed is the program's own in either case, and the amount of free memory does not change with it. A call that names
+//! a block that is kept has it freed first, so that the driver says what is wrong with the call. A block that other
+//! processes may have been given is not kept. What is kept is bounded, and given back when the device has no more memory.
 //!
 //! Unsafe code: calls through the C exports.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use virtio_spec::cuda::CUdeviceptr;
@@ -42,6 +43,8 @@ struct Kept {
     eligible: BTreeMap<u64, u64>,
 }
 
+/// How many blocks are kept.
+static ANY: AtomicUsize = AtomicUsize::new(0);
 static KEPT: Mutex<Kept> = Mutex::new(Kept { blocks: Vec::new(), bytes: 0, eligible: BTreeMap::new() });
 
 fn kept() -> MutexGuard<'static, Kept> {
@@ -50,10 +53,24 @@ fn kept() -> MutexGuard<'static, Kept> {
 
 impl Kept {
     fn take(&mut self, length: u64, context: u64) -> Option<u64> {
-        let place =
-            self.blocks.iter().rposition(|block| block.length == length && block.context == context)?;
-        self.bytes -= length;
-        Some(self.blocks.swap_remove(place).address)
+        let fits = |block: &Block| block.length == length && block.context == context;
+        let place = self.blocks.iter().rposition(fits)?;
+        Some(self.remove(place).address)
+    }
+
+    fn remove(&mut self, place: usize) -> Block {
+        let block = self.blocks.swap_remove(place);
+        self.bytes -= block.length;
+        ANY.store(self.blocks.len(), Ordering::Release);
+        block
+    }
+
+    /// Removes what is kept of a context.
+    fn remove_of(&mut self, context: u64) -> Vec<Block> {
+        let gone: Vec<Block> = self.blocks.extract_if(.., |block| block.context == context).collect();
+        self.bytes -= gone.iter().map(|block| block.length).sum::<u64>();
+        ANY.store(self.blocks.len(), Ordering::Release);
+        gone
     }
 
     fn takes(&self, block: Block) -> bool {
@@ -69,6 +86,7 @@ impl Kept {
             self.eligible.remove(&block.address);
             self.bytes += block.length;
             self.blocks.push(block);
+            ANY.store(self.blocks.len(), Ordering::Release);
         }
         takes
     }
@@ -117,15 +135,30 @@ pub(crate) fn exclude(address: u64) {
     kept().eligible.remove(&address);
 }
 
+/// A call names an address that is no allocation of the program's: if it lies in a block that is kept, the block is freed,
+/// so that the driver does not take it for one. The calling thread holds no lane.
+pub(crate) fn surrender(address: u64) {
+    if ANY.load(Ordering::Acquire) == 0 {
+        return;
+    }
+    let found = {
+        let mut kept = kept();
+        let holds = |block: &Block| (block.address..block.address + block.length).contains(&address);
+        let place = kept.blocks.iter().position(holds);
+        place.map(|place| kept.remove(place))
+    };
+    if let Some(block) = found {
+        // SAFETY: no pointers of the process.
+        let free = || outcome(unsafe { wire_cuMemFree_v2(CUdeviceptr(block.address)) });
+        // What cannot be freed is gone with its context.
+        let _result = context::with(block.context, free);
+    }
+}
+
 /// Gives everything back that is kept of the current context; whether that was anything.
 pub(crate) fn give_back() -> bool {
     let Some(context) = context::current() else { return false };
-    let gone: Vec<Block> = {
-        let mut kept = kept();
-        let gone: Vec<Block> = kept.blocks.extract_if(.., |block| block.context == context).collect();
-        kept.bytes -= gone.iter().map(|block| block.length).sum::<u64>();
-        gone
-    };
+    let gone = kept().remove_of(context);
     for block in &gone {
         // SAFETY: no pointers of the process. What cannot be freed is gone with its context.
         let _result = unsafe { wire_cuMemFree_v2(CUdeviceptr(block.address)) };
@@ -136,9 +169,7 @@ pub(crate) fn give_back() -> bool {
 /// Forgets what was kept of a context that is gone.
 pub(super) fn forget_context(context: u64) {
     let mut kept = kept();
-    let gone: u64 =
-        kept.blocks.extract_if(.., |block| block.context == context).map(|block| block.length).sum();
-    kept.bytes -= gone;
+    kept.remove_of(context);
     kept.eligible.retain(|_, other| *other != context);
 }
 

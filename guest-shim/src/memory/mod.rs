@@ -174,7 +174,11 @@ pub(crate) enum Reach {
 /// How the device reaches `length` bytes at an address.
 pub(crate) fn reach(address: u64, length: u64) -> Reach {
     let Some(range) = find(address) else {
-        return if window::is_device(address) { Reach::Device { known: false } } else { Reach::Process };
+        if !window::is_device(address) {
+            return Reach::Process;
+        }
+        kept::surrender(address);
+        return Reach::Device { known: false };
     };
     // Operations on memory that wants them synchronous are answered like those on memory that the shim does not know.
     let inside =

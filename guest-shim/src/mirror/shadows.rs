@@ -12,8 +12,11 @@ use virtio_spec::cuda::CUresult;
 
 use super::compare::changes;
 use super::place;
+use crate::context;
 use crate::memory::{self, pinned};
 
+/// `CU_STREAM_CAPTURE_MODE_RELAXED`.
+const RELAXED: u32 = 2;
 /// Blocks begin and end at multiples of this, so that neighbours (a thread's stack, a program's variables) are in one.
 const BLOCK: u64 = 1 << 20;
 
@@ -145,7 +148,11 @@ impl Shadows {
                 let start = address & !(BLOCK - 1);
                 let last = end.checked_next_multiple_of(BLOCK).ok_or(CUresult::ERROR_INVALID_VALUE)?;
                 let bytes = usize::try_from(last - start).map_err(|_| CUresult::ERROR_OUT_OF_MEMORY)?;
-                let shadow = pinned::allocate(last - start, 0)?;
+                // No call of the program's: a capture may forbid such calls, and would end at one.
+                let mode = context::exchange_capture_mode(RELAXED);
+                let shadow = pinned::allocate(last - start, 0);
+                context::exchange_capture_mode(mode);
+                let shadow = shadow?;
                 let context = memory::find(shadow).map_or(0, |range| range.context);
                 self.blocks.push(Block { start, shadow, context, known: vec![0; bytes], named: Vec::new() });
                 self.blocks.len() - 1

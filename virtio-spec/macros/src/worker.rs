@@ -51,7 +51,8 @@ fn invoke(group: &Group, row: &Row) -> TokenStream {
             if call.per_thread() { call.driver().#module.#per_thread } else { call.driver().#module.#name }
         },
     };
-    let context = row.needs_context.then(|| quote!(call.set_current()?;));
+    let context =
+        if row.needs_context { quote!(call.set_current()?;) } else { quote!(call.prefer_current();) };
     quote! {
         (|| {
             #(#numbers)*

@@ -346,6 +346,14 @@ impl<'a> Invocation<'a> {
         Ok(())
     }
 
+    /// Makes the guest thread's context current if it has one that is there, for calls that need none but may use it.
+    pub(crate) fn prefer_current(&mut self) {
+        if self.header.context != 0 {
+            // The call itself says what is wrong, if anything is.
+            let _ = self.set_current();
+        }
+    }
+
     /// Forgets which context is current: the driver may have changed it.
     pub(crate) fn forget_current(&mut self) {
         self.lane.current = (0, CUcontext::default());

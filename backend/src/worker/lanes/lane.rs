@@ -23,15 +23,14 @@ use super::{
     shared::Shared,
     view::View,
 };
-use crate::worker::{
-    calls::{Invocation, LaneState, Output, Session, only_waits, output_of},
-    notify::Notifier,
-    output,
+use crate::{
+    spin::{Patience, Place as SpinPlace, Spinning},
+    worker::{
+        calls::{Invocation, LaneState, Output, Session, only_waits, output_of},
+        notify::Notifier,
+        output,
+    },
 };
-
-/// How long a lane looks at its empty ring before it sleeps. Enough to meet a guest thread that sends one request after
-/// another; a sleeping lane costs the next request a wake-up.
-const SPIN: Duration = Duration::from_micros(50);
 
 /// Looks at the ring between two readings of the clock.
 const LOOKS: u32 = 32;
@@ -57,6 +56,7 @@ pub(super) struct Common {
     pub(super) session: Session,
     pub(super) shared: Shared,
     pub(super) order: Order,
+    pub(super) spinning: Spinning,
     pub(super) notifier: Arc<Notifier>,
     pub(super) stopping: AtomicBool,
     pub(super) pausing: AtomicBool,
@@ -76,6 +76,8 @@ struct Lane<'a> {
     common: &'a Common,
     number: u32,
     busy: &'a AtomicBool,
+    spin_place: SpinPlace<'a>,
+    patience: Patience,
     view: View<'a>,
     queue: Queue<'a>,
     /// What the guest has posted in each lane.
@@ -112,6 +114,8 @@ impl<'a> Lane<'a> {
             common,
             number,
             busy: &busy.0,
+            spin_place: common.spinning.place(number),
+            patience: common.spinning.patience(),
             view,
             queue: Queue::new(view, Place::of(&layout, number))?,
             posted: (0..layout.lane_count()).map(|lane| common.shared.posted_sequence(lane)).collect(),
@@ -128,7 +132,9 @@ impl<'a> Lane<'a> {
                 std::thread::park();
                 continue;
             }
-            if self.spin()? {
+            let more = self.spin()?;
+            let has_spun = self.spin_place.leave();
+            if more {
                 continue;
             }
             // `true`: something came while a kick was being asked for.
@@ -145,7 +151,9 @@ impl<'a> Lane<'a> {
             let backstop = Duration::from_millis(limits::WAIT_BACKSTOP_MILLISECONDS);
             let before = Instant::now();
             std::thread::park_timeout(backstop);
-            if before.elapsed() >= backstop && !self.queue.is_empty()? {
+            let (slept, has_come) = (before.elapsed(), !self.queue.is_empty()?);
+            self.patience.slept(slept, has_spun, has_come);
+            if slept >= backstop && has_come {
                 self.common.shared.count_backstop();
             }
         }
@@ -166,12 +174,14 @@ impl<'a> Lane<'a> {
         self.busy.store(false, Ordering::Release);
     }
 
-    /// Executes what is there, and looks for more for a while. `false` if nothing came for so long, `true` if it was
-    /// interrupted.
+    /// Executes what is there, and looks for more for a while, if it may. `false` if nothing came for so long, `true` if it
+    /// was interrupted.
     fn spin(&mut self) -> Result<bool, LaneError> {
-        let mut since = None;
+        // Enough to meet a guest thread that sends one request after another: a sleeping lane costs the next one a wake-up.
+        let looks = if self.patience.is_none() { 1 } else { LOOKS };
+        let mut since = None::<Instant>;
         loop {
-            for _ in 0..LOOKS {
+            for _ in 0..looks {
                 if self.is_interrupted() {
                     return Ok(true);
                 }
@@ -179,12 +189,15 @@ impl<'a> Lane<'a> {
                     spin_loop();
                 } else {
                     self.execute_all()?;
-                    since = None;
+                    if since.take().is_some() {
+                        self.patience.met();
+                    }
                 }
             }
             match since {
+                None if self.patience.time().is_zero() || !self.spin_place.take() => return Ok(false),
                 None => since = Some(Instant::now()),
-                Some(begin) if begin.elapsed() >= SPIN => return Ok(false),
+                Some(begin) if begin.elapsed() >= self.patience.time() => return Ok(false),
                 Some(_) => {}
             }
         }
@@ -257,7 +270,9 @@ impl<'a> Lane<'a> {
         if !only_waits(request.header.opcode) {
             return call.run();
         }
-        // It may take as long as a kernel, and touches no guest memory: a pause need not wait for it.
+        // It may take as long as a kernel, and touches no guest memory: neither a pause nor another lane that would spin
+        // need wait for it.
+        self.spin_place.leave();
         self.busy.store(false, Ordering::Release);
         let result = call.run();
         while !self.enter() {

@@ -51,6 +51,7 @@ use super::{
     memory::{Regions, SessionMemory},
     notify::Notifier,
 };
+use crate::spin::Spinning;
 
 /// Why the lanes could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +95,7 @@ impl Lanes {
         regions: Arc<Regions>,
         notifier: Arc<Notifier>,
         driver: Arc<Driver>,
+        spinning: Spinning,
     ) -> Result<Self, LanesError> {
         let mut bytes = [0; size_of::<SessionHeader>()];
         memory.guest_memory().read_slice(&mut bytes, GuestAddress(0)).map_err(|_| LanesError::Short)?;
@@ -112,6 +114,7 @@ impl Lanes {
             session: Session::new(memory, layout, regions, driver),
             shared,
             order: Order::new(layout.lane_count()),
+            spinning,
             notifier,
             stopping: AtomicBool::new(false),
             pausing: AtomicBool::new(false),

@@ -112,7 +112,8 @@ fn a_process_after_another() -> CaseResult {
         counts.extend(requests(&path));
     }
     if let [first, second, third] = counts[..] {
-        ensure!(second < first && third < first, "{counts:?} requests: the image was sent again");
+        // The first process may have ended before its worker had deposited the image.
+        ensure!(second.min(third) < first, "{counts:?} requests: the image was sent again");
     } else {
         ensure!(counts.is_empty(), "{counts:?} requests in three processes");
     }

@@ -35,7 +35,9 @@ fn written_in_stream_order() -> CaseResult {
     let copy = gpu.alloc(4)?;
     gpu.cu.cuStreamWriteValue32_v2(stream, cell + 4, 70, 0).ok()?;
     gpu.cu.cuMemcpyDtoDAsync_v2(copy, cell + 4, 4, stream).ok()?;
-    gpu.cu.cuStreamWriteValue32_v2(stream, cell + 4, 71, 1).ok()?;
+    // Without a memory barrier, which this form of the call does not have.
+    gpu.cu.cuStreamWriteValue32_v2(stream, cell + 4, 99, 1).is(Code::INVALID_VALUE)?;
+    gpu.cu.cuStreamWriteValue32_v2(stream, cell + 4, 71, 0).ok()?;
     gpu.cu.cuStreamSynchronize(stream).ok()?;
     let (cells, copy) = (gpu.read::<u32>(cell, 3)?, gpu.read::<u32>(copy, 1)?);
     ensure!(cells == [1, 71, 3] && copy == [70], "{cells:?}, copied in between: {copy:?}");

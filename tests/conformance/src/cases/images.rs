@@ -25,8 +25,12 @@ pub(crate) const PROBES: &[Probe] = &[Probe { name: "images_load", body: load_in
 /// Bytes of comment around what counts.
 const COMMENT: usize = 3 << 20;
 
-/// PTX text of some MiB with a variable in its middle, where few would look.
+/// PTX text of some MiB with a variable in its middle, where few would look: images that are told apart by it alone.
 fn image(answer: u32) -> CString {
+    image_of(answer, COMMENT)
+}
+
+fn image_of(answer: u32, bytes: usize) -> CString {
     let line = "// Nothing that a compiler reads, but enough of it to be a large image.\n";
     let mut text = String::from(".version 7.0\n.target sm_52\n.address_size 64\n");
     let fill = |text: &mut String, until: usize| {
@@ -36,7 +40,7 @@ fn image(answer: u32) -> CString {
     };
     fill(&mut text, COMMENT / 2 + 5000);
     text.push_str(&format!(".visible .global .u32 answer = 0x{answer:08x};\n"));
-    fill(&mut text, COMMENT);
+    fill(&mut text, bytes);
     CString::new(text).unwrap_or_default()
 }
 
@@ -86,8 +90,9 @@ fn one_byte_makes_another_image() -> CaseResult {
 /// Loads the image with a number, and says what is in it.
 fn load_in_a_process(arguments: &[String]) -> Result<String> {
     let number = arguments.first().context("a number")?.parse()?;
+    let bytes = arguments.get(1).map_or(Ok(COMMENT), |bytes| bytes.parse())?;
     let gpu = Gpu::new()?;
-    let module = load(&gpu, &image(number))?;
+    let module = load(&gpu, &image_of(number, bytes))?;
     Ok(answer(&gpu, module)?.to_string())
 }
 
@@ -99,21 +104,22 @@ fn requests(path: &Path) -> Option<u64> {
 }
 
 fn a_process_after_another() -> CaseResult {
-    // A number of its own, so that no other case has loaded the same.
+    // A number of its own, so that no other case has loaded the same; and a length of its own, because of images that
+    // look alike the last one is kept.
     let number = std::process::id().to_string();
+    let length = (COMMENT + 100 * (1 + std::process::id() as usize % 10_000)).to_string();
     let folder = tempfile::tempdir()?;
     let mut counts = Vec::new();
     for process in ["first", "second", "third"] {
         let path = folder.path().join(process);
-        let mut command = command("images_load", &[&number])?;
+        let mut command = command("images_load", &[&number, &length])?;
         command.env("VCOMPUTE_TRACE", format!("counts:{}", path.display()));
         let text = watch(command)?.text()?;
         ensure!(text == number, "{text} is not the image's number");
         counts.extend(requests(&path));
     }
     if let [first, second, third] = counts[..] {
-        // The first process may have ended before its worker had deposited the image.
-        ensure!(second.min(third) < first, "{counts:?} requests: the image was sent again");
+        ensure!(second < first && third < first, "{counts:?} requests: the image was sent again");
     } else {
         ensure!(counts.is_empty(), "{counts:?} requests in three processes");
     }

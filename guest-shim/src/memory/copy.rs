@@ -9,23 +9,14 @@ use virtio_spec::cuda::{CUresult, CUstreamCaptureStatus};
 use virtio_spec::handle::Kind;
 use virtio_spec::requests::{ArrayCopy, Copy, Origin, Place, Side, copy_flags, opcode};
 
-use super::{Reach, bulk, reach};
+use super::staged::{Direction, pieces, staged};
+use super::{Reach, reach};
 use crate::graph::{capture, held};
-use crate::session::lane::Pending;
-use crate::wire::{Burst, Request};
+use crate::wire::Request;
 use crate::{context, handles};
 
 /// Most bytes that travel inside a request or a response.
 const INLINE: u32 = 768;
-/// Bytes of a copy's chunks, of a copy of few bytes and of others: large ones cost the device fewer calls, small ones
-/// let it begin sooner. Measured on a H200 (docs/performance.md).
-const CHUNK: (u64, u64) = (256 << 10, 512 << 10);
-/// A copy of few bytes.
-const FEW: u64 = 2 << 20;
-/// Most chunks of a copy that are under way at once.
-const CHUNKS: usize = 4;
-/// Bytes from which rows are copied past the caches.
-const BULK: u64 = 64 << 10;
 const LEGACY_STREAM: u64 = 1;
 const PER_THREAD_STREAM: u64 = 2;
 
@@ -83,7 +74,7 @@ impl Shape {
         Self { width, height: 1, depth: 1 }
     }
 
-    const fn is_linear(self) -> bool {
+    pub(super) const fn is_linear(self) -> bool {
         self.height == 1 && self.depth == 1
     }
 
@@ -102,7 +93,7 @@ impl Shape {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Manner {
     /// Stream handle, or one of CUDA's constants.
-    stream: u64,
+    pub(super) stream: u64,
     flags: u32,
 }
 
@@ -127,7 +118,7 @@ impl Manner {
     }
 
     /// The same, waited for where the stream alone would not make it so.
-    const fn waited_for(self) -> u32 {
+    pub(super) const fn waited_for(self) -> u32 {
         if self.flags == 0 { 0 } else { copy_flags::ASYNC | copy_flags::WAIT }
     }
 }
@@ -181,7 +172,7 @@ const fn side(place: Place, end: &End) -> Side {
     }
 }
 
-fn request(
+pub(super) fn request(
     (to, destination): (Place, &End),
     (from, source): (Place, &End),
     shape: Shape,
@@ -202,11 +193,11 @@ fn request(
 }
 
 /// Whether a copy needs the longer request.
-fn has_array(body: &ArrayCopy) -> bool {
+pub(super) fn has_array(body: &ArrayCopy) -> bool {
     [body.copy.destination.place, body.copy.source.place].contains(&(Place::Array as u32))
 }
 
-fn start(has_array: bool) -> Result<Request, CUresult> {
+pub(super) fn start(has_array: bool) -> Result<Request, CUresult> {
     Request::start(if has_array { opcode::COPY_ARRAY } else { opcode::COPY }, context::required()?)
 }
 
@@ -334,177 +325,8 @@ fn post_copy(body: &ArrayCopy, bytes: &[u8]) -> Result<(), CUresult> {
     request.post()
 }
 
-/// A rectangle of a copy that fits a chunk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Piece {
-    slice: u64,
-    row: u64,
-    column: u64,
-    width: u64,
-    rows: u64,
-}
-
-impl Piece {
-    /// Where it begins on an end.
-    const fn address(&self, end: &End) -> u64 {
-        end.address + (self.slice * end.slice_height + self.row) * end.pitch + self.column
-    }
-
-    /// The end from where it begins.
-    const fn end(&self, end: &End) -> End {
-        if matches!(end.claim, Claim::Array) {
-            let Origin { x, y, z } = end.origin;
-            let origin = Origin { x: x + self.column, y: y + self.row, z: z + self.slice };
-            return End { origin, ..*end };
-        }
-        End { address: self.address(end), ..*end }
-    }
-}
-
-/// Cuts a shape into pieces of at most `most` bytes.
-fn pieces(shape: Shape, most: u64) -> impl Iterator<Item = Piece> {
-    let width = shape.width.min(most);
-    let rows = (most / width).clamp(1, shape.height);
-    // Rows that do not fit whole are cut, one at a time.
-    let rows = if width < shape.width { 1 } else { rows };
-    let columns = shape.width.div_ceil(width);
-    let bands = shape.height.div_ceil(rows);
-    (0..shape.depth).flat_map(move |slice| {
-        (0..bands).flat_map(move |band| {
-            (0..columns).map(move |column| Piece {
-                slice,
-                row: band * rows,
-                column: column * width,
-                width: width.min(shape.width - column * width),
-                rows: rows.min(shape.height - band * rows),
-            })
-        })
-    })
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Direction {
-    ToDevice,
-    ToProcess,
-}
-
-/// Copies between a `shared` end and a `process` end through staging.
-///
-/// # Safety
-/// The `process` end is readable ([`Direction::ToDevice`]) or writable over the whole shape.
-unsafe fn staged(
-    shared: &End,
-    process: &End,
-    place: Place,
-    shape: Shape,
-    manner: Manner,
-    direction: Direction,
-) -> Result<(), CUresult> {
-    let mut burst = start(place == Place::Array)?.into_burst();
-    let (staging, bytes) = burst.staging();
-    let is_small = shape.width.saturating_mul(shape.height).saturating_mul(shape.depth) <= FEW;
-    let most = if is_small { CHUNK.0 } else { CHUNK.1 }.min(bytes / 2);
-    let chunks = usize::try_from(bytes / most).map_or(CHUNKS, |chunks| chunks.min(CHUNKS));
-    let mut under_way: [Option<(Pending, Piece)>; CHUNKS] = [None; CHUNKS];
-    let mut outcome = Ok(());
-
-    for (number, piece) in pieces(shape, most).enumerate() {
-        let chunk = number % chunks;
-        let offset = chunk as u64 * most;
-        if let Some((pending, earlier)) = under_way[chunk].take() {
-            // SAFETY: the caller's promise about the process's end.
-            outcome = unsafe { finish(&mut burst, pending, earlier, staging + offset, process, direction) };
-        }
-        if outcome.is_err() {
-            break;
-        }
-        if direction == Direction::ToDevice {
-            for row in 0..piece.rows {
-                let from = piece.address(process) + row * process.pitch;
-                let to = burst.memory(staging + offset + row * piece.width, piece.width);
-                // SAFETY: a row of the caller's source.
-                let bytes = unsafe { application_bytes(from, piece.width) };
-                // SAFETY: staging of this lane, which is held, with room for the row; nothing under way uses the chunk.
-                unsafe { copy_row(bytes.as_ptr(), to, bytes.len()) };
-            }
-        }
-        let in_staging =
-            End { pitch: piece.width, slice_height: piece.rows, ..End::linear(offset, Claim::Host) };
-        let on_device = piece.end(shared);
-        let (staging_side, shared_side) = ((Place::Staging, &in_staging), (place, &on_device));
-        let rectangle = Shape { width: piece.width, height: piece.rows, depth: 1 };
-        let (to, from) = match direction {
-            Direction::ToDevice => (shared_side, staging_side),
-            Direction::ToProcess => (staging_side, shared_side),
-        };
-        let body = request(to, from, rectangle, manner.stream, manner.waited_for());
-        let sent = if has_array(&body) { burst.send(&body) } else { burst.send(&body.copy) };
-        match sent {
-            Ok(pending) => under_way[chunk] = Some((pending, piece)),
-            Err(error) => {
-                outcome = Err(error);
-                break;
-            }
-        }
-    }
-
-    // What is under way uses staging, so it is waited for whatever happened.
-    let mut rest: Vec<(usize, (Pending, Piece))> =
-        under_way.into_iter().enumerate().filter_map(|(chunk, entry)| Some((chunk, entry?))).collect();
-    rest.sort_by_key(|(_, (_, piece))| (piece.slice, piece.row, piece.column));
-    for (chunk, (pending, piece)) in rest {
-        let offset = staging + chunk as u64 * most;
-        // SAFETY: the caller's promise about the process's end.
-        let end = unsafe { finish(&mut burst, pending, piece, offset, process, direction) };
-        outcome = outcome.and(end);
-    }
-    match (outcome, direction) {
-        (Ok(()), _) => burst.late_error(),
-        (error, _) => error,
-    }
-}
-
-/// Waits for a piece and brings it to the process.
-///
-/// # Safety
-/// As for [`staged`].
-unsafe fn finish(
-    burst: &mut Burst,
-    pending: Pending,
-    piece: Piece,
-    staging: u64,
-    process: &End,
-    direction: Direction,
-) -> Result<(), CUresult> {
-    burst.receive(pending)?;
-    if direction == Direction::ToProcess {
-        for row in 0..piece.rows {
-            let from = burst.memory(staging + row * piece.width, piece.width);
-            let length = usize::try_from(piece.width).map_err(|_| CUresult::ERROR_INVALID_VALUE)?;
-            let to = pointer(piece.address(process) + row * process.pitch);
-            // SAFETY: a row in staging, and a row of the caller's destination, which does not overlap session memory.
-            unsafe { copy_row(from, to, length) };
-        }
-    }
-    Ok(())
-}
-
-/// Copies a row.
-///
-/// # Safety
-/// `length` bytes are readable at `from` and writable at `to`, and the two do not overlap.
-unsafe fn copy_row(from: *const u8, to: *mut u8, length: usize) {
-    if length as u64 >= BULK {
-        // SAFETY: as the caller promises.
-        unsafe { bulk::copy(from, to, length) };
-    } else {
-        // SAFETY: as the caller promises.
-        unsafe { std::ptr::copy_nonoverlapping(from, to, length) };
-    }
-}
-
 /// An address of the application as a pointer.
-fn pointer(address: u64) -> *mut u8 {
+pub(super) fn pointer(address: u64) -> *mut u8 {
     std::ptr::with_exposed_provenance_mut(usize::try_from(address).unwrap_or(0))
 }
 
@@ -512,7 +334,7 @@ fn pointer(address: u64) -> *mut u8 {
 ///
 /// # Safety
 /// `length` bytes are readable at `address` while the slice is used.
-unsafe fn application_bytes<'a>(address: u64, length: u64) -> &'a [u8] {
+pub(super) unsafe fn application_bytes<'a>(address: u64, length: u64) -> &'a [u8] {
     let length = usize::try_from(length).unwrap_or(0);
     // SAFETY: as the caller promises.
     unsafe { std::slice::from_raw_parts(pointer(address), length) }
@@ -530,27 +352,6 @@ unsafe fn write_application(address: u64, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pieces_cover_a_shape_once() {
-        for (shape, most) in [
-            (Shape::linear(1000), 256),
-            (Shape { width: 100, height: 7, depth: 3 }, 256),
-            (Shape { width: 300, height: 2, depth: 2 }, 256),
-            (Shape { width: 256, height: 5, depth: 1 }, 256),
-        ] {
-            let mut seen = std::collections::HashSet::new();
-            for piece in pieces(shape, most) {
-                assert!(piece.width * piece.rows <= most, "{piece:?}");
-                for row in piece.row..piece.row + piece.rows {
-                    for column in piece.column..piece.column + piece.width {
-                        assert!(seen.insert((piece.slice, row, column)), "{piece:?} twice");
-                    }
-                }
-            }
-            assert_eq!(seen.len() as u64, shape.width * shape.height * shape.depth, "{shape:?}");
-        }
-    }
 
     #[test]
     fn rows_without_gaps_become_one() {

@@ -2,7 +2,7 @@
 //!
 //! Read in this order: this file (the ranges that the shim knows), `pinned` (`cuMemHostAlloc`), `registered`
 //! (`cuMemHostRegister`), `managed`, `kept` (small blocks that were freed), `reserved` (virtual memory management),
-//! `pools`, `copy` with `bulk`, `attributes` (`cuPointerGetAttribute`).
+//! `pools`, `copy` with `staged` and `bulk`, `attributes` (`cuPointerGetAttribute`).
 
 pub(crate) mod attributes;
 mod bulk;
@@ -13,6 +13,7 @@ pub(crate) mod pinned;
 pub(crate) mod pools;
 pub(crate) mod registered;
 pub(crate) mod reserved;
+mod staged;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -148,6 +148,14 @@ pub(crate) fn current_context() -> Result<Arc<Context>, CUresult> {
     find(handle).ok_or(CUresult::ERROR_CONTEXT_IS_DESTROYED)
 }
 
+/// Whether a thread that waits for the GPU in its current context may look for it all the time, as CUDA does unless the
+/// context asks to yield or to block.
+pub(crate) fn spins() -> bool {
+    const YIELD: u32 = 2;
+    const BLOCKING: u32 = 4;
+    current_context().is_ok_and(|context| context.flags.load(Ordering::Relaxed) & (YIELD | BLOCKING) == 0)
+}
+
 /// Makes a context current on top of the thread's stack.
 pub(crate) fn push(handle: u64) -> Result<(), CUresult> {
     find(handle).ok_or(CUresult::ERROR_INVALID_CONTEXT)?;

@@ -195,7 +195,8 @@ impl Request {
     pub(crate) fn exchange(mut self) -> Result<(CUresult, Response), CUresult> {
         let room = self.room;
         let pending = self.submit(Some(room))?;
-        let mut result = self.traffic.receive(self.session, pending)?;
+        let patient = self.synchronises && context::spins();
+        let mut result = self.traffic.receive(self.session, pending, patient)?;
         if self.synchronises && result == CUresult::SUCCESS {
             mirror::waited();
             if let Some(late) = self.lane.take_deferred_error() {
@@ -242,7 +243,7 @@ impl Burst {
 
     /// Waits for a request's result.
     pub(crate) fn receive(&mut self, pending: Pending) -> Result<(), CUresult> {
-        match self.traffic.receive(self.session, pending)? {
+        match self.traffic.receive(self.session, pending, false)? {
             CUresult::SUCCESS => Ok(()),
             error => Err(error),
         }

@@ -43,6 +43,8 @@ pub(crate) struct Lane {
 pub(crate) struct Traffic {
     queue: Queue,
     spin: Spin,
+    /// For answers that wait for the GPU.
+    gpu_spin: Spin,
     /// The lane was opened and its host thread may have to be started: the next request kicks in any case.
     fresh: bool,
     /// Parameters of the request that is being built, then the response that was read. Kept for its capacity.
@@ -68,6 +70,7 @@ pub(crate) struct Pending {
 
 impl Lane {
     pub(super) fn new(session: &super::Parts, index: u32) -> Self {
+        let (spin, gpu_spin) = Spin::from_environment();
         let head = session.layout.lane(index);
         Self {
             index,
@@ -83,7 +86,8 @@ impl Lane {
             users: AtomicU32::new(0),
             traffic: Mutex::new(Traffic {
                 queue: Queue::new(session.region, session.layout, index),
-                spin: Spin::from_environment(),
+                spin,
+                gpu_spin,
                 fresh: true,
                 bytes: Vec::new(),
             }),
@@ -180,9 +184,15 @@ impl Traffic {
         Ok(Pending { ticket, response: response.offset, room })
     }
 
-    /// Waits for the response, leaves what follows its header in [`Traffic::bytes`], and returns its result.
-    pub(crate) fn receive(&mut self, session: &Session, pending: Pending) -> Result<CUresult, CUresult> {
-        self.wait(session, pending.ticket)?;
+    /// Waits for the response, leaves what follows its header in [`Traffic::bytes`], and returns its result. `patient`: it
+    /// waits for the GPU, and the thread may look for long.
+    pub(crate) fn receive(
+        &mut self,
+        session: &Session,
+        pending: Pending,
+        patient: bool,
+    ) -> Result<CUresult, CUresult> {
+        self.wait(session, pending.ticket, patient)?;
         self.bytes.clear();
         session.region().read(pending.response, size_of::<ResponseHeader>(), &mut self.bytes);
         let header = ResponseHeader::read_from_bytes(&self.bytes).map_err(|_| session.broken())?;
@@ -211,14 +221,15 @@ impl Traffic {
                 return Err(CUresult::ERROR_INVALID_VALUE);
             }
             let half = self.queue.last().0.wrapping_sub(outstanding / 2);
-            self.wait(session, Ticket(half))?;
+            self.wait(session, Ticket(half), false)?;
         }
     }
 
-    fn wait(&mut self, session: &Session, ticket: Ticket) -> Result<(), CUresult> {
-        if let Err(wait) = self.spin.until(|| self.queue.is_returned(ticket)) {
+    fn wait(&mut self, session: &Session, ticket: Ticket, patient: bool) -> Result<(), CUresult> {
+        let spin = if patient { self.gpu_spin } else { self.spin };
+        if let Err(wait) = spin.until(|| self.queue.is_returned(ticket)) {
             self.sleep(session, ticket)?;
-            self.spin.answered(wait);
+            if patient { &mut self.gpu_spin } else { &mut self.spin }.answered(wait);
         }
         self.queue.take_back().map_err(|_| session.broken())
     }

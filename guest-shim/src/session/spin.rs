@@ -13,6 +13,11 @@ const VARIABLE: &str = "VCOMPUTE_SPIN_US";
 const DEFAULT_US: u64 = 50;
 /// What the environment may ask for at most, in microseconds.
 const MAX_US: u64 = 10_000;
+/// How much longer a thread looks that waits for the GPU. CUDA's own waiting looks for as long as it takes, unless the
+/// context asks for something else; sleeping costs a tenth of a graph of 100 kernels.
+const FOR_THE_GPU: u32 = 20;
+/// Processors from which there are some to spare for that.
+const PROCESSORS: usize = 4;
 /// Looks between two readings of the clock.
 const LOOKS: u32 = 32;
 
@@ -34,15 +39,21 @@ impl Spin {
         Self { most, now: most }
     }
 
-    /// As the environment says. Where there is one processor, spinning would only keep it from the one that answers.
-    pub(super) fn from_environment() -> Self {
-        let asked = std::env::var(VARIABLE).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    /// For what the device answers at once, and for what waits for the GPU, as the environment says.
+    pub(super) fn from_environment() -> (Self, Self) {
         // Found out once: it takes a dozen system calls, and each lane asks.
-        static ALONE: LazyLock<bool> =
-            LazyLock::new(|| std::thread::available_parallelism().is_ok_and(|count| count.get() == 1));
-        let alone = *ALONE;
-        let default = if alone { 0 } else { DEFAULT_US };
-        Self::new(Duration::from_micros(asked.unwrap_or(default).min(MAX_US)))
+        static PROCESSORS: LazyLock<usize> =
+            LazyLock::new(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+        let asked = std::env::var(VARIABLE).ok().and_then(|text| text.trim().parse::<u64>().ok());
+        Self::pair(asked, *PROCESSORS)
+    }
+
+    /// Where there is one processor, spinning would only keep it from the one that answers.
+    fn pair(asked: Option<u64>, processors: usize) -> (Self, Self) {
+        let default = if processors == 1 { 0 } else { DEFAULT_US };
+        let most = Duration::from_micros(asked.unwrap_or(default).min(MAX_US));
+        let longer = if processors < PROCESSORS { most } else { most * FOR_THE_GPU };
+        (Self::new(most), Self::new(longer.min(Duration::from_micros(MAX_US))))
     }
 
     /// Spins until `done`, or until the time is over.
@@ -99,6 +110,19 @@ mod tests {
             looks.get() > 3
         };
         assert!(spin.until(soon).is_ok());
+    }
+
+    #[test]
+    fn what_waits_for_the_gpu_looks_longer_where_processors_are_to_spare() {
+        let most = |asked, processors| {
+            let (answers, gpu) = Spin::pair(asked, processors);
+            (answers.most.as_micros(), gpu.most.as_micros())
+        };
+        assert_eq!(most(None, 1), (0, 0));
+        assert_eq!(most(None, 2), (50, 50));
+        assert_eq!(most(None, 16), (50, 1000));
+        assert_eq!(most(Some(0), 16), (0, 0));
+        assert_eq!(most(Some(20_000), 16), (10_000, 10_000));
     }
 
     #[test]

@@ -228,7 +228,7 @@ fn ask(
     traffic.bytes.extend_from_slice(bytes);
     let room = u32::try_from(bytes.len()).expect("short");
     let pending = traffic.send(session, lane, head(opcode), Some(room))?;
-    assert_eq!(traffic.receive(session, pending)?, CUresult::SUCCESS);
+    assert_eq!(traffic.receive(session, pending, false)?, CUresult::SUCCESS);
     Ok(traffic.bytes.clone())
 }
 

@@ -7,6 +7,7 @@
  */
 #include <linux/debugfs.h>
 #include <linux/delay.h>
+#include <linux/ktime.h>
 #include <linux/module.h>
 #include <linux/seq_file.h>
 #include <linux/uaccess.h>
@@ -83,6 +84,19 @@ static spinlock_t *lock_by_name(struct vcompute_device *dev, const char *name)
 	return NULL;
 }
 
+/*
+ * Delays are loops that are calibrated at boot, and too short where the machine
+ * was busy then; so the clock decides, and the number of delays only bounds it.
+ */
+static void hold(unsigned int milliseconds)
+{
+	ktime_t end = ktime_add_ms(ktime_get(), milliseconds);
+	unsigned int delays = 100 * milliseconds;
+
+	while (delays-- && ktime_before(ktime_get(), end))
+		udelay(100);
+}
+
 /* "control 200" holds control.lock for 200 ms. */
 static ssize_t hold_write(struct file *file, const char __user *user, size_t size, loff_t *offset)
 {
@@ -102,7 +116,7 @@ static ssize_t hold_write(struct file *file, const char __user *user, size_t siz
 	if (!lock)
 		return -EINVAL;
 	spin_lock_irq(lock);
-	mdelay(milliseconds);
+	hold(milliseconds);
 	spin_unlock_irq(lock);
 	return size;
 }

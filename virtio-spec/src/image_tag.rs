@@ -236,16 +236,4 @@ mod tests {
             assert_ne!(sample(&before[..short]), sample(&before));
         }
     }
-
-    /// `cargo test --release -p virtio-spec -- --ignored --nocapture tags`
-    #[test]
-    #[ignore = "a measurement"]
-    fn how_fast_tags_are() {
-        let (image, secret) = (image(128 << 20), secret(1));
-        let _warm = tag(&image, &secret);
-        let start = std::time::Instant::now();
-        let result = tag(&image, &secret);
-        let seconds = start.elapsed().as_secs_f64();
-        eprintln!("{result:?}: {:.2} GB/s", image.len() as f64 / seconds / 1e9);
-    }
 }

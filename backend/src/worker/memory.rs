@@ -231,7 +231,7 @@ impl SessionMemory {
         self.mapping.length
     }
 
-    /// The region at guest address 0, for `virtio-queue`: addresses in a lane are offsets.
+    /// The region at guest address 0: addresses in a lane are offsets.
     pub(crate) fn guest_memory(&self) -> &GuestMemoryMmap<()> {
         &self.guest_memory
     }

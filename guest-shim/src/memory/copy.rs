@@ -1,9 +1,9 @@
 //! Copies of every form: linear, 2D and 3D, between any two kinds of memory, synchronous or on a stream.
 //!
 //! What the device reaches on both sides, arrays among it, is one request. Memory that only the process reaches goes through the lane's
-//! staging in chunks, two at a time, or inside the request when it is small.
+//! staging (`staged`), or inside the request when it is small.
 //!
-//! Unsafe code: copies between the application's memory and staging.
+//! Unsafe code: copies between the application's memory and requests.
 
 use virtio_spec::cuda::{CUresult, CUstreamCaptureStatus};
 use virtio_spec::handle::Kind;

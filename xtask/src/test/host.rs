@@ -86,17 +86,7 @@ pub(super) fn programs(places: &Places, artifacts: &Artifacts, steps: &mut Steps
     });
     bench_programs(places, artifacts, steps);
     steps.step("bench: each case checks what it measures", || {
-        let mut command = Command::new(artifacts.bench());
-        command
-            .arg("compare")
-            .arg("--native")
-            .arg(artifacts.soft_gpu())
-            .arg("--remoted")
-            .arg(artifacts.shim());
-        command
-            .arg("--backend")
-            .arg(artifacts.backend())
-            .args(["--driver", "soft", "--quick", "--rounds", "1"]);
+        let mut command = comparison(artifacts, 1);
         command.arg("--out").arg(logs.join("bench"));
         process::run(&mut command, &logs.join("bench.log"), Duration::from_secs(60), |_| false)?
             .expect_success("cuda-bench compare")?;
@@ -105,6 +95,15 @@ pub(super) fn programs(places: &Places, artifacts: &Artifacts, steps: &mut Steps
     old_libc::run(places, artifacts, steps);
     management::run(places, artifacts, steps);
     compilers::run(places, artifacts, steps);
+}
+
+/// The benchmark's quick comparison of the software driver with itself through the backend.
+fn comparison(artifacts: &Artifacts, rounds: u32) -> Command {
+    let mut command = Command::new(artifacts.bench());
+    command.arg("compare").arg("--native").arg(artifacts.soft_gpu()).arg("--remoted").arg(artifacts.shim());
+    command.arg("--backend").arg(artifacts.backend());
+    command.args(["--driver", "soft", "--quick", "--rounds", &rounds.to_string()]);
+    command
 }
 
 /// Programs of the benchmark are compared: what is the same has a figure, and what differs or fails has none.
@@ -116,17 +115,7 @@ fn bench_programs(places: &Places, artifacts: &Artifacts, steps: &mut Steps) {
     let logs = places.guest().join("logs");
     let compare = |part: &str| {
         let out = logs.join("bench-programs").join(part.replace('/', "-"));
-        let mut command = Command::new(artifacts.bench());
-        command
-            .arg("compare")
-            .arg("--native")
-            .arg(artifacts.soft_gpu())
-            .arg("--remoted")
-            .arg(artifacts.shim());
-        command
-            .arg("--backend")
-            .arg(artifacts.backend())
-            .args(["--driver", "soft", "--quick", "--rounds", "2"]);
+        let mut command = comparison(artifacts, 2);
         command.arg("--programs").arg(places.workspace().join("tests/bench/check")).args(["--case", part]);
         command.arg("--out").arg(out);
         process::run(&mut command, &logs.join("bench-programs.log"), Duration::from_secs(60), |_| false)

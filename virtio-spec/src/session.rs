@@ -44,8 +44,11 @@ pub struct SessionHeader {
     pub slot_bytes: u32,
     /// Bytes of each lane's staging, a multiple of 4 KiB.
     pub staging_bytes: u64,
+    /// Written by the guest: lanes beyond this number have never been opened; 0: it does not say. It only grows, and before
+    /// a lane's first request.
+    pub lanes_used: u32,
     /// Zero.
-    pub reserved0: [u32; 8],
+    pub reserved0: [u32; 7],
 
     /// Written by the device: the sticky error (`CUresult`) that every call reads first, 0 while there is none.
     pub sticky_error: u32,
@@ -69,7 +72,7 @@ pub struct SessionHeader {
     pub reserved2: [u32; 13],
 }
 assert_layout!(SessionHeader, 192, magic: 0, version: 4, lane_count: 8, queue_size: 12, slot_count: 16,
-    slot_bytes: 20, staging_bytes: 24, reserved0: 32, sticky_error: 64, worker_state: 68, pending_events: 72,
+    slot_bytes: 20, staging_bytes: 24, lanes_used: 32, reserved0: 36, sticky_error: 64, worker_state: 68, pending_events: 72,
     device_backstops: 80, output_waiting: 84, reserved1: 88, next_sequence: 128, guest_backstops: 136, reserved2: 140);
 
 /// [`SessionHeader::worker_state`].
@@ -103,14 +106,10 @@ pub struct LaneHeader {
     /// First late, non-sticky error (`CUresult`) of a posted request since the guest last took it; 0 if none.
     pub deferred_error: u32,
     /// Zero.
-    pub reserved2: u32,
-    /// Sequence number of the last request that has been executed.
-    pub executed_sequence: u64,
-    /// Zero.
-    pub reserved3: [u32; 44],
+    pub reserved2: [u32; 47],
 }
 assert_layout!(LaneHeader, 256, state: 0, reserved0: 4, posted_sequence: 8, reserved1: 16, deferred_error: 64,
-    reserved2: 68, executed_sequence: 72, reserved3: 80);
+    reserved2: 68);
 
 /// [`LaneHeader::state`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -128,7 +128,7 @@ fn device_and_messages() -> Expectations {
     structure!(all, management::StatusReply, "virtio_compute_status_reply",
         generation device_count process_count reserved);
     structure!(all, session::SessionHeader, "virtio_compute_session_header",
-        magic version lane_count queue_size slot_count slot_bytes staging_bytes reserved0
+        magic version lane_count queue_size slot_count slot_bytes staging_bytes lanes_used reserved0
         sticky_error worker_state pending_events device_backstops output_waiting reserved1
         next_sequence guest_backstops reserved2);
 

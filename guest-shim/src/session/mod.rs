@@ -45,6 +45,7 @@ pub(crate) struct Session {
     worker_state: &'static AtomicU32,
     output_waiting: &'static AtomicU32,
     next_sequence: &'static AtomicU64,
+    lanes_used: &'static AtomicU32,
     guest_backstops: &'static AtomicU32,
     lanes: Vec<Lane>,
     /// Held while a thread takes a lane or gives one back.
@@ -149,6 +150,7 @@ impl Session {
             worker_state: region.word32(offset_of!(SessionHeader, worker_state) as u64),
             output_waiting: region.word32(offset_of!(SessionHeader, output_waiting) as u64),
             next_sequence: region.word64(offset_of!(SessionHeader, next_sequence) as u64),
+            lanes_used: region.word32(offset_of!(SessionHeader, lanes_used) as u64),
             guest_backstops: region.word32(offset_of!(SessionHeader, guest_backstops) as u64),
             lanes: (0..layout.lane_count()).map(|index| Lane::new(&parts, index)).collect(),
             leases: Mutex::new(()),
@@ -274,7 +276,13 @@ impl Session {
         let lane = &self.lanes[0];
         let _leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
         lane.open();
+        self.note_use(lane);
         lane
+    }
+
+    /// Tells the device that the lane may have requests.
+    fn note_use(&self, lane: &Lane) {
+        self.lanes_used.fetch_max(lane.index() + 1, Ordering::Relaxed);
     }
 
     fn take_lane(&'static self) -> &'static Lane {
@@ -286,6 +294,7 @@ impl Session {
             .or_else(|| self.lanes.iter().min_by_key(|lane| lane.users.load(Ordering::Relaxed)))
             .unwrap_or(&self.lanes[0]);
         lane.users.fetch_add(1, Ordering::Relaxed);
+        self.note_use(lane);
         lane
     }
 

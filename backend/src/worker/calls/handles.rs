@@ -60,6 +60,11 @@ impl Recent {
     pub(crate) const fn new() -> Self {
         Self { removals: Cell::new(0), entries: [const { Cell::new((0, 0)) }; RECENT] }
     }
+
+    #[cold]
+    fn forget(&self) {
+        self.entries.iter().for_each(|entry| entry.set((0, 0)));
+    }
 }
 
 impl Handles {
@@ -87,16 +92,21 @@ impl Handles {
     pub(crate) fn raw(&self, recent: &Recent, kind: Kind, value: u64) -> Result<u64, CUresult> {
         let removals = self.removals.load(Ordering::Acquire);
         if recent.removals.replace(removals) != removals {
-            recent.entries.iter().for_each(|entry| entry.set((0, 0)));
+            recent.forget();
         }
-        let handle = Handle::from_u64(value).filter(|handle| handle.kind == kind);
-        let handle = handle.ok_or(CUresult::ERROR_INVALID_HANDLE)?;
-        let place = (handle.index as usize).wrapping_add((kind as usize).wrapping_mul(7)) & (RECENT - 1);
+        let ([low, ..], [.., top]) = ((value >> 4).to_le_bytes(), value.to_le_bytes());
+        let place = usize::from(low).wrapping_add((kind as usize).wrapping_mul(7)) & (RECENT - 1);
         let entry = recent.entries.get(place).ok_or(CUresult::ERROR_INVALID_HANDLE)?;
         let (known, raw) = entry.get();
-        if known == value {
+        // What was found once as one of a kind is of this kind; whoever asks for another one is answered below.
+        if known == value && top == kind as u8 {
             return Ok(raw);
         }
+        self.look_up(entry, kind, value)
+    }
+
+    #[cold]
+    fn look_up(&self, entry: &Cell<(u64, u64)>, kind: Kind, value: u64) -> Result<u64, CUresult> {
         let raw = self.get(kind, value)?.raw;
         entry.set((value, raw));
         Ok(raw)

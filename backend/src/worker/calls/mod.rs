@@ -430,7 +430,9 @@ impl<'a> Invocation<'a> {
         match kind {
             Kind::Stream if value == 0 && self.per_thread() => Ok(CUstream::PER_THREAD.0),
             Kind::Stream if value <= CUstream::PER_THREAD.0 => Ok(value),
-            Kind::Function => self.raw(kind, value).or_else(|_| self.raw(Kind::Kernel, value)),
+            Kind::Function if value.to_be_bytes().first() == Some(&(Kind::Kernel as u8)) => {
+                self.raw(Kind::Kernel, value)
+            }
             Kind::Context => self.raw(kind, value).map_err(|_| CUresult::ERROR_INVALID_CONTEXT),
             _ => self.raw(kind, value),
         }

@@ -4,7 +4,7 @@ use std::{
     hint::spin_loop,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -31,6 +31,11 @@ use crate::{
         output,
     },
 };
+
+/// Posted requests whose ends the guest is shown together, if more are waiting: showing them one by one would take the used
+/// ring's cache lines back from the guest each time, and wait for them. Few beside a ring's slots, half of which a guest
+/// waits for that has filled them.
+const MOST_UNTOLD: u16 = 16;
 
 /// Looks at the ring between two readings of the clock.
 const LOOKS: u32 = 32;
@@ -82,7 +87,8 @@ struct Lane<'a> {
     queue: Queue<'a>,
     /// What the guest has posted in each lane.
     posted: Vec<&'a AtomicU64>,
-    executed: &'a AtomicU64,
+    /// How many lanes the guest uses, as it says.
+    lanes_used: &'a AtomicU32,
     state: LaneState,
     /// The request that is being executed.
     request: Vec<u8>,
@@ -119,7 +125,7 @@ impl<'a> Lane<'a> {
             view,
             queue: Queue::new(view, Place::of(&layout, number))?,
             posted: (0..layout.lane_count()).map(|lane| common.shared.posted_sequence(lane)).collect(),
-            executed: common.shared.executed_sequence(number),
+            lanes_used: common.shared.lanes_used(),
             state: LaneState::new(number, common.order.in_driver(number)),
             request: Vec::new(),
             results: Vec::new(),
@@ -141,23 +147,37 @@ impl<'a> Lane<'a> {
             if self.queue.ask_for_kick()? {
                 continue;
             }
-            if self.common.shared.lane_state(self.number) == SharedLaneState::Free as u32
-                && self.queue.is_empty()?
-            {
+            if self.is_free() && self.queue.is_empty()? {
                 // Its guest thread has ended; whoever takes the lane next kicks.
                 std::thread::park();
                 continue;
             }
-            let backstop = Duration::from_millis(limits::WAIT_BACKSTOP_MILLISECONDS);
+            self.sleep(has_spun)?;
+        }
+        Ok(())
+    }
+
+    /// Sleeps until it is woken, and is then worth spinning again; by itself it wakes up only to look.
+    fn sleep(&mut self, has_spun: bool) -> Result<(), LaneError> {
+        let backstop = Duration::from_millis(limits::WAIT_BACKSTOP_MILLISECONDS);
+        loop {
             let before = Instant::now();
             std::thread::park_timeout(backstop);
             let (slept, has_come) = (before.elapsed(), !self.queue.is_empty()?);
             self.patience.slept(slept, has_spun, has_come);
-            if slept >= backstop && has_come {
+            let by_itself = slept >= backstop;
+            if by_itself && has_come {
                 self.common.shared.count_backstop();
             }
+            if !by_itself || has_come || self.is_interrupted() || self.is_free() {
+                return Ok(());
+            }
         }
-        Ok(())
+    }
+
+    /// Whether no guest thread uses the lane.
+    fn is_free(&self) -> bool {
+        self.common.shared.lane_state(self.number) == SharedLaneState::Free as u32
     }
 
     /// Counts the lane as busy, unless there is a pause: one of the two sees the other.
@@ -216,8 +236,16 @@ impl<'a> Lane<'a> {
         while done.is_ok() && !self.is_interrupted() && self.queue.is_empty() == Ok(false) {
             done = self.take();
         }
+        self.tell();
         self.leave();
         done
+    }
+
+    /// Shows the guest what has been executed, and wakes it if it waits for that.
+    fn tell(&mut self) {
+        if self.queue.tell() {
+            notify(self.common, self.number);
+        }
     }
 
     fn take(&mut self) -> Result<(), LaneError> {
@@ -230,12 +258,20 @@ impl<'a> Lane<'a> {
     fn execute(&mut self, request: &Request) -> Result<(), LaneError> {
         let common = self.common;
         let header = request.header;
-        common.order.begin(&self.posted, self.number, header.sequence);
+        let used = match self.lanes_used.load(Ordering::Relaxed) {
+            0 => self.posted.len(),
+            used => self.posted.len().min(used as usize),
+        };
+        common.order.begin(self.posted.get(..used).unwrap_or_default(), self.number, header.sequence);
         let header_bytes = size_of::<ResponseHeader>();
         let room =
             request.response.map_or(0, |response| response.length.min(limits::MAX_RESPONSE_BYTES) as usize);
         let known = header.flags & !request_flags::ALL == 0;
         let posted = header.flags & request_flags::POSTED != 0;
+        if !posted {
+            // It may take long.
+            self.tell();
+        }
         let result = if known && posted == request.response.is_none() {
             self.call(request, room.saturating_sub(header_bytes))
         } else {
@@ -253,10 +289,10 @@ impl<'a> Lane<'a> {
             common.shared.defer_error(self.number, result.0);
         }
         common.order.end(self.number, header.sequence);
-        self.executed.store(header.sequence, Ordering::Release);
         let written = self.respond(request, result)?;
-        if self.queue.give_back(request.head, written) {
-            notify(common, self.number);
+        self.queue.give_back(request.head, written);
+        if !posted || self.queue.untold() >= MOST_UNTOLD {
+            self.tell();
         }
         Ok(())
     }

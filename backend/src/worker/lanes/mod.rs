@@ -124,12 +124,16 @@ impl Lanes {
         Ok(Self { common: Arc::new(common), threads: Mutex::new(threads) })
     }
 
-    /// The guest has kicked: lanes that were opened get their thread, sleeping ones look at their rings.
+    /// The guest has kicked: lanes that were opened get their thread, sleeping ones with something in their rings wake up.
     pub(crate) fn kick(&self) {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         for (number, thread) in (0_u32..).zip(threads.iter_mut()) {
             match thread {
-                Some(running) if !running.is_finished() => running.thread().unpark(),
+                Some(running) if !running.is_finished() => {
+                    if self.common.shared.is_kicked(number) {
+                        running.thread().unpark();
+                    }
+                }
                 _ if self.common.shared.lane_state(number) == LaneState::Open as u32 => {
                     *thread = self.start_lane(number);
                 }

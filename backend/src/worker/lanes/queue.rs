@@ -88,6 +88,8 @@ pub(crate) struct Queue<'a> {
     seen: u16,
     next_available: u16,
     next_used: u16,
+    /// Used index that the guest knows of.
+    told: u16,
 }
 
 fn only<T>(words: Option<&[T]>) -> Result<&T, QueueError> {
@@ -124,6 +126,7 @@ impl<'a> Queue<'a> {
             seen: 0,
             next_available: 0,
             next_used: 0,
+            told: 0,
         })
     }
 
@@ -183,16 +186,25 @@ impl<'a> Queue<'a> {
         }
     }
 
-    /// Gives a chain back, into whose response `written` bytes were written. True if the guest wants to be told.
-    pub(crate) fn give_back(&mut self, head: u16, written: u32) -> bool {
+    /// Gives a chain back, into whose response `written` bytes were written; the guest sees it after [`Queue::tell`].
+    pub(crate) fn give_back(&mut self, head: u16, written: u32) {
         let entry = usize::from(self.next_used & self.size.wrapping_sub(1)).saturating_mul(2);
         if let Some([id, length]) = self.used.get(entry..).and_then(<[_]>::first_chunk) {
             id.store(u32::from(head), Ordering::Relaxed);
             length.store(written, Ordering::Relaxed);
         }
-        let old = self.next_used;
-        self.next_used = old.wrapping_add(1);
-        notify::publish(self.used_index, self.used_event, old, self.next_used)
+        self.next_used = self.next_used.wrapping_add(1);
+    }
+
+    /// Chains that were given back since the guest was last told.
+    pub(crate) fn untold(&self) -> u16 {
+        self.next_used.wrapping_sub(self.told)
+    }
+
+    /// Shows the guest what was given back. True if it wants to be woken.
+    pub(crate) fn tell(&mut self) -> bool {
+        let old = std::mem::replace(&mut self.told, self.next_used);
+        old != self.next_used && notify::publish(self.used_index, self.used_event, old, self.next_used)
     }
 
     /// Asks to be kicked at the next chain. True if there is one already.
@@ -417,9 +429,11 @@ mod tests {
                 let chain = queue.take().expect("sound").expect("one");
                 assert_eq!((chain.head, chain.request.length), (head, 40 + u32::from(head)));
                 let entry = GuestAddress(PLACE.used + 4 + 8 * u64::from(given % 8));
-                let _told = queue.give_back(head, u32::from(round));
+                queue.give_back(head, u32::from(round));
+                assert_eq!((guest.read16(PLACE.used + 2), queue.untold()), (given, 1));
+                let _wants = queue.tell();
                 given = given.wrapping_add(1);
-                assert_eq!(guest.read16(PLACE.used + 2), given);
+                assert_eq!((guest.read16(PLACE.used + 2), queue.untold()), (given, 0));
                 let used: [u32; 2] = guest.memory.read_obj(entry).expect("in memory");
                 assert_eq!(used, [u32::from(head), u32::from(round)]);
             }
@@ -434,7 +448,10 @@ mod tests {
         let mut queue = guest.queue();
         for round in 0..u16::MAX {
             guest.set_used_event(queue.next_used.wrapping_add(1));
-            let told: [bool; 5] = std::array::from_fn(|_| queue.give_back(0, 0));
+            let told: [bool; 5] = std::array::from_fn(|_| {
+                queue.give_back(0, 0);
+                queue.tell()
+            });
             assert_eq!(told, [false, true, false, false, false], "round {round}");
         }
     }

@@ -6,7 +6,7 @@ use std::{
     mem::offset_of,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -26,6 +26,12 @@ impl Shared {
     /// `layout` was checked: its total is no longer than the memory.
     pub(super) fn new(memory: Arc<SessionMemory>, layout: Layout) -> Self {
         Self { memory, layout }
+    }
+
+    fn word16(&self, offset: u64) -> &AtomicU16 {
+        let address = self.address(offset, 2);
+        // SAFETY: inside session memory, aligned, and only ever used atomically by this process.
+        unsafe { AtomicU16::from_ptr(address.cast()) }
     }
 
     fn word32(&self, offset: u64) -> &AtomicU32 {
@@ -61,14 +67,23 @@ impl Shared {
         self.lane32(lane, offset_of!(LaneHeader, state)).load(Ordering::Acquire)
     }
 
+    /// Whether a lane that sleeps has something in its ring: the guest has come past the index that the lane waits for. What
+    /// the guest saw when it decided to kick is seen here, too.
+    pub(super) fn is_kicked(&self, lane: u32) -> bool {
+        let (available, used) = (self.layout.available(lane), self.layout.used(lane));
+        let event = used.saturating_add(4).saturating_add(u64::from(self.layout.queue_size()).saturating_mul(8));
+        let word = |offset| self.word16(offset).load(Ordering::Acquire);
+        word(available.saturating_add(2)) != word(event)
+    }
+
     /// `LaneHeader::posted_sequence`.
     pub(super) fn posted_sequence(&self, lane: u32) -> &AtomicU64 {
         self.lane64(lane, offset_of!(LaneHeader, posted_sequence))
     }
 
-    /// `LaneHeader::executed_sequence`: how far the lane has come.
-    pub(super) fn executed_sequence(&self, lane: u32) -> &AtomicU64 {
-        self.lane64(lane, offset_of!(LaneHeader, executed_sequence))
+    /// `SessionHeader::lanes_used`.
+    pub(super) fn lanes_used(&self) -> &AtomicU32 {
+        self.word32(offset_of!(SessionHeader, lanes_used) as u64)
     }
 
     /// The bytes of session memory.

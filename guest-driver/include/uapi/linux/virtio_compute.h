@@ -207,7 +207,8 @@ struct virtio_compute_session_header {
 	__le32 slot_count;
 	__le32 slot_bytes;
 	__le64 staging_bytes;
-	__le32 reserved0[8];
+	__le32 lanes_used;
+	__le32 reserved0[7];
 
 	__le32 sticky_error;
 	__le32 worker_state;

@@ -63,6 +63,8 @@ enum Kind {
     Answered,
     /// It sends nothing; the mean of all.
     Local,
+    /// What the worker does for it; the mean of all.
+    Served,
 }
 
 /// A call, and what it took when this was last looked at.
@@ -91,6 +93,11 @@ const PATHS: [Path; 7] = [
     local("cuFuncGetAttribute", 240.0),
 ];
 
+/// The other side of a launch: the instructions of the worker's program for one of many that wait, without those of the
+/// driver and of libc, from the moment that its lane wakes up until it sleeps.
+const SERVED: Path =
+    Path { name: "a lane for a cuLaunchKernel", kind: Kind::Served, instructions: 700.0, system_calls: 0.0 };
+
 const fn posted(name: &'static str, instructions: f64) -> Path {
     Path { name, kind: Kind::Posted, instructions, system_calls: 0.0 }
 }
@@ -108,7 +115,7 @@ impl Kind {
     /// Calls that are counted. A lane takes 128 posted ones before the client has to wait; they are all alike.
     fn calls(self) -> usize {
         match self {
-            Self::Posted => 50,
+            Self::Posted | Self::Served => 50,
             Self::Answered => 20,
             Self::Local => 10,
         }
@@ -131,7 +138,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let socket = directory.path().join("local");
     let find =
         |path: &PathBuf| fs::canonicalize(path).with_context(|| format!("the file {}", path.display()));
-    let backend = Backend { program: find(&arguments.backend)?, driver: arguments.driver.clone() };
+    let program = find(&arguments.backend)?;
+    let backend = Backend { program: program.clone(), driver: arguments.driver.clone() };
     let running = backend.start(Socket::Local(&socket), &directory.path().join("log"))?;
 
     let before = backend_process::descendants(running.process_id())?;
@@ -149,13 +157,27 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         let Some(&worker) = after.difference(&before).next() else { bail!("no worker was started") };
         let held = (path.kind == Kind::Posted).then(|| steps::Held::hold(worker)).transpose()?;
         let counts = (0..path.kind.calls()).map(|_| client.count()).collect::<Result<Vec<_>>>()?;
-        drop(held);
         let counted = path.of(&counts);
         print_line(&counted)?;
         failures.extend(counted.failure());
-        for (file, offset, times) in client.take_seen()? {
-            let each = times as f64 / path.kind.calls() as f64;
-            writeln!(addresses, "{}\t{file}\t{offset:#x}\t{each:.2}", path.name)?;
+        let mut write = |name, seen: &[(String, u64, u64)], calls| {
+            for (file, offset, times) in seen {
+                let each = *times as f64 / calls as f64;
+                let _ = writeln!(addresses, "{name}\t{file}\t{offset:#x}\t{each:.2}");
+            }
+        };
+        write(path.name, &client.take_seen()?, path.kind.calls());
+        if let Some(held) = held {
+            // What was posted is waiting for the lane's thread, which now goes on alone, step by step.
+            let mut thread = steps::LaneThread::hold(worker, 0)?;
+            drop(held);
+            let seen = thread.run_to_sleep()?;
+            // With the one that the worker was kicked for.
+            let calls = path.kind.calls() + 1;
+            let counted = SERVED.served(&seen, &program, calls);
+            print_line(&counted)?;
+            failures.extend(counted.failure());
+            write(SERVED.name, &seen, calls);
         }
     }
     client.run_to_end()?;
@@ -171,13 +193,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 impl Path {
+    /// What a lane's thread executed for its requests, of the worker's program alone.
+    fn served(&self, seen: &[(String, u64, u64)], program: &std::path::Path, requests: usize) -> Counted {
+        let own = seen.iter().filter(|(file, ..)| std::path::Path::new(file) == program);
+        let instructions = own.map(|(.., times)| times).sum::<u64>() / requests.max(1) as u64;
+        self.of(&[Count { instructions, system_calls: 0 }])
+    }
+
     /// What its calls come to.
     fn of(&self, counts: &[Count]) -> Counted {
         let instructions = counts.iter().map(|count| count.instructions);
         let system_calls = counts.iter().map(|count| count.system_calls);
         let mean = |sum: u64| sum as f64 / counts.len().max(1) as f64;
         let (instructions, system_calls) = match self.kind {
-            Kind::Posted | Kind::Local => (mean(instructions.sum()), mean(system_calls.sum())),
+            Kind::Posted | Kind::Local | Kind::Served => (mean(instructions.sum()), mean(system_calls.sum())),
             Kind::Answered => {
                 (instructions.min().unwrap_or_default() as f64, system_calls.min().unwrap_or_default() as f64)
             }

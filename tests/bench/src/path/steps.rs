@@ -24,14 +24,26 @@ const SYSTEM_CALL: [u8; 2] = [0x0f, 0x05];
 
 /// More than any path has: whoever comes here has lost its way.
 const MOST_INSTRUCTIONS: u64 = 1_000_000;
+/// `FUTEX_WAIT` and `FUTEX_WAIT_BITSET`.
+const FUTEX_WAITS: [u64; 2] = [0, 9];
+/// More than a thread executes that wakes up, finds nothing, and sleeps again.
+const FEW_INSTRUCTIONS: u64 = 2_000;
+
+/// A thread that runs instruction by instruction, and what was counted of it.
+#[derive(Debug)]
+struct Traced {
+    thread: libc::pid_t,
+    /// Instructions that were counted, by their addresses.
+    seen: HashMap<u64, Instruction>,
+    /// How many, ever.
+    counted: u64,
+}
 
 /// A traced process, stopped between two of its methods' calls. Dropping it ends it.
 #[derive(Debug)]
 pub(super) struct Stepped {
     child: Child,
-    process: libc::pid_t,
-    /// Instructions that were counted, by their addresses.
-    seen: HashMap<u64, Instruction>,
+    traced: Traced,
 }
 
 /// An instruction that was counted.
@@ -42,78 +54,30 @@ struct Instruction {
     times: u64,
 }
 
-impl Stepped {
-    /// Starts it, up to the first instruction of its program.
-    pub(super) fn start(mut command: Command) -> Result<Self> {
-        stay_on_one_processor();
-        let traced = || {
-            // SAFETY: numbers only.
-            match unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) } {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            }
+impl Traced {
+    fn new(thread: libc::pid_t) -> Self {
+        Self { thread, seen: HashMap::new(), counted: 0 }
+    }
+
+    /// Executes one instruction; which it was, and the signal that came then.
+    fn step(&mut self, signal: i32) -> Result<([u8; 2], i32)> {
+        let at = self.instruction_pointer()?;
+        let code = match self.seen.get(&at) {
+            Some(instruction) => instruction.code,
+            None => self.code(at)?,
         };
-        // SAFETY: one system call between fork and exec.
-        let child = unsafe { command.pre_exec(traced) }.spawn().context("start the process to be counted")?;
-        let process = libc::pid_t::try_from(child.id())?;
-        let stepped = Self { child, process, seen: HashMap::new() };
-        ensure!(stepped.wait()? == libc::SIGTRAP, "the process does not begin with its program");
-        // SAFETY: a stopped child of this thread.
-        unsafe { libc::ptrace(libc::PTRACE_SETOPTIONS, process, 0, libc::PTRACE_O_EXITKILL) };
-        Ok(stepped)
-    }
-
-    /// Lets it run at full speed up to its next mark.
-    pub(super) fn run_to_mark(&mut self) -> Result<()> {
-        let mut signal = 0;
-        loop {
-            self.go_on(libc::PTRACE_CONT, signal)?;
-            signal = self.wait()?;
-            if signal == libc::SIGTRAP && self.is_at_mark()? {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Lets it run to its end, which must be a good one.
-    pub(super) fn run_to_end(mut self) -> Result<()> {
-        self.go_on(libc::PTRACE_CONT, 0)?;
-        let status = self.child.wait()?;
-        ensure!(status.success(), "the counted process ended with {status}");
-        Ok(())
-    }
-
-    /// Counts from its next mark to the one after that.
-    pub(super) fn count(&mut self) -> Result<Count> {
-        self.run_to_mark()?;
-        let mut count = Count::default();
-        let mut at = self.instruction_pointer()?;
-        loop {
-            let code = match self.seen.get(&at) {
-                Some(instruction) => instruction.code,
-                None => self.code(at)?,
-            };
-            self.go_on(libc::PTRACE_SINGLESTEP, 0)?;
-            let signal = self.wait()?;
-            ensure!(signal == libc::SIGTRAP, "a signal {signal} came while instructions were counted");
-            if code.first() == Some(&MARK) {
-                return Ok(count);
-            }
-            let next = self.instruction_pointer()?;
-            // What repeats itself stops after each time.
-            if next != at {
-                count.instructions += 1;
-                self.seen.entry(at).or_insert(Instruction { code, times: 0 }).times += 1;
-            }
-            count.system_calls += u64::from(code == SYSTEM_CALL);
-            ensure!(count.instructions < MOST_INSTRUCTIONS, "the call does not end");
-            at = next;
-        }
+        self.go_on(libc::PTRACE_SINGLESTEP, signal)?;
+        let signal = self.wait()?;
+        // What repeats itself stops after each time.
+        let times = u64::from(code.first() != Some(&MARK) && self.instruction_pointer()? != at);
+        self.seen.entry(at).or_insert(Instruction { code, times: 0 }).times += times;
+        self.counted += times;
+        Ok((code, signal))
     }
 
     /// What was counted since the last time, as file, offset in it, and how often.
-    pub(super) fn take_seen(&mut self) -> Result<Vec<(String, u64, u64)>> {
-        let maps = std::fs::read_to_string(format!("/proc/{}/maps", self.process)).context("its maps")?;
+    fn take_seen(&mut self) -> Result<Vec<(String, u64, u64)>> {
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", self.thread)).context("its maps")?;
         let mut found = Vec::new();
         for (address, instruction) in self.seen.iter_mut().filter(|(_, instruction)| instruction.times > 0) {
             let (file, offset) = place(&maps, *address).unwrap_or_else(|| ("unknown".to_owned(), *address));
@@ -124,8 +88,8 @@ impl Stepped {
     }
 
     fn go_on(&self, how: libc::c_uint, signal: i32) -> Result<()> {
-        // SAFETY: a stopped child of this thread.
-        let result = unsafe { libc::ptrace(how, self.process, 0, signal) };
+        // SAFETY: a stopped thread that this one traces.
+        let result = unsafe { libc::ptrace(how, self.thread, 0, signal) };
         ensure!(result == 0, "the process does not go on: {}", std::io::Error::last_os_error());
         Ok(())
     }
@@ -134,8 +98,8 @@ impl Stepped {
     fn wait(&self) -> Result<i32> {
         let mut status = 0;
         // SAFETY: room for a status.
-        let waited = unsafe { libc::waitpid(self.process, &raw mut status, libc::__WALL) };
-        ensure!(waited == self.process, "waiting for the process: {}", std::io::Error::last_os_error());
+        let waited = unsafe { libc::waitpid(self.thread, &raw mut status, libc::__WALL) };
+        ensure!(waited == self.thread, "waiting for the process: {}", std::io::Error::last_os_error());
         if libc::WIFSTOPPED(status) {
             return Ok(libc::WSTOPSIG(status));
         }
@@ -151,12 +115,16 @@ impl Stepped {
     }
 
     fn instruction_pointer(&self) -> Result<u64> {
+        Ok(self.registers()?.rip)
+    }
+
+    fn registers(&self) -> Result<libc::user_regs_struct> {
         let mut registers = std::mem::MaybeUninit::<libc::user_regs_struct>::zeroed();
-        // SAFETY: a stopped child of this thread, and room for its registers.
-        let result = unsafe { libc::ptrace(libc::PTRACE_GETREGS, self.process, 0, registers.as_mut_ptr()) };
+        // SAFETY: a stopped thread that this one traces, and room for its registers.
+        let result = unsafe { libc::ptrace(libc::PTRACE_GETREGS, self.thread, 0, registers.as_mut_ptr()) };
         ensure!(result == 0, "reading its registers: {}", std::io::Error::last_os_error());
         // SAFETY: filled by the kernel.
-        Ok(unsafe { registers.assume_init() }.rip)
+        Ok(unsafe { registers.assume_init() })
     }
 
     /// The two bytes at an address.
@@ -165,12 +133,136 @@ impl Stepped {
         let errno = unsafe { libc::__errno_location() };
         // SAFETY: it is this thread's.
         unsafe { errno.write(0) };
-        // SAFETY: a stopped child of this thread.
-        let word = unsafe { libc::ptrace(libc::PTRACE_PEEKTEXT, self.process, address, 0) };
+        // SAFETY: a stopped thread that this one traces.
+        let word = unsafe { libc::ptrace(libc::PTRACE_PEEKTEXT, self.thread, address, 0) };
         // SAFETY: as above.
         ensure!(unsafe { errno.read() } == 0, "reading its code at {address:#x}");
         let [first, second, ..] = word.to_le_bytes();
         Ok([first, second])
+    }
+}
+
+impl Stepped {
+    /// Starts it, up to the first instruction of its program.
+    pub(super) fn start(mut command: Command) -> Result<Self> {
+        stay_on_one_processor();
+        let traced = || {
+            // SAFETY: numbers only.
+            match unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) } {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        };
+        // SAFETY: one system call between fork and exec.
+        let child = unsafe { command.pre_exec(traced) }.spawn().context("start the process to be counted")?;
+        let traced = Traced::new(libc::pid_t::try_from(child.id())?);
+        let stepped = Self { child, traced };
+        ensure!(stepped.traced.wait()? == libc::SIGTRAP, "the process does not begin with its program");
+        // SAFETY: a stopped child of this thread.
+        unsafe {
+            libc::ptrace(libc::PTRACE_SETOPTIONS, stepped.traced.thread, 0, libc::PTRACE_O_EXITKILL)
+        };
+        Ok(stepped)
+    }
+
+    /// Lets it run at full speed up to its next mark.
+    pub(super) fn run_to_mark(&mut self) -> Result<()> {
+        let mut signal = 0;
+        loop {
+            self.traced.go_on(libc::PTRACE_CONT, signal)?;
+            signal = self.traced.wait()?;
+            if signal == libc::SIGTRAP && self.traced.is_at_mark()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Lets it run to its end, which must be a good one.
+    pub(super) fn run_to_end(mut self) -> Result<()> {
+        self.traced.go_on(libc::PTRACE_CONT, 0)?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "the counted process ended with {status}");
+        Ok(())
+    }
+
+    /// Counts from its next mark to the one after that.
+    pub(super) fn count(&mut self) -> Result<Count> {
+        self.run_to_mark()?;
+        let before = self.traced.counted;
+        let mut system_calls = 0;
+        loop {
+            let (code, signal) = self.traced.step(0)?;
+            ensure!(signal == libc::SIGTRAP, "a signal {signal} came while instructions were counted");
+            let instructions = self.traced.counted - before;
+            if code.first() == Some(&MARK) {
+                return Ok(Count { instructions, system_calls });
+            }
+            system_calls += u64::from(code == SYSTEM_CALL);
+            ensure!(instructions < MOST_INSTRUCTIONS, "the call does not end");
+        }
+    }
+
+    /// What was counted since the last time, as file, offset in it, and how often.
+    pub(super) fn take_seen(&mut self) -> Result<Vec<(String, u64, u64)>> {
+        self.traced.take_seen()
+    }
+}
+
+/// A lane's thread of a worker that is held. Dropping it lets it go on at full speed.
+#[derive(Debug)]
+pub(super) struct LaneThread(Traced);
+
+impl LaneThread {
+    /// Finds the lane's thread and stops it, whatever the others do from now on.
+    pub(super) fn hold(worker: u32, lane: u32) -> Result<Self> {
+        let name = format!("lane-{lane}");
+        for entry in std::fs::read_dir(format!("/proc/{worker}/task")).context("the worker's threads")? {
+            let path = entry?.path();
+            if std::fs::read_to_string(path.join("comm")).is_ok_and(|text| text.trim_end() == name) {
+                let thread = path.file_name().and_then(|number| number.to_str()?.parse().ok());
+                return Self::seize(thread.context("a thread's number")?);
+            }
+        }
+        bail!("the worker has no thread {name}")
+    }
+
+    fn seize(thread: libc::pid_t) -> Result<Self> {
+        for how in [libc::PTRACE_SEIZE, libc::PTRACE_INTERRUPT] {
+            // SAFETY: numbers only.
+            let result = unsafe { libc::ptrace(how, thread, 0, 0) };
+            ensure!(result == 0, "stopping a lane's thread: {}", std::io::Error::last_os_error());
+        }
+        let traced = Traced::new(thread);
+        traced.wait()?;
+        Ok(Self(traced))
+    }
+
+    /// Lets it work until it sleeps, and says what it executed for that, as [`Stepped::take_seen`] does.
+    pub(super) fn run_to_sleep(&mut self) -> Result<Vec<(String, u64, u64)>> {
+        // It is stopped in the middle of its sleep, from which somebody has woken it or will.
+        let mut has_worked = false;
+        let mut signal = 0;
+        loop {
+            let registers = self.0.registers()?;
+            let at_system_call = self.0.code(registers.rip)? == SYSTEM_CALL;
+            let waits = FUTEX_WAITS.contains(&(registers.rsi & 0x7f));
+            let is_futex = libc::c_long::try_from(registers.rax) == Ok(libc::SYS_futex);
+            if at_system_call && is_futex && waits && has_worked {
+                return self.0.take_seen();
+            }
+            let (_, stop) = self.0.step(signal)?;
+            has_worked |= self.0.counted > FEW_INSTRUCTIONS;
+            // Its stops are the tracer's; other signals are its own, as SIGCONT is.
+            signal = if stop == libc::SIGTRAP { 0 } else { stop };
+            ensure!(self.0.counted < MOST_INSTRUCTIONS, "the lane's thread does not sleep");
+        }
+    }
+}
+
+impl Drop for LaneThread {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.go_on(libc::PTRACE_DETACH, 0);
     }
 }
 

@@ -96,3 +96,7 @@ pub const DRAIN_MILLISECONDS: u64 = 500;
 /// Longest sleep of a waiter before it looks again by itself, in milliseconds. A backstop: it is counted, and the
 /// tests require the count to stay zero.
 pub const WAIT_BACKSTOP_MILLISECONDS: u64 = 100;
+
+/// The same for a device that has nothing to do, in milliseconds: each look of its own that finds nothing doubles the time
+/// to the next one, up to this. So a session that does nothing takes next to nothing of a processor.
+pub const IDLE_BACKSTOP_MILLISECONDS: u64 = 1600;

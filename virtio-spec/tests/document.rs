@@ -62,4 +62,5 @@ fn bounds() {
     says(&format!("at most {} descriptors", limits::MAX_CONTROL_CHAIN));
     says(&format!("not drained within {} ms", limits::DRAIN_MILLISECONDS));
     says(&format!("after {} ms", limits::WAIT_BACKSTOP_MILLISECONDS));
+    says(&format!("up to {} ms", limits::IDLE_BACKSTOP_MILLISECONDS));
 }

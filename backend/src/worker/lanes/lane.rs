@@ -157,9 +157,11 @@ impl<'a> Lane<'a> {
         Ok(())
     }
 
-    /// Sleeps until it is woken, and is then worth spinning again; by itself it wakes up only to look.
+    /// Sleeps until it is woken, and is then worth spinning again; by itself it wakes up only to look, and the longer
+    /// nothing comes the less often.
     fn sleep(&mut self, has_spun: bool) -> Result<(), LaneError> {
-        let backstop = Duration::from_millis(limits::WAIT_BACKSTOP_MILLISECONDS);
+        let mut backstop = Duration::from_millis(limits::WAIT_BACKSTOP_MILLISECONDS);
+        let longest = Duration::from_millis(limits::IDLE_BACKSTOP_MILLISECONDS);
         loop {
             let before = Instant::now();
             std::thread::park_timeout(backstop);
@@ -172,6 +174,7 @@ impl<'a> Lane<'a> {
             if !by_itself || has_come || self.is_interrupted() || self.is_free() {
                 return Ok(());
             }
+            backstop = backstop.saturating_mul(2).min(longest);
         }
     }
 

@@ -128,16 +128,13 @@ impl Lanes {
     pub(crate) fn kick(&self) {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         for (number, thread) in (0_u32..).zip(threads.iter_mut()) {
-            match thread {
-                Some(running) if !running.is_finished() => {
-                    if self.common.shared.is_kicked(number) {
-                        running.thread().unpark();
-                    }
+            let shared = &self.common.shared;
+            if let Some(running) = thread.as_ref().filter(|thread| !thread.is_finished()) {
+                if shared.is_kicked(number) {
+                    running.thread().unpark();
                 }
-                _ if self.common.shared.lane_state(number) == LaneState::Open as u32 => {
-                    *thread = self.start_lane(number);
-                }
-                _ => {}
+            } else if shared.lane_state(number) == LaneState::Open as u32 {
+                *thread = self.start_lane(number);
             }
         }
     }

@@ -71,7 +71,8 @@ impl Shared {
     /// the guest saw when it decided to kick is seen here, too.
     pub(super) fn is_kicked(&self, lane: u32) -> bool {
         let (available, used) = (self.layout.available(lane), self.layout.used(lane));
-        let event = used.saturating_add(4).saturating_add(u64::from(self.layout.queue_size()).saturating_mul(8));
+        let event =
+            used.saturating_add(4).saturating_add(u64::from(self.layout.queue_size()).saturating_mul(8));
         let word = |offset| self.word16(offset).load(Ordering::Acquire);
         word(available.saturating_add(2)) != word(event)
     }

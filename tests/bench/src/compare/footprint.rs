@@ -10,7 +10,7 @@ use super::sides::Sides;
 use crate::process::{family_processor_time, private_memory};
 use crate::series::{Series, Unit};
 
-pub(super) const WHAT: &str = "private memory of a worker and of the same program natively; processor time of the backend while a session idles";
+pub(super) const WHAT: &str = "private memory of a worker and of the same program natively; processor time of the backend and of that program while nothing is done";
 
 const MOST_ROUNDS: usize = 3;
 
@@ -18,10 +18,13 @@ pub(super) fn measure(arguments: &Arguments, sides: &Sides, results: &mut Result
     // For how long the idle backend is watched.
     let watched = Duration::from_secs(if arguments.effort().quick { 2 } else { 5 });
     for _ in 0..arguments.rounds.min(MOST_ROUNDS) {
-        let mut native = sides.client(Side::Native)?;
+        // The driver in a worker compiles for itself: its cache would join the machines that share it.
+        let mut native = sides.client_with(Side::Native, &[("CUDA_CACHE_DISABLE", "1")])?;
         native.started()?;
         let memory = private_memory(native.process_id())?;
         results.add(Side::Native, Series::new("footprint/memory", Unit::Bytes, vec![memory]));
+        // The driver has a thread that wakes up now and then, in the program natively and in the worker here.
+        add_idle(results, Side::Native, native.process_id(), watched)?;
         native.end()?;
 
         // Clients of earlier sessions are gone.
@@ -37,12 +40,18 @@ pub(super) fn measure(arguments: &Arguments, sides: &Sides, results: &mut Result
         results.add(Side::Remoted, Series::new("footprint/memory", Unit::Bytes, vec![memory]));
 
         sides.wait_until_quiet()?;
-        let busy = family_processor_time(sides.supervisor())?;
-        std::thread::sleep(watched);
-        let share = (family_processor_time(sides.supervisor())? - busy) / watched.as_secs_f64();
-        results.add(Side::Remoted, Series::new("footprint/idle-processor", Unit::Processor, vec![share]));
+        add_idle(results, Side::Remoted, sides.supervisor(), watched)?;
         remoted.end()?;
         results.end_round();
     }
+    Ok(())
+}
+
+/// Measures how long a process and those that it has started are on processors.
+fn add_idle(results: &mut Results, side: Side, process: u32, watched: Duration) -> Result<()> {
+    let before = family_processor_time(process)?;
+    std::thread::sleep(watched);
+    let share = (family_processor_time(process)? - before) / watched.as_secs_f64();
+    results.add(side, Series::new("footprint/idle-processor", Unit::Processor, vec![share]));
     Ok(())
 }

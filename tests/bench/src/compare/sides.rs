@@ -161,7 +161,14 @@ impl Sides {
 
     /// A process of a side that has not run its first kernel yet, and then does what it is told.
     pub(super) fn client(&self, side: Side) -> Result<Client> {
-        Client::start(self.command(side, "solo"))
+        self.client_with(side, &[])
+    }
+
+    /// The same with more in its environment.
+    pub(super) fn client_with(&self, side: Side, variables: &[(&str, &str)]) -> Result<Client> {
+        let mut command = self.command(side, "solo");
+        command.envs(variables.iter().copied());
+        Client::start(command)
     }
 }
 

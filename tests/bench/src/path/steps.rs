@@ -159,9 +159,7 @@ impl Stepped {
         let stepped = Self { child, traced };
         ensure!(stepped.traced.wait()? == libc::SIGTRAP, "the process does not begin with its program");
         // SAFETY: a stopped child of this thread.
-        unsafe {
-            libc::ptrace(libc::PTRACE_SETOPTIONS, stepped.traced.thread, 0, libc::PTRACE_O_EXITKILL)
-        };
+        unsafe { libc::ptrace(libc::PTRACE_SETOPTIONS, stepped.traced.thread, 0, libc::PTRACE_O_EXITKILL) };
         Ok(stepped)
     }
 

@@ -151,7 +151,7 @@ const fn align_up(value: u64, alignment: u64) -> u64 {
 impl Layout {
     /// What the shim asks for when nothing says otherwise: 16 lanes with 1 MiB of staging each.
     pub const DEFAULT: Self =
-        Self { lane_count: 16, queue_size: 256, slot_count: 128, slot_bytes: 1024, staging_bytes: 1 << 20 };
+        Self { lane_count: 16, queue_size: 512, slot_count: 512, slot_bytes: 256, staging_bytes: 1 << 20 };
 
     /// Checks sizes that came from the other side.
     ///
@@ -351,10 +351,11 @@ mod tests {
     #[test]
     fn parts_of_a_lane_do_not_overlap() {
         let layout = Layout::DEFAULT;
-        assert_eq!(layout.available(1) - layout.descriptors(1), 16 * 256);
-        assert!(layout.used(1) >= layout.available(1) + 6 + 2 * 256);
-        assert!(layout.slot(1, 0) >= layout.used(1) + 6 + 8 * 256);
-        assert!(layout.staging(1) >= layout.slot(1, 128));
+        let size = u64::from(layout.queue_size());
+        assert_eq!(layout.available(1) - layout.descriptors(1), 16 * size);
+        assert!(layout.used(1) >= layout.available(1) + 6 + 2 * size);
+        assert!(layout.slot(1, 0) >= layout.used(1) + 6 + 8 * size);
+        assert!(layout.staging(1) >= layout.slot(1, layout.slot_count()));
         assert_eq!(layout.lane(2), layout.staging(1) + layout.staging_bytes());
         assert_eq!(layout.staging(0) % 4096, 0);
         assert_eq!(layout.used(0) % 4, 0);

@@ -215,13 +215,14 @@ impl Traffic {
             if let Some(room) = self.queue.room(bytes, descriptors) {
                 return Ok(room);
             }
-            // Full: sleep until half of it is free, not for each single chain.
+            // Full: sleep until a quarter of it is left for the device to do meanwhile, not for each single chain.
             let outstanding = self.queue.outstanding();
             if outstanding == 0 {
                 return Err(CUresult::ERROR_INVALID_VALUE);
             }
-            let half = self.queue.last().0.wrapping_sub(outstanding / 2);
-            self.wait(session, Ticket(half), false)?;
+            let mostly_done = self.queue.last().0.wrapping_sub(outstanding / 4);
+            self.sleep(session, Ticket(mostly_done))?;
+            self.queue.take_back().map_err(|_| session.broken())?;
         }
     }
 

@@ -74,10 +74,10 @@ struct Counted {
 /// Requests for 1,000 launches: each launch is one, and the end of each order is a few.
 const MOST_REQUESTS: f64 = 1001.0;
 /// Notifications of each kind for 1,000 launches. The goal is below 1. A client that is faster than the GPU sleeps at a full
-/// queue until half of its 128 slots are free, which is 15.6; and where other work keeps it from its processor then, the
-/// worker empties the other half, sleeps, too, and is kicked, at most as often. A regression of the path is one for each
+/// queue until three quarters of its 512 slots are free, which is 2.6; and where other work keeps it from its processor then, the
+/// worker empties the rest, sleeps, too, and is kicked, at most as often. A regression of the path is one for each
 /// launch, or for each of a few.
-const MOST_NOTIFICATIONS: f64 = 20.0;
+const MOST_NOTIFICATIONS: f64 = 10.0;
 /// Sleeps of a client for 1,000 answers that come at once. Where it spins as long as it should, they are the long waits before,
 /// and those in which somebody else had the worker's processor (1 to 12 on an idle machine, 102 seen on a busy one); a client
 /// that does not spin any more sleeps at each.

@@ -33,8 +33,8 @@ use crate::{
 };
 
 /// Posted requests whose ends the guest is shown together, if more are waiting: showing them one by one would take the used
-/// ring's cache lines back from the guest each time, and wait for them. Few beside a ring's slots, half of which a guest
-/// waits for that has filled them.
+/// ring's cache lines back from the guest each time, and wait for them. Few beside a ring's slots, three quarters of
+/// which a guest waits for that has filled them.
 const MOST_UNTOLD: u16 = 16;
 
 /// Looks at the ring between two readings of the clock.

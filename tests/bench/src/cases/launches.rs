@@ -22,7 +22,7 @@ pub(super) const CASES: &[Case] = &[
     Case { name: "synchronize/idle", what: "synchronisation where nothing is under way", body: idle },
 ];
 
-/// How many launches are under way at most. The device's lane has 128 slots, the native driver's queue 1,024.
+/// How many launches are under way at most. The device's lane has 512 slots, the native driver's queue 1,024.
 const DEPTHS: [usize; 3] = [1, 32, 96];
 
 fn asynchronous(bench: &Bench) -> Result<Vec<Series>> {

@@ -112,7 +112,7 @@ const fn answered(name: &'static str, instructions: f64, requests: u32) -> Path 
 }
 
 impl Kind {
-    /// Calls that are counted. A lane takes 128 posted ones before the client has to wait; they are all alike.
+    /// Calls that are counted. A lane takes 512 posted ones before the client has to wait; they are all alike.
     fn calls(self) -> usize {
         match self {
             Self::Posted | Self::Served => 50,

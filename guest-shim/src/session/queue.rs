@@ -68,12 +68,62 @@ struct Chain {
     slots: u32,
 }
 
+/// Where the parts of a lane's queue lie in the region and how many there are, reckoned once.
+#[derive(Clone, Copy, Debug)]
+struct Places {
+    /// Descriptors and entries of the rings, a power of two.
+    size: u16,
+    descriptors: u64,
+    /// The rings' entries.
+    available: u64,
+    used: u64,
+    slots: u64,
+    slot_count: u32,
+    slot_bytes: u32,
+}
+
+impl Places {
+    fn of(layout: &Layout, lane: u32) -> Self {
+        Self {
+            size: layout.queue_size(),
+            descriptors: layout.descriptors(lane),
+            available: layout.available(lane) + 4,
+            used: layout.used(lane) + 4,
+            slots: layout.slot(lane, 0),
+            slot_count: layout.slot_count(),
+            slot_bytes: layout.slot_bytes(),
+        }
+    }
+
+    fn descriptor(&self, number: u16) -> u64 {
+        self.descriptors + 16 * u64::from(number)
+    }
+
+    fn available_entry(&self, index: u16) -> u64 {
+        self.available + 2 * u64::from(index & (self.size - 1))
+    }
+
+    fn used_entry(&self, index: u16) -> u64 {
+        self.used + 8 * u64::from(index & (self.size - 1))
+    }
+
+    fn slot(&self, number: u32) -> u64 {
+        self.slots + u64::from(number) * u64::from(self.slot_bytes)
+    }
+
+    /// How many slots so many bytes take.
+    fn slots_of(&self, bytes: u64) -> Option<u32> {
+        let one = u64::from(self.slot_bytes);
+        // Most requests fit one, and a division takes as long as a dozen other instructions.
+        if bytes <= one { Some(1) } else { u32::try_from(bytes.div_ceil(one)).ok() }
+    }
+}
+
 /// One lane's queue.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    layout: Layout,
-    lane: u32,
     region: Region,
+    places: Places,
     available_index: &'static AtomicU16,
     used_event: &'static AtomicU16,
     used_index: &'static AtomicU16,
@@ -96,9 +146,8 @@ impl Queue {
         let size = layout.queue_size();
         let (available, used) = (layout.available(lane), layout.used(lane));
         Self {
-            layout,
-            lane,
             region,
+            places: Places::of(&layout, lane),
             available_index: region.word16(available + 2),
             used_event: region.word16(available + 4 + 2 * u64::from(size)),
             used_index: region.word16(used + 2),
@@ -132,9 +181,8 @@ impl Queue {
     /// Offset of room for `bytes`, in slots that follow one another, and the slots that a chain in it takes; `None`
     /// while they or `descriptors` are not free. More than all slots together are never free.
     pub(crate) fn room(&mut self, bytes: u64, descriptors: u16) -> Option<(u64, u32)> {
-        let slot_bytes = u64::from(self.layout.slot_bytes());
-        let wanted = u32::try_from(bytes.div_ceil(slot_bytes)).ok()?.max(1);
-        let count = self.layout.slot_count();
+        let wanted = self.places.slots_of(bytes)?;
+        let count = self.places.slot_count;
         if wanted > count - self.next_slot && self.in_flight.is_empty() {
             self.next_slot = 0;
         }
@@ -144,32 +192,32 @@ impl Queue {
         if taken > self.free_slots || descriptors > self.free_descriptors {
             return None;
         }
-        Some((self.layout.slot(self.lane, first), taken))
+        Some((self.places.slot(first), taken))
     }
 
     /// Makes a chain of `buffers` available, which takes `slots` as [`Queue::room`] said. True if the device wants to be
     /// kicked.
     pub(crate) fn push(&mut self, buffers: &[Buffer], slots: u32) -> (Ticket, bool) {
-        let size = self.layout.queue_size();
         let head = self.next_descriptor;
         let mut at = head;
         for (position, buffer) in buffers.iter().enumerate() {
             let last = position + 1 == buffers.len();
-            let next = (at + 1) % size;
+            let next = (at + 1) & (self.places.size - 1);
             let flags = if last { 0 } else { NEXT } | if buffer.writable { WRITE } else { 0 };
             let descriptor = Descriptor { address: buffer.offset, length: buffer.length, flags, next };
-            let place = self.region.at(self.layout.descriptors(self.lane) + 16 * u64::from(at), 16);
+            let place = self.region.at(self.places.descriptor(at), 16);
             // SAFETY: the descriptor lies inside the region and is 16-aligned; the device does not write it.
             unsafe { place.cast::<Descriptor>().write_volatile(descriptor) };
             at = next;
         }
         let descriptors = u16::try_from(buffers.len()).unwrap_or(u16::MAX);
-        let entry = self.layout.available(self.lane) + 4 + 2 * u64::from(self.made % size);
-        self.region.word16(entry).store(head, Ordering::Relaxed);
+        self.region.word16(self.places.available_entry(self.made)).store(head, Ordering::Relaxed);
 
         self.next_descriptor = at;
         self.free_descriptors -= descriptors;
-        self.next_slot = (self.next_slot + slots) % self.layout.slot_count();
+        // `slots` are at most all of them, and those before the end of a chain that starts over.
+        let (next, count) = (self.next_slot + slots, self.places.slot_count);
+        self.next_slot = if next >= count { next - count } else { next };
         // A chain that starts over at slot 0 also takes the slots before the end, which `slots` counts.
         self.free_slots -= slots;
         self.in_flight.push_back(Chain { head, descriptors, slots });
@@ -186,10 +234,9 @@ impl Queue {
     fn take_next_lines(&self) {
         use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
 
-        let bytes = NEXT_BYTES.min(u64::from(self.layout.slot_bytes()));
-        let slot = self.region.at(self.layout.slot(self.lane, self.next_slot), bytes);
-        let descriptor =
-            self.region.at(self.layout.descriptors(self.lane) + 16 * u64::from(self.next_descriptor), 16);
+        let bytes = NEXT_BYTES.min(u64::from(self.places.slot_bytes));
+        let slot = self.region.at(self.places.slot(self.next_slot), bytes);
+        let descriptor = self.region.at(self.places.descriptor(self.next_descriptor), 16);
         // SAFETY: every x86-64 processor takes the instruction, which changes nothing but caches.
         unsafe { _mm_prefetch::<_MM_HINT_ET0>(descriptor.cast()) };
         let mut line = slot;
@@ -210,8 +257,7 @@ impl Queue {
             return Err(Broken);
         }
         while self.taken != used {
-            let index = self.taken % self.layout.queue_size();
-            let place = self.region.at(self.layout.used(self.lane) + 4 + 8 * u64::from(index), 8);
+            let place = self.region.at(self.places.used_entry(self.taken), 8);
             // SAFETY: the entry lies inside the region and is 4-aligned; it is copied once and then checked.
             let entry = unsafe { place.cast::<Used>().read_volatile() };
             let chain = self.in_flight.pop_front().ok_or(Broken)?;

@@ -66,9 +66,18 @@ pub(crate) struct Spin {
 
 impl Default for Spin {
     fn default() -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Self::for_processors(std::thread::available_parallelism().map_or(1, NonZero::get))
+    }
+}
+
+impl Spin {
+    /// Where there are some to spare, a lane looks for longer than it takes to wake one up that has slept, through the
+    /// supervisor and on a virtual processor that has slept, too (100 µs): else one that has slept once, and was
+    /// late with what came then, goes on sleeping.
+    fn for_processors(processors: usize) -> Self {
         let half = u32::try_from(processors / 2).unwrap_or(MOST_SPINNING);
-        Self { microseconds: 50, threads: half.clamp(1, MOST_SPINNING) }
+        let microseconds = if processors < 4 { 50 } else { 500 };
+        Self { microseconds, threads: half.clamp(1, MOST_SPINNING) }
     }
 }
 
@@ -377,9 +386,9 @@ mod tests {
     #[test]
     fn spinning_is_bounded_and_can_be_switched_off() {
         let default = merge(args(), "").unwrap().spin;
-        let processors = std::thread::available_parallelism().unwrap().get();
-        assert_eq!(default.microseconds, 50);
-        assert_eq!(usize::try_from(default.threads).unwrap(), (processors / 2).max(1));
+        assert_eq!(Spin::for_processors(1), Spin { microseconds: 50, threads: 1 });
+        assert_eq!(Spin::for_processors(2), Spin { microseconds: 50, threads: 1 });
+        assert_eq!(Spin::for_processors(16), Spin { microseconds: 500, threads: 8 });
         let off = merge(args(), "[spin]\nmicroseconds = 0").unwrap().spin;
         assert_eq!(off, Spin { microseconds: 0, ..default });
         let most = merge(args(), "[spin]\nmicroseconds = 10000\nthreads = 32768").unwrap().spin;

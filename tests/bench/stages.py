@@ -14,6 +14,8 @@ import sys
 #: A stage, and parts of the names of functions that belong to it; the first that fits counts. A libc without symbols has only
 #: those of its interface: what is not one of them has the name of the one before.
 STAGES = [
+    ("lane: ring and order", ["worker::lanes", "vhost_user_compute::spin"]),
+    ("lane: call and handles", ["worker::calls"]),
     ("the caller", ["cuda_bench", "cuda-bench"]),
     ("copies by libc", ["nss_database_lookup", "memcpy", "memmove", "memset"]),
     ("memory of requests", ["malloc", "calloc", "free@", "morecore", "RawVec", "realloc"]),

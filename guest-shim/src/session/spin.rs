@@ -14,8 +14,9 @@ const DEFAULT_US: u64 = 50;
 /// What the environment may ask for at most, in microseconds.
 const MAX_US: u64 = 10_000;
 /// How much longer a thread looks where processors are to spare: a virtual processor that has slept takes up to 50 µs to be
-/// back. An allocation of 16 MiB takes the driver 60 µs.
-const FOR_ANSWERS: u32 = 4;
+/// back, and so may the device's; an answer that comes after both must not look as if it had been long in coming. An
+/// allocation of 16 MiB takes the driver 60 µs.
+const FOR_ANSWERS: u32 = 10;
 /// The same for a thread that waits for the GPU. CUDA's own waiting looks for as long as it takes, unless the context asks
 /// for something else; a copy of 256 MiB takes 5 ms.
 const FOR_THE_GPU: u32 = 200;
@@ -23,6 +24,9 @@ const FOR_THE_GPU: u32 = 200;
 const PROCESSORS: usize = 4;
 /// Looks between two readings of the clock.
 const LOOKS: u32 = 32;
+/// How long a thread keeps its processor while it looks. After that it gives it to whoever wants it between looks: where all
+/// processors are taken, that may be the one that answers.
+const ALONE: Duration = Duration::from_micros(DEFAULT_US);
 
 /// A thread's spinning, which adapts itself.
 #[derive(Clone, Copy, Debug)]
@@ -76,8 +80,12 @@ impl Spin {
                     return Ok(());
                 }
             }
-            if since.elapsed() >= self.now {
+            let spun = since.elapsed();
+            if spun >= self.now {
                 return Err(Unanswered { since });
+            }
+            if spun >= ALONE {
+                std::thread::yield_now();
             }
         }
     }
@@ -124,8 +132,8 @@ mod tests {
         };
         assert_eq!(most(None, 1), (0, 0));
         assert_eq!(most(None, 2), (50, 50));
-        assert_eq!(most(None, 16), (200, 10_000));
-        assert_eq!(most(Some(10), 16), (40, 2000));
+        assert_eq!(most(None, 16), (500, 10_000));
+        assert_eq!(most(Some(10), 16), (100, 2000));
         assert_eq!(most(Some(0), 16), (0, 0));
         assert_eq!(most(Some(20_000), 16), (10_000, 10_000));
     }

@@ -31,24 +31,26 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let out = arguments.out.clone().unwrap_or_else(|| places.workspace().join("target/bench/stages"));
     fs::create_dir_all(&out).with_context(|| format!("make {}", out.display()))?;
 
-    // The libraries as they were built: those that are staged have no symbols any more.
+    // The libraries and the backend as they were built: those that are staged have no symbols any more.
     let libraries = out.join("lib");
     for (profile, _, file, name) in GUEST_LIBRARIES {
         copy(&artifacts::target_directory(&places).join(profile).join(file), &libraries.join(name))?;
     }
     let program = artifacts::target_directory(&places).join("release/cuda-bench");
-    let addresses = out.join("addresses.txt");
-    let mut path = Command::new(&program);
-    path.args(["path", "--only-count", "--remoted"]).arg(libraries.join("libcuda.so.1"));
-    path.arg("--backend").arg(artifacts.backend()).arg("--addresses").arg(&addresses);
-    succeed(&mut path)?;
-    succeed(Command::new("python3").arg(places.workspace().join("tests/bench/stages.py")).arg(&addresses))?;
-
     let driver = out.join("libidle_gpu.so");
     let mut compile = Command::new("cc");
     compile.args(["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o"]).arg(&driver);
     compile.arg(places.workspace().join("tests/bench/idle_gpu.c")).arg("-Wl,--no-as-needed");
     succeed(compile.arg(artifacts.soft_gpu()))?;
+
+    let addresses = out.join("addresses.txt");
+    let mut path = Command::new(&program);
+    path.args(["path", "--only-count", "--remoted"]).arg(libraries.join("libcuda.so.1"));
+    path.arg("--backend").arg(artifacts::target_directory(&places).join("release/vhost-user-compute"));
+    path.arg("--driver").arg(&driver).arg("--addresses").arg(&addresses);
+    succeed(&mut path)?;
+    succeed(Command::new("python3").arg(places.workspace().join("tests/bench/stages.py")).arg(&addresses))?;
+
     let mut compare = Command::new(artifacts.bench());
     compare.arg("compare").arg("--native").arg(&driver).arg("--driver").arg(&driver);
     compare.arg("--remoted").arg(artifacts.shim()).arg("--backend").arg(artifacts.backend());

@@ -39,6 +39,8 @@ const MOST_UNTOLD: u16 = 16;
 
 /// Looks at the ring between two readings of the clock.
 const LOOKS: u32 = 32;
+/// How long a lane keeps its processor while it looks; after that it gives it to whoever wants it between looks.
+const ALONE: Duration = Duration::from_micros(50);
 
 /// Why a lane ended the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -220,8 +222,11 @@ impl<'a> Lane<'a> {
             match since {
                 None if self.patience.time().is_zero() || !self.spin_place.take() => return Ok(false),
                 None => since = Some(Instant::now()),
-                Some(begin) if begin.elapsed() >= self.patience.time() => return Ok(false),
-                Some(_) => {}
+                Some(begin) => match begin.elapsed() {
+                    spun if spun >= self.patience.time() => return Ok(false),
+                    spun if spun >= ALONE => std::thread::yield_now(),
+                    _ => {}
+                },
             }
         }
     }

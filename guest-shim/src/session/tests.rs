@@ -273,6 +273,21 @@ fn a_late_error_is_taken_once() {
 }
 
 #[test]
+fn the_device_knows_which_lanes_may_have_requests() {
+    let running = start();
+    let session = running.session;
+    let used = || session.lanes_used.load(Ordering::Relaxed);
+    assert_eq!(used(), 0, "none has been taken");
+    let lanes = [session.take_lane(), session.take_lane(), session.take_lane()];
+    assert_eq!(used(), 3);
+    for lane in lanes {
+        session.give_lane_back(lane);
+    }
+    session.take_lane();
+    assert_eq!(used(), 3, "what a lane has posted lasts longer than its thread");
+}
+
+#[test]
 fn more_threads_than_lanes_share_them() {
     let running = start();
     let session = running.session;

@@ -89,6 +89,7 @@ impl Handles {
     }
 
     /// What the driver calls the object behind a handle of this kind.
+    #[inline]
     pub(crate) fn raw(&self, recent: &Recent, kind: Kind, value: u64) -> Result<u64, CUresult> {
         let removals = self.removals.load(Ordering::Acquire);
         if recent.removals.replace(removals) != removals {

@@ -30,6 +30,7 @@ struct Order<'a> {
 }
 
 impl<'a> Order<'a> {
+    #[inline]
     fn read(call: &mut Invocation<'a>) -> Result<Self, CUresult> {
         let launch: Launch = call.structure()?;
         if launch.flags & !launch_flags::ALL != 0 || launch.attribute_count > limits::MAX_LAUNCH_ATTRIBUTES {

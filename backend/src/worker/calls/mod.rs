@@ -438,6 +438,7 @@ impl<'a> Invocation<'a> {
         }
     }
 
+    #[inline]
     fn raw(&self, kind: Kind, value: u64) -> Result<u64, CUresult> {
         self.session.handles.raw(&self.lane.recent, kind, value)
     }

@@ -133,3 +133,33 @@ impl Shared {
         word.fetch_add(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::MemfdFlags;
+
+    use super::*;
+    use crate::link::Piece;
+
+    #[test]
+    fn only_a_lane_with_something_in_its_ring_is_kicked() {
+        let layout = Layout::DEFAULT;
+        let length = layout.total_bytes();
+        let file = rustix::fs::memfd_create("shared-test", MemfdFlags::CLOEXEC).unwrap();
+        rustix::fs::ftruncate(&file, length).unwrap();
+        let piece = Piece { file: 0, reserved: 0, offset: 0, length };
+        let shared = Shared::new(SessionMemory::map(length, &[piece], &[file]).unwrap(), layout);
+        let kicked = || [0, 1, 2].map(|lane| shared.is_kicked(lane));
+        assert_eq!(kicked(), [false; 3]);
+
+        // Lane 1 sleeps until the index passes 7, and it comes to 9.
+        let size = u64::from(layout.queue_size());
+        let event = shared.word16(layout.used(1) + 4 + 8 * size);
+        let index = shared.word16(layout.available(1) + 2);
+        event.store(7, Ordering::Relaxed);
+        index.store(9, Ordering::Relaxed);
+        assert_eq!(kicked(), [false, true, false]);
+        event.store(9, Ordering::Relaxed);
+        assert_eq!(kicked(), [false; 3], "all has been taken");
+    }
+}

@@ -2,12 +2,15 @@
 //!
 //! This file has unsafe code: ptrace, and signals to processes that this one started.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+
+use crate::process::keep_on;
 
 /// What a call took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +40,8 @@ struct Traced {
     seen: HashMap<u64, Instruction>,
     /// How many, ever.
     counted: u64,
+    /// Its registers, if they have been read since it stopped.
+    registers: Cell<Option<libc::user_regs_struct>>,
 }
 
 /// A traced process, stopped between two of its methods' calls. Dropping it ends it.
@@ -56,16 +61,13 @@ struct Instruction {
 
 impl Traced {
     fn new(thread: libc::pid_t) -> Self {
-        Self { thread, seen: HashMap::new(), counted: 0 }
+        Self { thread, seen: HashMap::new(), counted: 0, registers: Cell::new(None) }
     }
 
     /// Executes one instruction; which it was, and the signal that came then.
     fn step(&mut self, signal: i32) -> Result<([u8; 2], i32)> {
         let at = self.instruction_pointer()?;
-        let code = match self.seen.get(&at) {
-            Some(instruction) => instruction.code,
-            None => self.code(at)?,
-        };
+        let code = self.next_code()?;
         self.go_on(libc::PTRACE_SINGLESTEP, signal)?;
         let signal = self.wait()?;
         // What repeats itself stops after each time.
@@ -73,6 +75,15 @@ impl Traced {
         self.seen.entry(at).or_insert(Instruction { code, times: 0 }).times += times;
         self.counted += times;
         Ok((code, signal))
+    }
+
+    /// The instruction that it is about to execute.
+    fn next_code(&self) -> Result<[u8; 2]> {
+        let at = self.instruction_pointer()?;
+        match self.seen.get(&at) {
+            Some(instruction) => Ok(instruction.code),
+            None => self.code(at),
+        }
     }
 
     /// What was counted since the last time, as file, offset in it, and how often.
@@ -88,6 +99,7 @@ impl Traced {
     }
 
     fn go_on(&self, how: libc::c_uint, signal: i32) -> Result<()> {
+        self.registers.set(None);
         // SAFETY: a stopped thread that this one traces.
         let result = unsafe { libc::ptrace(how, self.thread, 0, signal) };
         ensure!(result == 0, "the process does not go on: {}", std::io::Error::last_os_error());
@@ -119,12 +131,17 @@ impl Traced {
     }
 
     fn registers(&self) -> Result<libc::user_regs_struct> {
+        if let Some(registers) = self.registers.get() {
+            return Ok(registers);
+        }
         let mut registers = std::mem::MaybeUninit::<libc::user_regs_struct>::zeroed();
         // SAFETY: a stopped thread that this one traces, and room for its registers.
         let result = unsafe { libc::ptrace(libc::PTRACE_GETREGS, self.thread, 0, registers.as_mut_ptr()) };
         ensure!(result == 0, "reading its registers: {}", std::io::Error::last_os_error());
         // SAFETY: filled by the kernel.
-        Ok(unsafe { registers.assume_init() })
+        let registers = unsafe { registers.assume_init() };
+        self.registers.set(Some(registers));
+        Ok(registers)
     }
 
     /// The two bytes at an address.
@@ -211,9 +228,11 @@ impl Stepped {
 pub(super) struct LaneThread(Traced);
 
 impl LaneThread {
-    /// Finds the lane's thread and stops it, whatever the others do from now on.
+    /// Finds the lane's thread and stops it, whatever the others do from now on. It stays on this thread's processor, where
+    /// the two take turns.
     pub(super) fn hold(worker: u32, lane: u32) -> Result<Self> {
         let name = format!("lane-{lane}");
+        keep_on(worker, &name, this_processor()?)?;
         for entry in std::fs::read_dir(format!("/proc/{worker}/task")).context("the worker's threads")? {
             let path = entry?.path();
             if std::fs::read_to_string(path.join("comm")).is_ok_and(|text| text.trim_end() == name) {
@@ -242,7 +261,7 @@ impl LaneThread {
         let mut signal = 0;
         loop {
             let registers = self.0.registers()?;
-            let at_system_call = self.0.code(registers.rip)? == SYSTEM_CALL;
+            let at_system_call = self.0.next_code()? == SYSTEM_CALL;
             let waits = FUTEX_WAITS.contains(&(registers.rsi & 0x7f));
             let is_futex = libc::c_long::try_from(registers.rax) == Ok(libc::SYS_futex);
             if at_system_call && is_futex && waits && has_worked {
@@ -284,11 +303,16 @@ fn place(maps: &str, address: u64) -> Option<(String, u64)> {
     })
 }
 
+/// The number of the processor that this thread is on.
+fn this_processor() -> Result<usize> {
+    // SAFETY: no parameters.
+    usize::try_from(unsafe { libc::sched_getcpu() }).context("the processor")
+}
+
 /// Keeps this process and those that it starts from here on on the processor that it is on: tracer and traced take turns, and
 /// waking each other across processors would take most of the time.
 fn stay_on_one_processor() {
-    // SAFETY: no parameters.
-    let Ok(here) = usize::try_from(unsafe { libc::sched_getcpu() }) else { return };
+    let Ok(here) = this_processor() else { return };
     // SAFETY: all bytes zero are an empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: the kernel's number of a processor; a larger one than the set has is ignored.

@@ -5,32 +5,14 @@
 //! sleeps that ended by their time limit although there was work: a wake-up that was lost. Nothing in the session has
 //! to be changed to be counted, and what is counted is the busy phase alone, without the start.
 
-use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
-
-use anyhow::{Context, Result, bail, ensure};
-use backend_process::{Backend, Socket};
+use anyhow::{Result, ensure};
 use serde::Serialize;
-use virtio_spec::local::SOCKET_VARIABLE;
 
 use crate::client::Client;
 use crate::process;
 use crate::series::print_line;
 use crate::solo::{Done, Order};
-
-#[derive(clap::Args, Debug)]
-pub(crate) struct Arguments {
-    /// The guest's CUDA library
-    #[arg(long, value_name = "PATH")]
-    remoted: PathBuf,
-    /// The backend
-    #[arg(long, value_name = "PATH")]
-    backend: PathBuf,
-    /// The backend's driver: auto (this machine's GPU, else in software), soft, or a library's path
-    #[arg(long, default_value = "soft")]
-    driver: String,
-}
+use crate::watched::{Arguments, Watched};
 
 /// Before the count, so that both sides' spinning has adapted itself.
 const WARMING: Order = Order::Launch { milliseconds: 300 };
@@ -87,20 +69,10 @@ const MOST_SLEEPS_OF_WAITS: f64 = 300.0;
 const TRIES: u32 = 4;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let directory = tempfile::tempdir().context("a directory for the socket")?;
-    let socket = directory.path().join("local");
-    let find =
-        |path: &PathBuf| fs::canonicalize(path).with_context(|| format!("the file {}", path.display()));
-    let backend = Backend { program: find(&arguments.backend)?, driver: arguments.driver.clone() };
-    let running = backend.start(Socket::Local(&socket), &directory.path().join("log"))?;
-
-    let before = backend_process::descendants(running.process_id())?;
-    let mut command = Command::new(std::env::current_exe().context("this program")?);
-    command.args(["solo", "--library"]).arg(find(&arguments.remoted)?).env(SOCKET_VARIABLE, &socket);
-    let mut client = Client::start(command)?;
+    let watched = Watched::start(arguments)?;
+    let mut client = Client::start(watched.client("solo")?)?;
     client.started()?;
-    let after = backend_process::descendants(running.process_id())?;
-    let Some(&worker) = after.difference(&before).next() else { bail!("no worker was started") };
+    let worker = watched.worker()?;
 
     client.tell(&WARMING)?;
     let _: Done = client.answer()?;

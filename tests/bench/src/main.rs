@@ -18,6 +18,7 @@ mod report;
 mod runtime;
 mod series;
 mod solo;
+mod watched;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,7 +42,7 @@ enum What {
     /// Measure a library natively and through a backend, in turn, and write a report
     Compare(compare::Arguments),
     /// Count what a busy session costs in notifications instead of time; fails above bounds
-    Count(count::Arguments),
+    Count(watched::Arguments),
     /// Count the instructions and system calls of calls' paths in the client; fails above bounds
     Path(path::Arguments),
     /// The process that is counted

@@ -17,28 +17,19 @@ mod walk;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
-use backend_process::{Backend, Socket};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
-use virtio_spec::local::SOCKET_VARIABLE;
 
 use crate::series::print_line;
+use crate::watched::{self, Watched};
 use steps::{Count, Stepped};
 pub(crate) use walk::run as walk;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
-    /// The guest's CUDA library
-    #[arg(long, value_name = "PATH")]
-    remoted: PathBuf,
-    /// The backend
-    #[arg(long, value_name = "PATH")]
-    backend: PathBuf,
-    /// The backend's driver: auto (this machine's GPU, else in software), soft, or a library's path
-    #[arg(long, default_value = "soft")]
-    driver: String,
+    #[command(flatten)]
+    watched: watched::Arguments,
     /// Only count: whatever it comes to is allowed
     #[arg(long)]
     only_count: bool,
@@ -134,18 +125,9 @@ struct Counted {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let directory = tempfile::tempdir().context("a directory for the socket")?;
-    let socket = directory.path().join("local");
-    let find =
-        |path: &PathBuf| fs::canonicalize(path).with_context(|| format!("the file {}", path.display()));
-    let program = find(&arguments.backend)?;
-    let backend = Backend { program: program.clone(), driver: arguments.driver.clone() };
-    let running = backend.start(Socket::Local(&socket), &directory.path().join("log"))?;
-
-    let before = backend_process::descendants(running.process_id())?;
-    let mut command = Command::new(std::env::current_exe().context("this program")?);
-    command.args(["walk", "--library"]).arg(find(&arguments.remoted)?);
-    command.env(SOCKET_VARIABLE, &socket).env("VCOMPUTE_SPIN_US", "0");
+    let watched = Watched::start(&arguments.watched)?;
+    let mut command = watched.client("walk")?;
+    command.env("VCOMPUTE_SPIN_US", "0");
     let mut client = Stepped::start(command)?;
 
     let mut failures = Vec::new();
@@ -153,8 +135,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     for path in &PATHS {
         // The client is ready to make the calls, and nothing of its own is under way.
         client.run_to_mark()?;
-        let after = backend_process::descendants(running.process_id())?;
-        let Some(&worker) = after.difference(&before).next() else { bail!("no worker was started") };
+        let worker = watched.worker()?;
         let held = (path.kind == Kind::Posted).then(|| steps::Held::hold(worker)).transpose()?;
         let counts = (0..path.kind.calls()).map(|_| client.count()).collect::<Result<Vec<_>>>()?;
         let counted = path.of(&counts);
@@ -174,7 +155,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             let seen = thread.run_to_sleep()?;
             // With the one that the worker was kicked for.
             let calls = path.kind.calls() + 1;
-            let counted = SERVED.served(&seen, &program, calls);
+            let counted = SERVED.served(&seen, &watched.program, calls);
             print_line(&counted)?;
             failures.extend(counted.failure());
             write(SERVED.name, &seen, calls);

@@ -121,6 +121,26 @@ pub enum LaneState {
     Open = 1,
 }
 
+/// Where the parts of a lane's two rings lie in them (VIRTIO 1.2, 2.7.6 and 2.7.8).
+pub mod ring {
+    /// Of the index, in either.
+    pub const INDEX: u64 = 2;
+    /// Of the first entry, in either.
+    pub const ENTRIES: u64 = 4;
+
+    /// Of `used_event`, behind the available ring's entries, for a queue of `size` descriptors.
+    #[must_use]
+    pub const fn used_event(size: u16) -> u64 {
+        ENTRIES + 2 * size as u64
+    }
+
+    /// Of `avail_event`, behind the used ring's entries.
+    #[must_use]
+    pub const fn available_event(size: u16) -> u64 {
+        ENTRIES + 8 * size as u64
+    }
+}
+
 /// The four sizes from which every offset of session memory follows, checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -241,11 +261,11 @@ impl Layout {
     }
 
     const fn used_in_lane(&self) -> u64 {
-        align_up(self.available_in_lane() + 6 + 2 * self.queue_size as u64, 64)
+        align_up(self.available_in_lane() + ring::used_event(self.queue_size) + 2, 64)
     }
 
     const fn slots_in_lane(&self) -> u64 {
-        align_up(self.used_in_lane() + 6 + 8 * self.queue_size as u64, 64)
+        align_up(self.used_in_lane() + ring::available_event(self.queue_size) + 2, 64)
     }
 
     const fn staging_in_lane(&self) -> u64 {

@@ -9,7 +9,10 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
-use virtio_spec::{notify, session::Layout};
+use virtio_spec::{
+    notify,
+    session::{Layout, ring},
+};
 
 use super::region::Region;
 
@@ -87,8 +90,8 @@ impl Places {
         Self {
             size: layout.queue_size(),
             descriptors: layout.descriptors(lane),
-            available: layout.available(lane) + 4,
-            used: layout.used(lane) + 4,
+            available: layout.available(lane) + ring::ENTRIES,
+            used: layout.used(lane) + ring::ENTRIES,
             slots: layout.slot(lane, 0),
             slot_count: layout.slot_count(),
             slot_bytes: layout.slot_bytes(),
@@ -148,10 +151,10 @@ impl Queue {
         Self {
             region,
             places: Places::of(&layout, lane),
-            available_index: region.word16(available + 2),
-            used_event: region.word16(available + 4 + 2 * u64::from(size)),
-            used_index: region.word16(used + 2),
-            available_event: region.word16(used + 4 + 8 * u64::from(size)),
+            available_index: region.word16(available + ring::INDEX),
+            used_event: region.word16(available + ring::used_event(size)),
+            used_index: region.word16(used + ring::INDEX),
+            available_event: region.word16(used + ring::available_event(size)),
             used_word: region.word32(used),
             made: 0,
             taken: 0,

@@ -133,8 +133,14 @@ impl Ring {
         self.next_available = before.wrapping_add(1);
         self.set_available(self.next_available);
         fence(Ordering::SeqCst);
-        let event: u16 = self.get(self.places.used + 4 + 8 * u64::from(self.size));
-        event == before
+        self.available_event() == before
+    }
+
+    /// From which available index on the device wants to be kicked.
+    #[must_use]
+    pub fn available_event(&self) -> u16 {
+        let at = GuestAddress(self.places.used + 4 + 8 * u64::from(self.size));
+        self.memory.load(at, Ordering::Acquire).expect("the ring lies in memory")
     }
 
     /// Writes the available index, whatever it means.

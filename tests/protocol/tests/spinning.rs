@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -74,10 +74,8 @@ impl Caller {
 
     /// Until the lane wants to be kicked for the next call.
     fn wait_for_sleep(&self) -> Result<()> {
-        let size = u64::from(message::layout().queue_size());
-        let event = GuestAddress(self.lane.places().used + 4 + 8 * size);
         let start = Instant::now();
-        while self.session.memory.memory.load::<u16>(event, Ordering::Acquire)? != self.calls {
+        while self.lane.available_event() != self.calls {
             ensure!(start.elapsed() < PATIENCE, "the lane does not go to sleep");
             std::thread::yield_now();
         }

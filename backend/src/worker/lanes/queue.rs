@@ -8,7 +8,10 @@
 
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use virtio_spec::{limits, notify, session::Layout};
+use virtio_spec::{
+    limits, notify,
+    session::{Layout, ring},
+};
 
 use super::view::View;
 
@@ -113,16 +116,12 @@ impl<'a> Queue<'a> {
             view,
             size,
             descriptors: view.words64(descriptors, count.saturating_mul(2)).ok_or(outside)?,
-            available: view.words16(after(available, 4)?, count).ok_or(outside)?,
-            used: view.words32(after(used, 4)?, count.saturating_mul(2)).ok_or(outside)?,
-            available_index: only(view.words16(after(available, 2)?, 1))?,
-            used_event: only(
-                view.words16(after(available, 4_u64.saturating_add(u64::from(size).saturating_mul(2)))?, 1),
-            )?,
-            used_index: only(view.words16(after(used, 2)?, 1))?,
-            available_event: only(
-                view.words16(after(used, 4_u64.saturating_add(u64::from(size).saturating_mul(8)))?, 1),
-            )?,
+            available: view.words16(after(available, ring::ENTRIES)?, count).ok_or(outside)?,
+            used: view.words32(after(used, ring::ENTRIES)?, count.saturating_mul(2)).ok_or(outside)?,
+            available_index: only(view.words16(after(available, ring::INDEX)?, 1))?,
+            used_event: only(view.words16(after(available, ring::used_event(size))?, 1))?,
+            used_index: only(view.words16(after(used, ring::INDEX)?, 1))?,
+            available_event: only(view.words16(after(used, ring::available_event(size))?, 1))?,
             seen: 0,
             next_available: 0,
             next_used: 0,

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use virtio_spec::session::{LaneHeader, Layout, SessionHeader};
+use virtio_spec::session::{LaneHeader, Layout, SessionHeader, ring};
 
 use super::view::View;
 use crate::worker::memory::SessionMemory;
@@ -70,11 +70,9 @@ impl Shared {
     /// Whether a lane that sleeps has something in its ring: the guest has come past the index that the lane waits for. What
     /// the guest saw when it decided to kick is seen here, too.
     pub(super) fn is_kicked(&self, lane: u32) -> bool {
-        let (available, used) = (self.layout.available(lane), self.layout.used(lane));
-        let event =
-            used.saturating_add(4).saturating_add(u64::from(self.layout.queue_size()).saturating_mul(8));
-        let word = |offset| self.word16(offset).load(Ordering::Acquire);
-        word(available.saturating_add(2)) != word(event)
+        let word = |start: u64, part| self.word16(start.saturating_add(part)).load(Ordering::Acquire);
+        let index = word(self.layout.available(lane), ring::INDEX);
+        index != word(self.layout.used(lane), ring::available_event(self.layout.queue_size()))
     }
 
     /// `LaneHeader::posted_sequence`.
@@ -153,9 +151,8 @@ mod tests {
         assert_eq!(kicked(), [false; 3]);
 
         // Lane 1 sleeps until the index passes 7, and it comes to 9.
-        let size = u64::from(layout.queue_size());
-        let event = shared.word16(layout.used(1) + 4 + 8 * size);
-        let index = shared.word16(layout.available(1) + 2);
+        let event = shared.word16(layout.used(1) + ring::available_event(layout.queue_size()));
+        let index = shared.word16(layout.available(1) + ring::INDEX);
         event.store(7, Ordering::Relaxed);
         index.store(9, Ordering::Relaxed);
         assert_eq!(kicked(), [false, true, false]);

@@ -43,7 +43,7 @@ enum What {
     Compare(compare::Arguments),
     /// Count what a busy session costs in notifications instead of time; fails above bounds
     Count(watched::Arguments),
-    /// Count the instructions and system calls of calls' paths in the client; fails above bounds
+    /// Count the instructions and system calls of calls' paths; fails above bounds
     Path(path::Arguments),
     /// The process that is counted
     #[command(hide = true)]

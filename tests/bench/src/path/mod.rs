@@ -1,11 +1,12 @@
-//! How long the path of a call is, in the client: its instructions in user space and its system calls, counted one by one,
-//! so that a change that makes it longer shows on any machine.
+//! How long the path of a call is: instructions in user space and system calls in the client, and for a launch the worker's
+//! instructions, counted one by one, so that a change that makes it longer shows on any machine.
 //!
 //! The client is another process of this program ([`walk`]) whose one calling thread runs instruction by instruction
 //! ([`steps`]). That is a thousand times slower than usual, so the worker is always waiting:
 //!
 //! - *Posted* calls are counted up to their publication, with the worker held: nothing that it does then can be seen by the
-//!   client, and all calls after the first find it kicked already. Each takes the same way.
+//!   client, and all calls after the first find it kicked already. Each takes the same way. Then the lane's thread is let go,
+//!   instruction by instruction, too, until it has executed them all and sleeps.
 //! - *Answered* calls are counted from end to end, without spinning (`VCOMPUTE_SPIN_US=0`). Where the answer is late the client
 //!   sleeps, which takes more instructions, so the shortest of many counts.
 //!
@@ -54,8 +55,6 @@ enum Kind {
     Answered,
     /// It sends nothing; the mean of all.
     Local,
-    /// What the worker does for it; the mean of all.
-    Served,
 }
 
 /// A call, and what it took when this was last looked at.
@@ -86,8 +85,7 @@ const PATHS: [Path; 7] = [
 
 /// The other side of a launch: the instructions of the worker's program for one of many that wait, without those of the
 /// driver and of libc, from the moment that its lane wakes up until it sleeps.
-const SERVED: Path =
-    Path { name: "a lane for a cuLaunchKernel", kind: Kind::Served, instructions: 781.0, system_calls: 0.0 };
+const SERVED: Path = posted("a lane for a cuLaunchKernel", 781.0);
 
 const fn posted(name: &'static str, instructions: f64) -> Path {
     Path { name, kind: Kind::Posted, instructions, system_calls: 0.0 }
@@ -106,7 +104,7 @@ impl Kind {
     /// Calls that are counted. A lane takes 512 posted ones before the client has to wait; they are all alike.
     fn calls(self) -> usize {
         match self {
-            Self::Posted | Self::Served => 50,
+            Self::Posted => 50,
             Self::Answered => 20,
             Self::Local => 10,
         }
@@ -187,7 +185,7 @@ impl Path {
         let system_calls = counts.iter().map(|count| count.system_calls);
         let mean = |sum: u64| sum as f64 / counts.len().max(1) as f64;
         let (instructions, system_calls) = match self.kind {
-            Kind::Posted | Kind::Local | Kind::Served => (mean(instructions.sum()), mean(system_calls.sum())),
+            Kind::Posted | Kind::Local => (mean(instructions.sum()), mean(system_calls.sum())),
             Kind::Answered => {
                 (instructions.min().unwrap_or_default() as f64, system_calls.min().unwrap_or_default() as f64)
             }

@@ -93,6 +93,10 @@ pub const MAX_HANDLES: u32 = 1 << 20;
 /// supervisor kills the worker, because QEMU holds the whole VM until the queue has stopped.
 pub const DRAIN_MILLISECONDS: u64 = 500;
 
+/// Posted requests whose chains a device returns together at most: few beside a queue of which a process waits for three
+/// quarters.
+pub const MAX_RETURNED_TOGETHER: u16 = 16;
+
 /// Longest sleep of a waiter before it looks again by itself, in milliseconds. A backstop: it is counted, and the
 /// tests require the count to stay zero.
 pub const WAIT_BACKSTOP_MILLISECONDS: u64 = 100;

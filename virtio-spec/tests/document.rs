@@ -61,6 +61,7 @@ fn events() {
 fn bounds() {
     says(&format!("at most {} descriptors", limits::MAX_CONTROL_CHAIN));
     says(&format!("not drained within {} ms", limits::DRAIN_MILLISECONDS));
+    says(&format!("up to {} of them", limits::MAX_RETURNED_TOGETHER));
     says(&format!("after {} ms", limits::WAIT_BACKSTOP_MILLISECONDS));
     says(&format!("up to {} ms", limits::IDLE_BACKSTOP_MILLISECONDS));
 }

@@ -36,10 +36,7 @@ impl<'a> Order<'a> {
         if launch.flags & !launch_flags::ALL != 0 || launch.attribute_count > limits::MAX_LAUNCH_ATTRIBUTES {
             return Err(CUresult::ERROR_INVALID_VALUE);
         }
-        let given = match launch.attribute_count {
-            0 => Vec::new(),
-            count => call.values::<LaunchAttribute>(u64::from(count))?,
-        };
+        let given: Vec<LaunchAttribute> = call.values(u64::from(launch.attribute_count))?;
         let parameters = call.bytes(launch.parameter_bytes as usize)?;
         call.end_of_parameters()?;
         let mut attributes = Vec::new();

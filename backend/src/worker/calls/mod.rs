@@ -394,7 +394,12 @@ impl<'a> Invocation<'a> {
     }
 
     /// The next `count` elements.
+    #[inline]
     pub(crate) fn values<T: FromBytes>(&mut self, count: u64) -> Result<Vec<T>, CUresult> {
+        // Most launches have no attributes.
+        if count == 0 {
+            return Ok(Vec::new());
+        }
         let count = usize::try_from(count).map_err(|_| CUresult::ERROR_INVALID_VALUE)?;
         let length = count.checked_mul(size_of::<T>()).ok_or(CUresult::ERROR_INVALID_VALUE)?;
         let bytes = self.bytes(length)?;

@@ -32,11 +32,6 @@ use crate::{
     },
 };
 
-/// Posted requests whose ends the guest is shown together, if more are waiting: showing them one by one would take the used
-/// ring's cache lines back from the guest each time, and wait for them. Few beside a ring's slots, three quarters of
-/// which a guest waits for that has filled them.
-const MOST_UNTOLD: u16 = 16;
-
 /// Looks at the ring between two readings of the clock.
 const LOOKS: u32 = 32;
 /// How long a lane keeps its processor while it looks; after that it gives it to whoever wants it between looks.
@@ -299,7 +294,8 @@ impl<'a> Lane<'a> {
         common.order.end(self.number, header.sequence);
         let written = self.respond(request, result)?;
         self.queue.give_back(request.head, written);
-        if !posted || self.queue.untold() >= MOST_UNTOLD {
+        // One by one, each would take the used ring's cache lines back from the guest, and wait for them.
+        if !posted || self.queue.untold() >= limits::MAX_RETURNED_TOGETHER {
             self.tell();
         }
         Ok(())

@@ -123,6 +123,7 @@ pub mod chain {
     const SIZE: u16 = 16;
     const AVAILABLE: u64 = 0x400;
     const USED: u64 = 0x800;
+    const SLOTS: u64 = 0xc00;
 
     /// The data is the beginning of guest memory: descriptors, then the available ring, then whatever they point to.
     ///
@@ -159,7 +160,9 @@ pub mod chain {
         let Some(base) = base else { return };
         // SAFETY: `memory` is a mapping of this length, and outlives the view.
         let view = unsafe { View::new(base, BYTES) };
-        let place = Place { size: SIZE, descriptors: 0, available: AVAILABLE, used: USED };
+        let slots = (SLOTS, BYTES as u64);
+        let place =
+            Place { size: SIZE, descriptors: 0, available: AVAILABLE, used: USED, slots, slot_bytes: 0x100 };
         let Ok(mut queue) = Queue::new(view, place) else { return };
         let mut bytes = Vec::new();
         for _ in 0..=SIZE {

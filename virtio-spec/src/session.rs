@@ -353,7 +353,11 @@ pub mod request_flags {
     pub const ALL: u32 = POSTED | PER_THREAD_STREAM;
 }
 
-/// Start of every response.
+/// Start of every response, at a multiple of 8.
+///
+/// The guest writes [`ResponseHeader::PENDING`] there before it makes the chain available, and the device the header as one
+/// word after everything else of the response. So a guest that looks needs that one cache line to have its answer. The
+/// chain's memory is the guest's again when the used ring says so, which is also what a guest that sleeps is woken by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct ResponseHeader {
@@ -363,6 +367,25 @@ pub struct ResponseHeader {
     pub length: u32,
 }
 assert_layout!(ResponseHeader, 8, result: 0, length: 4);
+
+impl ResponseHeader {
+    /// The word of a response that is not there yet: no response is so long.
+    pub const PENDING: u64 = u64::MAX;
+
+    /// The header as the word that is written.
+    #[must_use]
+    pub const fn word(self) -> u64 {
+        self.result as u64 | (self.length as u64) << 32
+    }
+
+    /// The header of a word; `None` while it is [`ResponseHeader::PENDING`].
+    #[must_use]
+    pub const fn from_word(word: u64) -> Option<Self> {
+        #[expect(clippy::cast_possible_truncation, reason = "the two halves")]
+        let (result, length) = (word as u32, (word >> 32) as u32);
+        if word == Self::PENDING { None } else { Some(Self { result, length }) }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -380,6 +403,16 @@ mod tests {
         assert_eq!(layout.staging(0) % 4096, 0);
         assert_eq!(layout.used(0) % 4, 0);
         assert_eq!(layout.total_bytes() % 4096, 0);
+    }
+
+    #[test]
+    fn a_response_s_header_is_one_word() {
+        let header = ResponseHeader { result: 719, length: 64 };
+        assert_eq!(ResponseHeader::from_word(header.word()), Some(header));
+        assert_eq!(header.word().to_le_bytes(), header.as_bytes());
+        assert_eq!(ResponseHeader::from_word(ResponseHeader::PENDING), None);
+        let longest = ResponseHeader { result: u32::MAX, length: limits::MAX_RESPONSE_BYTES };
+        assert_eq!(ResponseHeader::from_word(longest.word()), Some(longest));
     }
 
     #[test]

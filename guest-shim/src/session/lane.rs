@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use virtio_spec::cuda::CUresult;
 use virtio_spec::limits::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, WAIT_BACKSTOP_MILLISECONDS};
 use virtio_spec::session::{LaneState, RequestHeader, ResponseHeader, request_flags};
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::IntoBytes;
 
 use super::Session;
 use super::queue::{Buffer, Queue, Ticket};
@@ -174,6 +174,8 @@ impl Traffic {
         let buffers = if posted { &buffers[..1] } else { &buffers[..] };
         if posted {
             lane.posted_sequence.store(sequence, Ordering::Release);
+        } else {
+            session.region().word64(response.offset).store(ResponseHeader::PENDING, Ordering::Relaxed);
         }
         crate::trace::sent();
         let (ticket, kick) = self.queue.push(buffers, slots);
@@ -192,10 +194,7 @@ impl Traffic {
         pending: Pending,
         patient: bool,
     ) -> Result<CUresult, CUresult> {
-        self.wait(session, pending.ticket, patient)?;
-        self.bytes.clear();
-        session.region().read(pending.response, size_of::<ResponseHeader>(), &mut self.bytes);
-        let header = ResponseHeader::read_from_bytes(&self.bytes).map_err(|_| session.broken())?;
+        let header = self.wait(session, pending, patient)?;
         let most = pending.room.saturating_sub(RESPONSE_HEADER);
         if header.length > most {
             return Err(session.broken());
@@ -226,13 +225,22 @@ impl Traffic {
         }
     }
 
-    fn wait(&mut self, session: &Session, ticket: Ticket, patient: bool) -> Result<(), CUresult> {
+    /// Waits for the response's header. Whoever looks sees it before the chain has been returned, which can wait.
+    fn wait(
+        &mut self,
+        session: &Session,
+        pending: Pending,
+        patient: bool,
+    ) -> Result<ResponseHeader, CUresult> {
+        let word = session.region().word64(pending.response);
+        let header = || ResponseHeader::from_word(word.load(Ordering::Acquire));
         let spin = if patient { self.gpu_spin } else { self.spin };
-        if let Err(wait) = spin.until(|| self.queue.is_returned(ticket)) {
-            self.sleep(session, ticket)?;
+        if let Err(wait) = spin.until(|| header().is_some()) {
+            self.sleep(session, pending.ticket)?;
             if patient { &mut self.gpu_spin } else { &mut self.spin }.answered(wait);
+            self.queue.take_back().map_err(|_| session.broken())?;
         }
-        self.queue.take_back().map_err(|_| session.broken())
+        header().ok_or_else(|| session.broken())
     }
 
     /// Sleeps until the chain has been returned. A sleep that ends by its time limit although the chain is there means

@@ -10,7 +10,6 @@ use virtio_spec::control::SessionOptions;
 use virtio_spec::cuda::CUresult;
 use virtio_spec::session::{Layout, RequestHeader, ResponseHeader};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, guest_memory::GuestMemoryBackend};
-use zerocopy::IntoBytes;
 
 use super::lane::Head;
 use super::region::Region;
@@ -171,8 +170,8 @@ impl Device {
         let Some(response) = buffers.get(1) else { return Some((0, true)) };
         let length = if header.opcode == LIE { u32::MAX } else { header.length };
         let answer = ResponseHeader { result: 0, length };
-        memory.write_slice(answer.as_bytes(), response.addr()).expect("room");
         memory.write_slice(&parameters, GuestAddress(response.addr().0 + 8)).expect("room");
+        memory.store(answer.word(), response.addr(), Ordering::Release).expect("room");
         Some((response.len(), header.opcode != FORGET))
     }
 }

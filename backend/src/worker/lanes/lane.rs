@@ -14,7 +14,6 @@ use virtio_spec::{
     limits,
     session::{LaneState as SharedLaneState, ResponseHeader, WorkerState, request_flags},
 };
-use zerocopy::IntoBytes as _;
 
 use super::{
     chain::{self, ChainError, Request},
@@ -44,7 +43,7 @@ pub(super) enum LaneError {
     Queue(#[from] QueueError),
     #[error(transparent)]
     Chain(#[from] ChainError),
-    #[error("the response is outside session memory")]
+    #[error("the response is outside session memory, or not at a multiple of 8")]
     Response,
 }
 
@@ -271,10 +270,6 @@ impl<'a> Lane<'a> {
             request.response.map_or(0, |response| response.length.min(limits::MAX_RESPONSE_BYTES) as usize);
         let known = header.flags & !request_flags::ALL == 0;
         let posted = header.flags & request_flags::POSTED != 0;
-        if !posted {
-            // It may take long.
-            self.tell();
-        }
         let result = if known && posted == request.response.is_none() {
             self.call(request, room.saturating_sub(header_bytes))
         } else {
@@ -321,15 +316,17 @@ impl<'a> Lane<'a> {
         result
     }
 
-    /// Writes the response; returns its bytes.
+    /// Writes the response, its header last; returns its bytes.
     fn respond(&self, request: &Request, result: CUresult) -> Result<u32, LaneError> {
         let Some(response) = request.response else { return Ok(0) };
         let length = u32::try_from(self.results.len()).unwrap_or(0);
         let header = ResponseHeader { result: result.0, length };
         let after = response.offset.saturating_add(size_of::<ResponseHeader>() as u64);
-        if !self.view.write(response.offset, header.as_bytes()) || !self.view.write(after, &self.results) {
+        let word = self.view.words64(response.offset, 1).and_then(<[_]>::first);
+        let (Some(word), true) = (word, self.view.write(after, &self.results)) else {
             return Err(LaneError::Response);
-        }
+        };
+        word.store(header.word(), Ordering::Release);
         Ok(length.saturating_add(u32::try_from(size_of::<ResponseHeader>()).unwrap_or(0)))
     }
 }

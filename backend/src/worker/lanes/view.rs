@@ -84,15 +84,20 @@ impl<'a> View<'a> {
 
     /// Has the processor fetch bytes that will be read soon. A hint: what is not inside is not fetched.
     pub(crate) fn prefetch(&self, offset: u64, length: usize) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-
         for line in (0..length).step_by(LINE) {
             if let Some(place) = self.at(offset.saturating_add(line as u64), 1) {
-                // SAFETY: every x86-64 processor has the instruction, which changes nothing but caches.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(place.as_ptr().cast()) };
+                prefetch(place.as_ptr());
             }
         }
     }
+}
+
+/// Has the processor fetch a cache line that will be read soon. A hint, whatever lies there.
+pub(crate) fn prefetch(place: *const u8) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+
+    // SAFETY: every x86-64 processor has the instruction, which changes nothing but caches.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) };
 }
 
 #[cfg(test)]

@@ -241,9 +241,9 @@ impl Burst {
         self.traffic.send(self.session, self.lane, self.head, Some(ROOM))
     }
 
-    /// Waits for a request's result.
+    /// Waits for a request's result, which may have to wait for the GPU.
     pub(crate) fn receive(&mut self, pending: Pending) -> Result<(), CUresult> {
-        match self.traffic.receive(self.session, pending, false)? {
+        match self.traffic.receive(self.session, pending, context::spins())? {
             CUresult::SUCCESS => Ok(()),
             error => Err(error),
         }

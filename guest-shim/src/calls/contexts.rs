@@ -3,18 +3,21 @@
 //! Unsafe code: the application's pointers, as CUDA's contracts describe them.
 
 use virtio_spec::cuda::{
-    CUcontext, CUctxCreateParams, CUdevice, CUexecAffinityParam, CUexecAffinityType, CUlimit, CUresult,
+    CUcontext, CUctxCreateParams, CUdevice, CUexecAffinityParam, CUexecAffinityType, CUfunc_cache, CUlimit,
+    CUresult, CUsharedconfig,
 };
 use virtio_spec::handle::Kind;
 use virtio_spec::requests::{ContextCreate, opcode};
 
 use std::sync::atomic::Ordering;
 
+use super::functions::deciding;
 use super::{give, give_if_wanted, outcome};
 use crate::device::devices;
 use crate::entry::status;
 use crate::exports::contexts::{
-    wire_cuCtxDestroy_v2, wire_cuCtxGetLimit, wire_cuCtxSetLimit, wire_cuCtxSynchronize,
+    wire_cuCtxDestroy_v2, wire_cuCtxGetLimit, wire_cuCtxSetCacheConfig, wire_cuCtxSetLimit,
+    wire_cuCtxSetSharedMemConfig, wire_cuCtxSynchronize,
 };
 use crate::wire::Request;
 use crate::{context, handles};
@@ -296,6 +299,16 @@ pub(crate) unsafe fn cuCtxSetLimit(limit: CUlimit, value: usize) -> CUresult {
         context.forget_limits();
     }
     result
+}
+
+pub(crate) unsafe fn cuCtxSetCacheConfig(config: CUfunc_cache) -> CUresult {
+    // SAFETY: no pointers.
+    deciding(|| unsafe { wire_cuCtxSetCacheConfig(config) })
+}
+
+pub(crate) unsafe fn cuCtxSetSharedMemConfig(config: CUsharedconfig) -> CUresult {
+    // SAFETY: no pointers.
+    deciding(|| unsafe { wire_cuCtxSetSharedMemConfig(config) })
 }
 
 pub(crate) unsafe fn cuCtxGetLimit(pvalue: *mut usize, limit: CUlimit) -> CUresult {

@@ -7,7 +7,7 @@ use std::ffi::c_char;
 use virtio_spec::codec::Scalar;
 use virtio_spec::cuda::{
     CUdevice, CUdevice_attribute, CUfunc_cache, CUfunction, CUfunction_attribute, CUfunctionLoadingState,
-    CUkernel, CUlaunchConfig, CUmodule, CUoccupancyB2DSize, CUresult,
+    CUkernel, CUlaunchConfig, CUmodule, CUoccupancyB2DSize, CUresult, CUsharedconfig,
 };
 use virtio_spec::handle::{Handle, Kind};
 use virtio_spec::requests::opcode;
@@ -15,12 +15,15 @@ use virtio_spec::requests::opcode;
 use super::{give, give_if_wanted};
 use crate::code::function;
 use crate::code::launch::{self, Order};
+use crate::code::occupancy::{self, Shape};
 use crate::context;
 use crate::device::devices;
 use crate::entry::status;
 use crate::exports::functions::{
-    cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags, wire_cuFuncGetAttribute, wire_cuFuncSetAttribute,
-    wire_cuKernelGetAttribute, wire_cuKernelSetAttribute, wire_cuKernelSetCacheConfig,
+    wire_cuFuncGetAttribute, wire_cuFuncSetAttribute, wire_cuFuncSetCacheConfig,
+    wire_cuFuncSetSharedMemConfig, wire_cuKernelGetAttribute, wire_cuKernelSetAttribute,
+    wire_cuKernelSetCacheConfig, wire_cuOccupancyMaxActiveBlocksPerMultiprocessor,
+    wire_cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags,
 };
 
 /// # Safety
@@ -208,9 +211,82 @@ pub(crate) unsafe fn cuKernelSetCacheConfig(
 ) -> CUresult {
     match host_device(device) {
         // SAFETY: no pointers.
-        Ok(host) => unsafe { wire_cuKernelSetCacheConfig(kernel, config, host) },
+        Ok(host) => deciding(|| unsafe { wire_cuKernelSetCacheConfig(kernel, config, host) }),
         Err(error) => error,
     }
+}
+
+/// A call after which the device may decide otherwise about launches.
+pub(super) fn deciding(call: impl FnOnce() -> CUresult) -> CUresult {
+    let result = call();
+    function::changed();
+    result
+}
+
+pub(crate) unsafe fn cuFuncSetCacheConfig(function: CUfunction, config: CUfunc_cache) -> CUresult {
+    // SAFETY: no pointers.
+    deciding(|| unsafe { wire_cuFuncSetCacheConfig(function, config) })
+}
+
+pub(crate) unsafe fn cuFuncSetSharedMemConfig(function: CUfunction, config: CUsharedconfig) -> CUresult {
+    // SAFETY: no pointers.
+    deciding(|| unsafe { wire_cuFuncSetSharedMemConfig(function, config) })
+}
+
+/// # Safety
+/// `place` is null, or valid for writing; so is what `ask` is given.
+unsafe fn blocks(
+    place: *mut i32,
+    function: CUfunction,
+    shape: Shape,
+    ask: impl FnOnce(*mut i32) -> CUresult,
+) -> CUresult {
+    if place.is_null() {
+        return ask(place);
+    }
+    let known = occupancy::blocks(function.0, shape, || {
+        let mut blocks = 0;
+        super::outcome(ask(&raw mut blocks)).map(|()| blocks)
+    });
+    // SAFETY: as the caller promises.
+    status(known.and_then(|blocks| unsafe { give(place, blocks) }))
+}
+
+pub(crate) unsafe fn cuOccupancyMaxActiveBlocksPerMultiprocessor(
+    num_blocks: *mut i32,
+    func: CUfunction,
+    block_size: i32,
+    dynamic_smem_size: usize,
+) -> CUresult {
+    let shape = Shape { block: block_size, shared_bytes: dynamic_smem_size, flags: 0 };
+    // SAFETY: the same contract, for the application's place and for one of this call.
+    let ask = |place: *mut i32| unsafe {
+        wire_cuOccupancyMaxActiveBlocksPerMultiprocessor(place, func, block_size, dynamic_smem_size)
+    };
+    // SAFETY: the application's place for a number.
+    unsafe { blocks(num_blocks, func, shape, ask) }
+}
+
+pub(crate) unsafe fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
+    num_blocks: *mut i32,
+    func: CUfunction,
+    block_size: i32,
+    dynamic_smem_size: usize,
+    flags: u32,
+) -> CUresult {
+    let shape = Shape { block: block_size, shared_bytes: dynamic_smem_size, flags };
+    // SAFETY: the same contract, for the application's place and for one of this call.
+    let ask = |place: *mut i32| unsafe {
+        wire_cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
+            place,
+            func,
+            block_size,
+            dynamic_smem_size,
+            flags,
+        )
+    };
+    // SAFETY: the application's place for a number.
+    unsafe { blocks(num_blocks, func, shape, ask) }
 }
 
 pub(crate) unsafe fn cuOccupancyMaxPotentialBlockSize(

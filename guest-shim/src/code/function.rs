@@ -14,6 +14,7 @@ use virtio_spec::requests::{
 };
 
 use super::launch::Launched;
+use super::occupancy;
 use crate::wire::Request;
 use crate::{context, handles};
 
@@ -37,6 +38,7 @@ pub(crate) struct Function {
     attributes: Mutex<Attributes>,
     /// Shapes in which it was launched with success, so that equal launches need no answer.
     pub(crate) launched: Mutex<Vec<Launched>>,
+    pub(super) occupancy: Mutex<occupancy::Known>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +58,7 @@ struct Functions {
 }
 
 static FUNCTIONS: RwLock<Option<Functions>> = RwLock::new(None);
-/// Counts up whenever a function goes, or what decides about its launches changes.
+/// Counts up whenever a function goes, or what decides about launches changes.
 static CHANGES: AtomicU64 = AtomicU64::new(0);
 thread_local! {
     /// The function that the thread found last, and [`CHANGES`] then.
@@ -65,7 +67,7 @@ thread_local! {
 /// Modules of libraries: library and context to module.
 static LIBRARY_MODULES: Mutex<Option<HashMap<(u64, u64), u64>>> = Mutex::new(None);
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -107,13 +109,18 @@ impl Function {
             lock(&self.attributes).set |= 1_u32.checked_shl(index).unwrap_or(0);
         }
         lock(&self.launched).clear();
-        CHANGES.fetch_add(1, Ordering::Release);
+        changed();
     }
 }
 
-/// A number that changes whenever a function goes, or what decides about its launches changes.
+/// A number that changes whenever a function goes, or what decides about launches changes.
 pub(super) fn changes() -> u64 {
     CHANGES.load(Ordering::Acquire)
+}
+
+/// What decides about launches has changed, such as a preference for shared memory.
+pub(crate) fn changed() {
+    CHANGES.fetch_add(1, Ordering::Release);
 }
 
 /// The function or kernel with this handle.
@@ -221,6 +228,7 @@ fn ask(
         parameter_bytes: info.parameter_bytes,
         attributes: Mutex::new(Attributes { known: info.attributes_known, set: 0, values: info.attributes }),
         launched: Mutex::new(Vec::new()),
+        occupancy: Mutex::default(),
     })
 }
 
@@ -273,7 +281,7 @@ fn retain(keep: impl Fn(u64, &Function) -> bool) {
     });
     let live = &functions.by_handle;
     functions.by_name.retain(|_, handle| live.contains_key(handle));
-    CHANGES.fetch_add(1, Ordering::Release);
+    changed();
 }
 
 /// Forgets what came from a module or library that is gone.

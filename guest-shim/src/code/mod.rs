@@ -1,13 +1,14 @@
 //! Programs of the GPU: images, modules, libraries, functions, launches.
 //!
 //! Read in this order: `image` (how long an image is), `options` (JIT options and their results), `load`, `function`,
-//! `launch`, `proven` (which launches need no answer).
+//! `launch`, `proven` (which launches need no answer), `occupancy`.
 
 pub(crate) mod function;
 pub(crate) mod image;
 pub(crate) mod launch;
 pub(crate) mod link;
 pub(crate) mod load;
+pub(crate) mod occupancy;
 pub(crate) mod options;
 mod proven;
 

@@ -84,9 +84,9 @@ pub trait Contexts {
     fn cuCtxSynchronize_v2(context: CUcontext);
     #[call(op = 0x20, since = 3010, wire, custom)]
     fn cuCtxSetLimit(limit: CUlimit, value: usize);
-    #[call(op = 0x21, since = 3020, wire)]
+    #[call(op = 0x21, since = 3020, wire, custom)]
     fn cuCtxSetCacheConfig(config: CUfunc_cache);
-    #[call(op = 0x22, since = 4020, wire)]
+    #[call(op = 0x22, since = 4020, wire, custom)]
     fn cuCtxSetSharedMemConfig(config: CUsharedconfig);
     #[call(op = 0x23, since = 11000, wire)]
     fn cuCtxResetPersistingL2Cache();

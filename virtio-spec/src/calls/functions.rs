@@ -44,22 +44,22 @@ pub trait Functions {
     fn cuFuncSetAttribute(function: CUfunction, attrib: CUfunction_attribute, value: i32);
     #[call(op = 0x0a, since = 12000, wire, custom, no_context)]
     fn cuKernelSetAttribute(attrib: CUfunction_attribute, val: i32, kernel: CUkernel, device: CUdevice);
-    #[call(op = 0x0b, since = 3000, wire)]
+    #[call(op = 0x0b, since = 3000, wire, custom)]
     fn cuFuncSetCacheConfig(function: CUfunction, config: CUfunc_cache);
-    #[call(op = 0x0c, since = 4020, wire)]
+    #[call(op = 0x0c, since = 4020, wire, custom)]
     fn cuFuncSetSharedMemConfig(function: CUfunction, config: CUsharedconfig);
     #[call(op = 0x0d, since = 12040, wire)]
     fn cuFuncLoad(function: CUfunction);
     #[call(op = 0x0e, since = 12000, wire, custom, no_context)]
     fn cuKernelSetCacheConfig(kernel: CUkernel, config: CUfunc_cache, device: CUdevice);
-    #[call(op = 0x0f, since = 6050, wire)]
+    #[call(op = 0x0f, since = 6050, wire, custom)]
     fn cuOccupancyMaxActiveBlocksPerMultiprocessor(
         #[out] num_blocks: *mut i32,
         func: CUfunction,
         block_size: i32,
         dynamic_smem_size: usize,
     );
-    #[call(op = 0x10, since = 7000, wire)]
+    #[call(op = 0x10, since = 7000, wire, custom)]
     fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
         #[out] num_blocks: *mut i32,
         func: CUfunction,

@@ -22,6 +22,7 @@ area!("functions":
     lazily_loaded_functions,
     blocks_in_a_multiprocessor,
     shared_memory_limits_the_blocks,
+    occupancy_follows_what_is_set,
     bad_occupancy_requests_are_refused,
     the_best_block_size,
     the_best_block_size_with_dynamic_memory,
@@ -199,6 +200,33 @@ fn shared_memory_limits_the_blocks() -> CaseResult {
         "{much} blocks with 48 KiB in {in_processor} bytes"
     );
     ensure!(much >= 1, "no block with 48 KiB");
+    pass()
+}
+
+fn occupancy_follows_what_is_set() -> CaseResult {
+    const MAX_DYNAMIC_SHARED_SIZE_BYTES: i32 = 8;
+    const PREFER_SHARED: i32 = 1;
+    let gpu = Gpu::new()?;
+    let function = gpu.kernel(kernels::LAUNCH, "reverse_dynamic")?;
+    let much = usize::try_from(gpu.attribute(97)?)?;
+    let ask = || {
+        let mut count = -77;
+        let code = gpu.cu.cuOccupancyMaxActiveBlocksPerMultiprocessor(&mut count, function, 32, much);
+        (code, count)
+    };
+    // More than a block may have unless it is asked for: no block, or an error.
+    let (before, again) = (ask(), ask());
+    ensure!(before == again, "{before:?}, and the same question again {again:?}");
+    gpu.cu.cuFuncSetAttribute(function, MAX_DYNAMIC_SHARED_SIZE_BYTES, i32::try_from(much)?).ok()?;
+    let after = ask();
+    ensure!(after.0 == Code::SUCCESS && after.1 >= 1, "with {much} bytes allowed: {after:?}");
+    for set in
+        [gpu.cu.cuFuncSetCacheConfig(function, PREFER_SHARED), gpu.cu.cuCtxSetCacheConfig(PREFER_SHARED)]
+    {
+        set.ok()?;
+        let preferring = ask();
+        ensure!(preferring == after, "{after:?}, and {preferring:?} where shared memory is preferred");
+    }
     pass()
 }
 

@@ -16,7 +16,7 @@ use super::entry::{Call, Out, Text, exports};
 use crate::driver::handles::{kind, mint};
 use crate::driver::image::{self, Sources};
 use crate::driver::jit::Options;
-use crate::driver::library::Library;
+use crate::driver::library::{Library, Preserved};
 use crate::driver::link::Linker;
 use crate::driver::module::Module;
 use crate::driver::{Driver, Result};
@@ -266,14 +266,15 @@ fn link_destroy(driver: &Driver, state: CUlinkState) -> Result<()> {
     driver.linkers.remove(state.0).map(drop)
 }
 
-/// Loads a library; its own options only tell who keeps the image, and this driver keeps what it needs.
+/// Loads a library.
 fn load_library(
     driver: &Driver,
     place: Out<CUlibrary>,
     sources: Result<Sources>,
     jit: &Options,
+    preserved: Option<Preserved>,
 ) -> Result<()> {
-    match Library::load(driver, sources?) {
+    match Library::load(driver, sources?, preserved) {
         Ok(library) => {
             jit.finish("", "");
             place.put(CUlibrary(library.handle))
@@ -285,19 +286,23 @@ fn load_library(
     }
 }
 
-fn check_library_options(count: u32, names: *mut CUlibraryOption) -> Result<()> {
+/// Whether a library's options say that the program keeps the image.
+fn library_options(count: u32, names: *mut CUlibraryOption) -> Result<bool> {
     if count > 0 && names.is_null() {
         return Err(CUresult::ERROR_INVALID_VALUE);
     }
+    let mut is_preserved = false;
     for index in 0..count as usize {
         // SAFETY: the program's list has `count` elements.
         let place = unsafe { names.add(index) };
         // SAFETY: as above.
-        if unsafe { place.read() }.0 >= CUlibraryOption::NUM_OPTIONS.0 {
+        let option = unsafe { place.read() };
+        if option.0 >= CUlibraryOption::NUM_OPTIONS.0 {
             return Err(CUresult::ERROR_INVALID_VALUE);
         }
+        is_preserved |= option == CUlibraryOption::BINARY_IS_PRESERVED;
     }
-    Ok(())
+    Ok(is_preserved)
 }
 
 #[expect(clippy::too_many_arguments, reason = "CUDA's own signature")]
@@ -313,9 +318,11 @@ fn library_load(
     count: u32,
 ) -> Result<()> {
     library.check()?;
-    check_library_options(count, names)?;
+    let is_preserved = library_options(count, names)?;
     let jit = options(jit_count, jit_names, jit_values)?;
-    load_library(driver, library, read(image), &jit)
+    let sources = read(image);
+    let preserved = (is_preserved && sources.is_ok()).then(|| Preserved::of(image));
+    load_library(driver, library, sources, &jit, preserved)
 }
 
 #[expect(clippy::too_many_arguments, reason = "CUDA's own signature")]
@@ -331,9 +338,9 @@ fn library_load_file(
     count: u32,
 ) -> Result<()> {
     library.check()?;
-    check_library_options(count, names)?;
+    library_options(count, names)?;
     let jit = options(jit_count, jit_names, jit_values)?;
-    load_library(driver, library, read_file(&path), &jit)
+    load_library(driver, library, read_file(&path), &jit, None)
 }
 
 fn library_unload(driver: &Driver, library: CUlibrary) -> Result<()> {

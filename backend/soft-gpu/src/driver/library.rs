@@ -1,7 +1,7 @@
 //! Libraries: code that is loaded into each context when it is first used there.
 
 use std::collections::HashMap;
-use std::ffi::CString;
+use std::ffi::{CString, c_void};
 use std::sync::{Arc, Mutex};
 
 use virtio_spec::cuda::CUresult;
@@ -15,11 +15,41 @@ use super::queue::lock;
 use super::{Driver, Result};
 use crate::ptx;
 
+/// An image that the program has promised to keep as long as the library. This driver does not need it; it looks whether
+/// the promise is kept.
+#[derive(Debug)]
+pub(crate) struct Preserved {
+    address: usize,
+    begins: [u8; Self::LOOKED_AT],
+}
+
+impl Preserved {
+    /// Bytes that are looked at: no image is shorter.
+    const LOOKED_AT: usize = 8;
+
+    /// An image of the program's.
+    pub(crate) fn of(image: *const c_void) -> Self {
+        let address = image.expose_provenance();
+        Self { address, begins: Self::read(address) }
+    }
+
+    fn read(address: usize) -> [u8; Self::LOOKED_AT] {
+        let place = std::ptr::with_exposed_provenance::<[u8; Self::LOOKED_AT]>(address);
+        // SAFETY: the beginning of an image, which the program keeps until the library is unloaded; not a reference to it.
+        unsafe { place.read_volatile() }
+    }
+
+    fn is_there(&self) -> bool {
+        Self::read(self.address) == self.begins
+    }
+}
+
 /// Code that belongs to no context.
 #[derive(Debug)]
 pub(crate) struct Library {
     pub(crate) handle: u64,
     sources: Sources,
+    preserved: Option<Preserved>,
     /// The compiled code, for the first context that uses it.
     compiled: Mutex<Option<ptx::Module>>,
     infos: Vec<KernelInfo>,
@@ -42,11 +72,16 @@ pub(crate) struct Kernel {
 
 impl Library {
     /// Compiles sources, and makes the library known.
-    pub(crate) fn load(driver: &Driver, sources: Sources) -> core::result::Result<Arc<Self>, Failure> {
+    pub(crate) fn load(
+        driver: &Driver,
+        sources: Sources,
+        preserved: Option<Preserved>,
+    ) -> core::result::Result<Arc<Self>, Failure> {
         let compiled = compile(&sources)?;
         let library = Arc::new(Self {
             handle: mint(kind::LIBRARY),
             sources,
+            preserved,
             infos: kernels(&compiled),
             compiled: Mutex::new(Some(compiled)),
             modules: Mutex::default(),
@@ -124,6 +159,9 @@ impl Library {
     /// Ends the library, its kernels and its modules.
     pub(crate) fn unload(driver: &Driver, handle: u64) -> Result<()> {
         let library = driver.libraries.remove(handle)?;
+        if library.preserved.as_ref().is_some_and(|image| !image.is_there()) {
+            return Err(CUresult::ERROR_INVALID_IMAGE);
+        }
         let modules: Vec<_> = lock(&library.modules).drain().map(|(_, module)| module).collect();
         for module in modules {
             // It may have been unloaded on its own.

@@ -345,20 +345,21 @@ pub(super) fn load(call: &mut Invocation<'_>) -> Result<(), CUresult> {
         }
         Kind::Library => {
             let load = call.driver().modules.cuLibraryLoadData.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
-            // The image does not outlive this call, so the driver must not be told that it does.
-            let kept =
-                |option: &&LoadOption| CUlibraryOption(option.id) != CUlibraryOption::BINARY_IS_PRESERVED;
-            let kept: Vec<_> = library_options.iter().filter(kept).collect();
-            if kept.iter().any(|option| {
-                CUlibraryOption(option.id) == CUlibraryOption::HOST_UNIVERSAL_FUNCTION_AND_DATA_TABLE
-            }) {
+            let asked =
+                |option| library_options.iter().filter(move |asked| CUlibraryOption(asked.id) != option);
+            if asked(CUlibraryOption::HOST_UNIVERSAL_FUNCTION_AND_DATA_TABLE).count() != library_options.len()
+            {
                 return Err(CUresult::ERROR_NOT_SUPPORTED);
             }
-            let mut library_ids: Vec<_> = kept.iter().map(|option| CUlibraryOption(option.id)).collect();
-            let mut library_values: Vec<_> = kept.iter().map(|option| number(option.value)).collect();
+            // Whatever becomes of the program's image, the worker's stays: the driver need not copy it.
+            let preserved = (CUlibraryOption::BINARY_IS_PRESERVED, number(1));
+            let (mut library_ids, mut library_values): (Vec<_>, Vec<_>) = asked(preserved.0)
+                .map(|option| (CUlibraryOption(option.id), number(option.value)))
+                .chain([preserved])
+                .unzip();
             let library_count = u32::try_from(library_ids.len()).unwrap_or(0);
             let mut library = CUlibrary::default();
-            // SAFETY: as above.
+            // SAFETY: as above; it is kept until the driver has unloaded the library.
             let result = call.in_driver(|| unsafe {
                 load(
                     &raw mut library,
@@ -378,5 +379,14 @@ pub(super) fn load(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     options.put(call)?;
     ok(result)?;
     image.share();
-    call.insert(kind, request.target, raw)
+    let inserted = call.insert(kind, request.target, raw);
+    match (inserted, kind) {
+        (Ok(()), Kind::Library) => {
+            call.session().libraries().insert(request.target, image);
+        }
+        // Another lane has taken the handle meanwhile, so that nobody can unload this one.
+        (Err(_), Kind::Library) => std::mem::forget(image),
+        _ => {}
+    }
+    inserted
 }

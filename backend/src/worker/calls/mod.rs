@@ -52,7 +52,7 @@ use std::{
     collections::HashMap,
     ffi::CString,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -71,7 +71,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 use self::{
     graph::Graphs,
     handles::{Handles, Object, Recent},
-    image::Image,
+    image::{Complete, Image},
     link::Link,
 };
 use super::{
@@ -87,6 +87,8 @@ pub(crate) struct Session {
     pub(crate) driver: Arc<Driver>,
     pub(crate) handles: Handles,
     pub(crate) images: Mutex<HashMap<u64, Image>>,
+    /// Images of loaded libraries, by the library's handle: the driver reads them for as long as it has the library.
+    libraries: Mutex<HashMap<u64, Complete>>,
     pub(crate) links: Mutex<HashMap<u64, Link>>,
     /// Ranges that CUDA knows as pinned memory, by address.
     pub(crate) registered: Mutex<HashMap<u64, Hold>>,
@@ -109,11 +111,16 @@ impl Session {
             driver,
             handles: Handles::new(),
             images: Mutex::new(HashMap::new()),
+            libraries: Mutex::new(HashMap::new()),
             links: Mutex::new(HashMap::new()),
             registered: Mutex::new(HashMap::new()),
             graphs: Graphs::default(),
             initialised: std::sync::OnceLock::new(),
         }
+    }
+
+    fn libraries(&self) -> MutexGuard<'_, HashMap<u64, Complete>> {
+        self.libraries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns when nothing on the GPU can write to the guest's memory: at once for a session that has registered none,
@@ -465,7 +472,10 @@ impl<'a> Invocation<'a> {
 
     /// Takes a destroyed handle out.
     pub(crate) fn remove(&self, kind: Kind, value: u64) {
+        // Before the handle is free for a library that brings an image of its own.
+        let image = if kind == Kind::Library { self.session.libraries().remove(&value) } else { None };
         self.session.handles.remove(kind, value);
+        drop(image);
     }
 
     // Results, in order.

@@ -110,7 +110,7 @@ impl Default for Images {
 }
 
 /// What is ready before it is asked for.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub(crate) struct Warm {
     /// Workers that have initialised the driver, and wait for a session. Each is a process with the driver's memory, and
@@ -119,6 +119,13 @@ pub(crate) struct Warm {
     /// More of them for each GPU, which also have its primary context and a warm compiler. Each takes as much of the GPU's
     /// memory as an idle program, on a H200 about 530 MiB.
     pub(crate) contexts: u32,
+}
+
+impl Default for Warm {
+    /// One: a process finds the driver initialised, and the next one comes while it works.
+    fn default() -> Self {
+        Self { workers: 1, contexts: 0 }
+    }
 }
 
 impl Warm {
@@ -364,9 +371,10 @@ mod tests {
 
     #[test]
     fn warm_workers_are_a_few() {
-        assert_eq!(merge(args(), "").unwrap().warm.workers, 0);
+        assert_eq!(merge(args(), "").unwrap().warm, Warm { workers: 1, contexts: 0 });
+        assert_eq!(merge(args(), "[warm]\nworkers = 0").unwrap().warm.workers, 0);
         assert_eq!(merge(args(), "[warm]\nworkers = 2").unwrap().warm.workers, 2);
-        assert_eq!(merge(args(), "[warm]\ncontexts = 1").unwrap().warm, Warm { workers: 0, contexts: 1 });
+        assert_eq!(merge(args(), "[warm]\ncontexts = 1").unwrap().warm, Warm { workers: 1, contexts: 1 });
         let error = merge(args(), "[warm]\nworkers = 60\ncontexts = 5").unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -98,7 +98,7 @@ impl Machine {
         limit: Duration,
         mut each: impl FnMut(&Report),
     ) -> Result<Outcome> {
-        let mut started = self.start(backend, job, false)?;
+        let mut started = self.start(backend, "", job, false)?;
         let mut boot = None;
         let mut lines = Vec::new();
         let begin = Instant::now();
@@ -117,10 +117,11 @@ impl Machine {
         Ok(Outcome { status, boot: boot.unwrap_or(total), total, lines })
     }
 
-    /// Starts the backend, when there is one, and QEMU.
+    /// Starts the backend, when there is one, with a configuration, and QEMU.
     pub(crate) fn start(
         &self,
         backend: Option<&Backend>,
+        configuration: &str,
         job: &Job<'_>,
         restart_on_reset: bool,
     ) -> Result<Started> {
@@ -129,7 +130,10 @@ impl Machine {
         let directory = tempfile::tempdir().context("make a directory for sockets")?;
         let device = directory.path().join("device");
         let running = backend
-            .map(|backend| backend.start(Socket::VhostUser(&device), &self.logs.join("backend.log")))
+            .map(|backend| {
+                let log = self.logs.join("backend.log");
+                backend.start_with(Socket::VhostUser(&device), configuration, &log)
+            })
             .transpose()?;
         let initrd = directory.path().join("initrd");
         fs::write(&initrd, [self.initrd.as_slice(), &job.archive()].concat())?;

@@ -137,9 +137,7 @@ fn with_configured_backend<T>(
     fs::create_dir_all(logs)?;
     let sockets = tempfile::tempdir().context("make a directory for the socket")?;
     let socket = sockets.path().join("local");
-    let file = sockets.path().join("config.toml");
-    fs::write(&file, configuration)?;
-    let mut running = backend.start_with(Socket::Local(&socket), Some(&file), &logs.join("backend.log"))?;
+    let mut running = backend.start_with(Socket::Local(&socket), configuration, &logs.join("backend.log"))?;
     let result = body(command.env(SOCKET_VARIABLE, &socket))?;
     if let Some(status) = running.ended()? {
         bail!("the backend did not survive ({status}):\n{}", running.log());

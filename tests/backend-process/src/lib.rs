@@ -21,6 +21,9 @@ pub struct Backend {
     pub driver: String,
 }
 
+/// The configuration with which all processes that come are a session's: no worker is ready before there is one.
+pub const NO_SPARES: &str = "[warm]\nworkers = 0\n";
+
 /// At which socket it listens, and for whom.
 #[derive(Debug, Clone, Copy)]
 pub enum Socket<'a> {
@@ -43,14 +46,14 @@ impl Backend {
     /// # Errors
     /// When it ends at once or does not listen in time, with what it logged.
     pub fn start(&self, socket: Socket<'_>, log: &Path) -> Result<Running> {
-        self.start_with(socket, None, log)
+        self.start_with(socket, "", log)
     }
 
-    /// As [`Backend::start`], with a configuration file.
+    /// As [`Backend::start`], with a configuration, which becomes a file beside the log.
     ///
     /// # Errors
     /// As there.
-    pub fn start_with(&self, socket: Socket<'_>, config: Option<&Path>, log: &Path) -> Result<Running> {
+    pub fn start_with(&self, socket: Socket<'_>, configuration: &str, log: &Path) -> Result<Running> {
         let (option, path) = match socket {
             Socket::VhostUser(path) => ("--socket-path", path),
             Socket::Local(path) => ("--local-socket", path),
@@ -58,8 +61,10 @@ impl Backend {
         let output = File::create(log).with_context(|| format!("create {}", log.display()))?;
         let mut command = Command::new(&self.program);
         command.arg(option).arg(path).args(["--driver", &self.driver]);
-        if let Some(config) = config {
-            command.arg("--config").arg(config);
+        if !configuration.is_empty() {
+            let file = log.with_extension("toml");
+            fs::write(&file, configuration).with_context(|| format!("write {}", file.display()))?;
+            command.arg("--config").arg(file);
         }
         let child = command
             .stdin(Stdio::null())

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use backend_process::{Backend, Running, Socket};
+use backend_process::{Backend, NO_SPARES, Running, Socket};
 use virtio_spec::local::SOCKET_VARIABLE;
 
 #[derive(clap::Args, Debug)]
@@ -42,7 +42,8 @@ impl Watched {
         let directory = tempfile::tempdir().context("a directory for the socket")?;
         let backend = Backend { program: program.clone(), driver: arguments.driver.clone() };
         let socket = directory.path().join("local");
-        let running = backend.start(Socket::Local(&socket), &directory.path().join("log"))?;
+        let log = directory.path().join("log");
+        let running = backend.start_with(Socket::Local(&socket), NO_SPARES, &log)?;
         let before = backend_process::descendants(running.process_id())?;
         Ok(Self { running, directory, library, program, before })
     }

@@ -66,7 +66,8 @@ impl Backend {
         Self::start_with("")
     }
 
-    /// Starts it with a configuration file of this content.
+    /// Starts it with a configuration file of this content. Without warm workers where it says nothing of them: what is
+    /// counted then belongs to sessions.
     ///
     /// # Errors
     /// It does not start.
@@ -93,7 +94,8 @@ impl Backend {
             fs::write(folder.path().join("driver.so.mode"), mode)?;
         }
         let file = folder.path().join("config.toml");
-        fs::write(&file, configuration)?;
+        let without_spares = if configuration.contains("[warm]") { "" } else { "\n[warm]\nworkers = 0\n" };
+        fs::write(&file, format!("{configuration}{without_spares}"))?;
         let mut child = Command::new(executable)
             .arg("--socket-path")
             .arg(folder.path().join("vm.sock"))

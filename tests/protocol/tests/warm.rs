@@ -47,8 +47,14 @@ fn others(backend: &Backend, count: usize, known: &[Pid]) -> Result<Vec<Pid>> {
 }
 
 #[test]
-fn none_by_default() -> Result<()> {
-    let backend = Backend::start()?;
+fn one_by_default() -> Result<()> {
+    Backend::start_with("[warm]")?.wait_for_warm_workers(1)?;
+    Ok(())
+}
+
+#[test]
+fn none_where_none_are_wanted() -> Result<()> {
+    let backend = Backend::start_with("[warm]\nworkers = 0")?;
     let client = Client::connect(&backend.local_socket())?;
     serve(&client.create_session()?)?;
     assert_eq!((backend.workers()?.len(), backend.warm_workers()?.len()), (1, 0));
@@ -175,7 +181,7 @@ fn one_with_a_context_is_taken_first_and_replaced() -> Result<()> {
 
 #[test]
 fn a_context_is_for_those_who_use_its_device() -> Result<()> {
-    let backend = Backend::start_with("[warm]\ncontexts = 1")?;
+    let backend = Backend::start_with("[warm]\nworkers = 0\ncontexts = 1")?;
     backend.wait_for_line("ready: 0 warm workers without a context, 1 with one;")?;
     let other = Client::connect(&backend.local_socket())?;
     assert_eq!(session_on(&other, 1)?, Status::Ok);
@@ -188,7 +194,7 @@ fn a_context_is_for_those_who_use_its_device() -> Result<()> {
 
 #[test]
 fn without_gpu_memory_it_is_one_without_a_context() -> Result<()> {
-    let mut backend = Backend::start_in_mode("[warm]\ncontexts = 1", "contextless")?;
+    let mut backend = Backend::start_in_mode("[warm]\nworkers = 0\ncontexts = 1", "contextless")?;
     backend.wait_for_line("ready: 1 warm workers without a context, 0 with one;")?;
     let client = Client::connect(&backend.local_socket())?;
     serve(&client.create_session()?)?;
@@ -199,7 +205,7 @@ fn without_gpu_memory_it_is_one_without_a_context() -> Result<()> {
 
 #[test]
 fn one_that_is_not_ready_says_so_later() -> Result<()> {
-    let mut backend = Backend::start_in_mode("[warm]\ncontexts = 1", "")?;
+    let mut backend = Backend::start_in_mode("[warm]\nworkers = 0\ncontexts = 1", "")?;
     backend.wait_for_line("Ready: 1 devices")?;
     // Whether it is ready or not when it is taken, the session is served.
     for _ in 0..8 {

@@ -169,7 +169,7 @@ fn disturbed(
     machine.logs = machine::logs(&places.guest(), &format!("disturbed-{}", kernel.name()));
     let backend = Backend { program: artifacts.backend(), driver: driver.to_owned() };
     let job = Job { script: "exec demo 12", as_root: false, needs_device: true };
-    let mut started = machine.start(Some(&backend), &job, true)?;
+    let mut started = machine.start(Some(&backend), "", &job, true)?;
     let vm = &mut started.vm;
     let deadline = Instant::now() + LIMIT;
 

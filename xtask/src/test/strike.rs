@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use qemu::image::Job;
 use qemu::{Report, Vm};
 
-use crate::backend::{self, Backend};
+use crate::backend::{self, Backend, NO_SPARES};
 use crate::counts::Counts;
 use crate::machine::{Machine, Started};
 use crate::output::say;
@@ -72,7 +72,7 @@ struct Struck {
 
 impl Struck {
     fn start(machine: &Machine, backend: &Backend, job: &Job<'_>) -> Result<Self> {
-        let started = machine.start(Some(backend), job, true)?;
+        let started = machine.start(Some(backend), NO_SPARES, job, true)?;
         let mut struck = Self { started, deadline: Instant::now() + LIMIT, resident: BTreeSet::new() };
         struck.resident = struck.processes()?;
         Ok(struck)

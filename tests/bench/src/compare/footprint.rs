@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::Arguments;
 use super::paired::{Results, Side};
-use super::sides::Sides;
+use super::sides::{Sides, Warm};
 use crate::process::{family_processor_time, private_memory};
 use crate::series::{Series, Unit};
 
@@ -15,6 +15,7 @@ pub(super) const WHAT: &str = "private memory of a worker and of the same progra
 const MOST_ROUNDS: usize = 3;
 
 pub(super) fn measure(arguments: &Arguments, sides: &Sides, results: &mut Results) -> Result<()> {
+    let alone = Sides::start(arguments, Warm { workers: 0, contexts: 0 })?;
     // For how long the idle backend is watched.
     let watched = Duration::from_secs(if arguments.effort().quick { 2 } else { 5 });
     for _ in 0..arguments.rounds.min(MOST_ROUNDS) {
@@ -28,17 +29,21 @@ pub(super) fn measure(arguments: &Arguments, sides: &Sides, results: &mut Result
         native.end()?;
 
         // Clients of earlier sessions are gone.
-        sides.wait_until_quiet()?;
-        let before = backend_process::descendants(sides.supervisor())?;
-        let mut remoted = sides.client(Side::Remoted)?;
+        alone.wait_until_quiet()?;
+        let before = backend_process::descendants(alone.supervisor())?;
+        let mut remoted = alone.client(Side::Remoted)?;
         remoted.started()?;
-        let after = backend_process::descendants(sides.supervisor())?;
+        let after = backend_process::descendants(alone.supervisor())?;
         let workers: Vec<_> = after.difference(&before).copied().collect();
         ensure!(workers.len() == 1, "{} workers were started for one session", workers.len());
         let memory = private_memory(*workers.first().context("the worker")?)
             .context("the worker's memory (as root, it can be read)")?;
         results.add(Side::Remoted, Series::new("footprint/memory", Unit::Bytes, vec![memory]));
+        remoted.end()?;
 
+        // With what is ready for the next session.
+        let mut remoted = sides.client(Side::Remoted)?;
+        remoted.started()?;
         sides.wait_until_quiet()?;
         add_idle(results, Side::Remoted, sides.supervisor(), watched)?;
         remoted.end()?;

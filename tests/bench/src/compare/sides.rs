@@ -32,12 +32,19 @@ const QUIET_SECONDS: f64 = 0.001;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a backend keeps ready.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Warm {
     /// Workers that have initialised the driver.
     pub(super) workers: u32,
     /// Those that have a context, too, on each device.
     pub(super) contexts: u32,
+}
+
+impl Default for Warm {
+    /// What a backend does of its own accord.
+    fn default() -> Self {
+        Self { workers: 1, contexts: 0 }
+    }
 }
 
 /// Both libraries, and a running backend with a socket of its own.
@@ -61,8 +68,7 @@ impl Sides {
         let is_name = arguments.native.components().count() == 1 && !arguments.native.exists();
         let native = if is_name { arguments.native.clone() } else { find(&arguments.native)? };
         let directory = tempfile::tempdir().context("a directory for the socket")?;
-        let config = directory.path().join("config.toml");
-        fs::write(&config, format!("[warm]\nworkers = {workers}\ncontexts = {contexts}\n"))?;
+        let configuration = format!("[warm]\nworkers = {workers}\ncontexts = {contexts}\n");
         let backend = Backend { program: find(&arguments.backend)?, driver: arguments.driver.clone() };
         let socket = directory.path().join("local");
         let log = directory.path().join(LOG);
@@ -70,7 +76,7 @@ impl Sides {
             program: std::env::current_exe().context("this program")?,
             native,
             remoted: find(&arguments.remoted)?,
-            backend: backend.start_with(Socket::Local(&socket), Some(&config), &log)?,
+            backend: backend.start_with(Socket::Local(&socket), &configuration, &log)?,
             directory,
             least_processes: 1 + usize::try_from(workers)? + usize::try_from(contexts)?,
         })

@@ -19,7 +19,8 @@ const STARTS: usize = 3;
 /// The pause in which the backend renews nothing, and what it may take to begin with it.
 const RENEWAL: Duration = Duration::from_millis(400);
 
-pub(super) fn measure(arguments: &Arguments, cold: &Sides, results: &mut Results) -> Result<()> {
+pub(super) fn measure(arguments: &Arguments, _: &Sides, results: &mut Results) -> Result<()> {
+    let cold = &Sides::start(arguments, Warm { workers: 0, contexts: 0 })?;
     let warm = [
         ("start-up/warm", Sides::start(arguments, Warm { workers: arguments.warm, contexts: 0 })?),
         (

@@ -128,13 +128,12 @@ impl Slot<'_, '_> {
         remoted.end()
     }
 
-    /// Rounds of a program of which the start itself is measured: natively, through a backend without and one with warm
-    /// workers.
+    /// Rounds of a program of which the start itself is measured: natively, through a backend as it is without a
+    /// configuration, and through one with warm contexts.
     fn starts(&mut self, rounds: std::ops::Range<usize>) -> Result<()> {
         let part = self.program.parts.first().context("a part")?;
         let arguments: &Arguments = self.run.arguments;
         let warm = Sides::start(arguments, Warm { workers: 0, contexts: arguments.warm_contexts })?;
-        let cold = self.sides;
         let first = rounds.start;
         for round in rounds.take_while(|round| *round < MOST_STARTS) {
             if round > first && Instant::now() >= self.deadline {
@@ -142,7 +141,7 @@ impl Slot<'_, '_> {
             }
             let mut answers = Vec::new();
             for side in order(round) {
-                let Some(answered) = self.one_start(cold, side)? else { return Ok(()) };
+                let Some(answered) = self.one_start(self.sides, side)? else { return Ok(()) };
                 answers.push((side, answered));
             }
             let Some(other) = self.one_start(&warm, Side::Remoted)? else { return Ok(()) };
@@ -152,7 +151,7 @@ impl Slot<'_, '_> {
             let again = Answered { done: native.done.clone(), workers: 0.0 };
             self.take(&part.name, &part.what, &about, answers);
             let name = format!("{}/warm", part.name);
-            let what = format!("{}; a backend with warm workers", part.what);
+            let what = format!("{}; a backend with warm contexts", part.what);
             self.take(&name, &what, &about, vec![(Side::Native, again), (Side::Remoted, other)]);
             self.run.results.end_round();
         }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * A CUDA library that is another one, but writes down when calls of it begin and end: between a program and the library
- * that it uses, and between a worker and the driver. report.py makes a timeline of what both wrote.
+ * that it uses, and between a worker and the driver. timeline.py makes one timeline of what both wrote.
  *
  * It is built for one library: REAL is that one's path, as a string, and it is linked with it, so that what is not below is
  * found there. Its stamps go to STAMPS and the process's number, in a file of its own.

@@ -6,8 +6,11 @@ mod preload;
 mod programs;
 mod samples;
 mod stages;
+pub(crate) mod timeline;
 
-use anyhow::Result;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -25,6 +28,8 @@ enum What {
     Macro(micro::Arguments),
     /// Where the time of a call goes, with a driver that has nothing to do (docs/performance.md)
     Stages(stages::Arguments),
+    /// When calls begin and end, in the program and in the driver (docs/performance.md)
+    Timeline(timeline::Arguments),
     /// Make an archive that measures both on another machine
     Pack,
 }
@@ -35,6 +40,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         What::Micro(arguments) => micro::run(arguments),
         What::Macro(arguments) => programs::run(arguments),
         What::Stages(arguments) => stages::run(arguments),
+        What::Timeline(arguments) => timeline::run(arguments),
         What::Pack => pack::run(),
     }
+}
+
+fn succeed(command: &mut Command) -> Result<()> {
+    let program = command.get_program().display().to_string();
+    let status = command.status().with_context(|| format!("start {program}"))?;
+    if !status.success() {
+        bail!("{program} ended with {status}");
+    }
+    Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::{micro, programs};
+use super::{micro, programs, timeline};
 use crate::artifacts::{Artifacts, copy};
 use crate::output::say;
 use crate::{prerequisites, process, workspace};
@@ -19,13 +19,18 @@ const LIMIT: Duration = Duration::from_secs(600);
 
 const RUN: &str = r#"#!/bin/sh
 # Measures, natively and through the device, what CUDA calls cost here (./run.sh …), or how fast programs are
-# (./run.sh macro …): see ./run.sh --help
+# (./run.sh macro …), or when calls begin and end on both sides (./run.sh timeline …): see ./run.sh --help
 here=$(cd "$(dirname "$0")" && pwd)
 out=virtio-compute-bench-results
 if [ "$1" = macro ]; then
     shift
     set -- --programs "$here/macro" "$@"
     out=virtio-compute-macro-results
+fi
+if [ "$1" = timeline ]; then
+    shift
+    exec python3 "$here/timeline/timeline.py" --bench "$here/bin/cuda-bench" --library "$here/lib/libcuda.so.1" \
+        --backend "$here/bin/vhost-user-compute" "$@"
 fi
 exec "$here/bin/cuda-bench" compare --remoted "$here/lib/libcuda.so.1" --backend "$here/bin/vhost-user-compute" \
     --revision "$(cat "$here/REVISION")" --out "$out" "$@"
@@ -52,6 +57,9 @@ pub(crate) fn run() -> Result<()> {
         if entry.path().extension().is_some_and(|extension| extension == "py") {
             copy(&entry.path(), &directory.join(programs::PACKED).join(entry.file_name()))?;
         }
+    }
+    for name in timeline::FILES {
+        copy(&places.workspace().join(timeline::SOURCES).join(name), &directory.join("timeline").join(name))?;
     }
     copy(&places.workspace().join(programs::LLAMA), &directory.join(programs::PACKED_LLAMA))?;
     fs::write(directory.join("REVISION"), format!("{}\n", micro::revision(&places)))?;

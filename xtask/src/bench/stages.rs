@@ -5,9 +5,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use super::micro;
+use super::{micro, succeed};
 use crate::artifacts::{self, Artifacts, GUEST_LIBRARIES, copy};
 use crate::{prerequisites, workspace};
 
@@ -57,13 +57,4 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     compare.arg("--out").arg(&out).args(["--revision", &micro::revision(&places)]);
     compare.args(CASES.iter().flat_map(|case| ["--case", case])).args(&arguments.run);
     succeed(&mut compare)
-}
-
-fn succeed(command: &mut Command) -> Result<()> {
-    let program = command.get_program().display().to_string();
-    let status = command.status().with_context(|| format!("start {program}"))?;
-    if !status.success() {
-        bail!("{program} ended with {status}");
-    }
-    Ok(())
 }

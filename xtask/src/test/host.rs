@@ -10,6 +10,7 @@ use qemu::Places;
 use super::{compilers, management, old_libc};
 use crate::artifacts::{self, Artifacts};
 use crate::backend::Backend;
+use crate::bench::timeline;
 use crate::counts::Counts;
 use crate::library;
 use crate::prerequisites;
@@ -85,6 +86,7 @@ pub(super) fn programs(places: &Places, artifacts: &Artifacts, steps: &mut Steps
         Ok(Counts::one(true))
     });
     bench_programs(places, artifacts, steps);
+    bench_timeline(places, artifacts, steps);
     steps.step("bench: each case checks what it measures", || {
         let mut command = comparison(artifacts, 1);
         command.arg("--out").arg(logs.join("bench"));
@@ -132,6 +134,24 @@ fn bench_programs(places: &Places, artifacts: &Artifacts, steps: &mut Steps) {
                 "{part} does not say why it has none"
             );
         }
+        Ok(Counts::one(true))
+    });
+}
+
+/// What stamps of both sides say of a launch is one timeline.
+fn bench_timeline(places: &Places, artifacts: &Artifacts, steps: &mut Steps) {
+    const NAME: &str = "bench: a timeline of both sides";
+    if !prerequisites::is_there("python3") {
+        return steps.skip(NAME, "there is no python3");
+    }
+    steps.step(NAME, || {
+        let mut command = timeline::command(places, artifacts);
+        command.arg("--driver").arg(artifacts.soft_gpu()).args(["--quick", "launch/synchronized"]);
+        let log = places.guest().join("logs/bench-timeline.log");
+        let finished = process::run(&mut command, &log, Duration::from_secs(60), |_| false)?;
+        finished.expect_success("timeline.py")?;
+        let ends = finished.lines().any(|line| line.contains("program: wait ends"));
+        ensure!(ends, "the timeline has no end");
         Ok(Counts::one(true))
     });
 }

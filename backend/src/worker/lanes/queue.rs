@@ -157,7 +157,12 @@ impl<'a> Queue<'a> {
             next_available: 0,
             next_used: 0,
             told: 0,
-            foreseen: Foreseen { slots, slot_mask: slot_bytes.wrapping_sub(1), descriptor: 0, offset: slots.0 },
+            foreseen: Foreseen {
+                slots,
+                slot_mask: slot_bytes.wrapping_sub(1),
+                descriptor: 0,
+                offset: slots.0,
+            },
         })
     }
 

@@ -9,8 +9,11 @@ use virtio_spec::{
     requests::{ContextCreate, PrimaryContext, PrimaryOperation},
 };
 
-use super::{Invocation, handles::Object, ok};
-use crate::worker::warm::{self, WarmContext};
+use super::{Invocation, handles::Object, host_memory, ok};
+use crate::worker::{
+    memory::Hold,
+    warm::{self, WarmContext},
+};
 
 fn device(call: &Invocation<'_>, ordinal: u32) -> Result<CUdevice, CUresult> {
     let ordinal = i32::try_from(ordinal).map_err(|_| CUresult::ERROR_INVALID_DEVICE)?;
@@ -19,6 +22,14 @@ fn device(call: &Invocation<'_>, ordinal: u32) -> Result<CUdevice, CUresult> {
     // SAFETY: room for one device.
     ok(unsafe { get(&raw mut device, ordinal) })?;
     Ok(device)
+}
+
+/// The outcome of a context's end. Memory that CUDA then does not let go of stays mapped for good.
+fn ended(known: Vec<Hold>, outcome: Result<(), CUresult>) -> Result<(), CUresult> {
+    if outcome.is_err() {
+        known.into_iter().for_each(std::mem::forget);
+    }
+    outcome
 }
 
 pub(super) fn primary(call: &mut Invocation<'_>) -> Result<(), CUresult> {
@@ -43,19 +54,21 @@ pub(super) fn primary(call: &mut Invocation<'_>) -> Result<(), CUresult> {
         PrimaryOperation::Release => {
             // The handle is taken out first, so that no other lane makes the context current any more.
             call.handle(Kind::Context, request.context)?;
-            call.remove(Kind::Context, request.context);
-            call.forget_current();
             let release = contexts.cuDevicePrimaryCtxRelease_v2.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
+            call.session().handles.remove(Kind::Context, request.context);
+            call.forget_current();
+            let known = host_memory::take_of_context(call, request.context);
             // SAFETY: the context was retained when its handle was made.
-            ok(call.in_driver(|| unsafe { release(device) }))
+            ended(known, ok(call.in_driver(|| unsafe { release(device) })))
         }
         PrimaryOperation::Reset => {
             let reset = contexts.cuDevicePrimaryCtxReset_v2.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
             // A reset context is inactive whatever its count was; the next RETAIN makes the handle anew.
-            call.remove(Kind::Context, request.context);
+            call.session().handles.remove(Kind::Context, request.context);
             call.forget_current();
+            let known = host_memory::take_of_context(call, request.context);
             // SAFETY: a device of the driver.
-            ok(call.in_driver(|| unsafe { reset(device) }))
+            ended(known, ok(call.in_driver(|| unsafe { reset(device) })))
         }
         PrimaryOperation::SetFlags => {
             let set = contexts.cuDevicePrimaryCtxSetFlags_v2.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;

@@ -10,6 +10,7 @@ use virtio_spec::{
 };
 
 use super::{Invocation, copy::staging, ok};
+use crate::worker::memory::Hold;
 
 /// `CU_MEMHOSTREGISTER_PORTABLE`: for every context of the process.
 const REGISTER_PORTABLE: u32 = 1;
@@ -27,7 +28,11 @@ pub(super) fn register(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     let address = pointer(request.address);
     // SAFETY: the range lies inside a region that stays mapped while it is held.
     ok(call.in_driver(|| unsafe { register(address, length, request.flags) }))?;
-    call.session().registered.lock().unwrap_or_else(PoisonError::into_inner).insert(request.address, hold);
+    call.session()
+        .registered
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(request.address, (call.context(), hold));
     let mut device_pointer = CUdeviceptr::default();
     if let Some(get) = memory.cuMemHostGetDevicePointer_v2 {
         // SAFETY: registered just now; room for one pointer.
@@ -47,6 +52,12 @@ pub(super) fn unregister(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     ok(call.in_driver(|| unsafe { unregister(pointer(request.address)) }))?;
     call.session().registered.lock().unwrap_or_else(PoisonError::into_inner).remove(&request.address);
     Ok(())
+}
+
+/// Takes out what was made known in a context. CUDA forgets it when the context ends, and then it may be dropped.
+pub(super) fn take_of_context(call: &Invocation<'_>, context: u64) -> Vec<Hold> {
+    let mut registered = call.session().registered.lock().unwrap_or_else(PoisonError::into_inner);
+    registered.extract_if(|_, (of, _)| *of == context).map(|(_, (_, hold))| hold).collect()
 }
 
 /// Makes the lane's staging known to CUDA, once: copies through it are then DMA, where CUDA's driver would copy each byte a

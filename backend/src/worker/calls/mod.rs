@@ -90,8 +90,8 @@ pub(crate) struct Session {
     /// Images of loaded libraries, by the library's handle: the driver reads them for as long as it has the library.
     libraries: Mutex<HashMap<u64, Complete>>,
     pub(crate) links: Mutex<HashMap<u64, Link>>,
-    /// Ranges that CUDA knows as pinned memory, by address.
-    pub(crate) registered: Mutex<HashMap<u64, Hold>>,
+    /// Ranges that CUDA knows as pinned memory, by address: the context in which each was made known, and its hold.
+    pub(crate) registered: Mutex<HashMap<u64, (u64, Hold)>>,
     /// Graphs, captures, and what they name.
     pub(crate) graphs: Graphs,
     initialised: std::sync::OnceLock<CUresult>,
@@ -476,6 +476,9 @@ impl<'a> Invocation<'a> {
         let image = if kind == Kind::Library { self.session.libraries().remove(&value) } else { None };
         self.session.handles.remove(kind, value);
         drop(image);
+        if kind == Kind::Context {
+            drop(host_memory::take_of_context(self, value));
+        }
     }
 
     // Results, in order.

@@ -17,6 +17,7 @@ area!("contexts":
     primary_flags_before_and_while_active,
     bad_primary_flags_are_refused,
     primary_reset_frees_memory,
+    pinned_memory_goes_with_its_context,
     create_makes_current_and_destroy_pops,
     create_v3_and_v4_without_parameters,
     bad_create_flags_are_refused,
@@ -188,6 +189,22 @@ fn primary_reset_frees_memory() -> CaseResult {
     gpu.cu.cuMemFree_v2(pointer).is(Code::INVALID_VALUE)?;
     let again = gpu.upload(&[4u32])?;
     ensure!(gpu.read::<u32>(again, 1)? == [4], "memory after a reset does not hold its value");
+    pass()
+}
+
+fn pinned_memory_goes_with_its_context() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let device = gpu.alloc(4 << 20)?;
+    for _ in 0..3 {
+        let own = create(gpu.cu, gpu.device)?;
+        for _ in 0..2 {
+            gpu.pinned(4 << 20, 0)?;
+        }
+        gpu.cu.cuCtxDestroy_v2(own).ok()?;
+        let pinned = gpu.pinned(4 << 20, 0)?;
+        gpu.cu.cuMemcpyHtoD_v2(device, pinned.cast(), 4 << 20).ok()?;
+        gpu.cu.cuMemFreeHost(pinned.cast()).ok()?;
+    }
     pass()
 }
 

@@ -15,7 +15,7 @@
 //!    `mirror`: memory that program and device cannot share;
 //! 9. `code`: images, modules, functions, launches;
 //! 10. `calls`: the hand-written halves of calls, one module for each group;
-//! 11. `trace`: what a program calls, for developers;
+//! 11. `threads`: those of the shim's own; `trace`: what a program calls, for developers;
 //! 12. `proc_address`: `cuGetProcAddress`; `export_tables`: what NVIDIA's runtime asks for besides.
 //!
 //! Lock order: a lane's lock is taken last, and nothing else is locked while it is held.
@@ -40,6 +40,7 @@ mod output;
 mod proc_address;
 mod process;
 mod session;
+mod threads;
 mod trace;
 mod transport;
 mod window;

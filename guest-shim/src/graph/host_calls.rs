@@ -13,9 +13,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use virtio_spec::cuda::{CUhostFn, CUresult, CUstream, CUstreamCallback};
 use virtio_spec::graph_requests::{HostDue, HostNext, host_due, opcode};
 
-use crate::mirror;
 use crate::session::{self, Session};
 use crate::wire::Request;
+use crate::{mirror, threads};
 
 /// How long the device may wait with an answer: for ever, or not long where other threads need the lane.
 const PATIENT: u64 = 60_000;
@@ -174,30 +174,10 @@ fn start(functions: &mut Functions) -> Result<(), CUresult> {
         return Ok(());
     }
     let session = session::get()?;
-    let builder = std::thread::Builder::new().name("cuda-host-calls".into()).stack_size(STACK);
-    // Signals are for the program's own threads.
-    let before = block_signals();
-    let started = builder.spawn(move || serve(session));
-    restore_signals(&before);
-    started.map_err(|_| CUresult::ERROR_OPERATING_SYSTEM)?;
+    threads::start("cuda-host-calls", STACK, move || serve(session))
+        .map_err(|_| CUresult::ERROR_OPERATING_SYSTEM)?;
     functions.has_thread = true;
     Ok(())
-}
-
-fn block_signals() -> libc::sigset_t {
-    // SAFETY: a set of signals is plain data.
-    let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
-    let mut before = all;
-    // SAFETY: room for a set.
-    unsafe { libc::sigfillset(&raw mut all) };
-    // SAFETY: two sets.
-    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, &raw mut before) };
-    before
-}
-
-fn restore_signals(before: &libc::sigset_t) {
-    // SAFETY: the set that was there before.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before, std::ptr::null_mut()) };
 }
 
 /// Asks what is due and runs it, until the session ends.

@@ -187,8 +187,10 @@ pub(super) fn give_back(
     if let Some(region) = whole {
         unregister(address, region.context)?;
         super::remove(address);
-        arena().regions.remove(&address);
+        let mut arena = arena();
+        // Nobody is given the place before it is free.
         drop_region(address, region.length, region.number);
+        arena.regions.remove(&address);
         return Ok(());
     }
     context::with(range.context, synchronise)?;

@@ -18,7 +18,8 @@
 //! 11. `threads`: those of the shim's own; `trace`: what a program calls, for developers;
 //! 12. `proc_address`: `cuGetProcAddress`; `export_tables`: what NVIDIA's runtime asks for besides.
 //!
-//! Lock order: a lane's lock is taken last, and nothing else is locked while it is held.
+//! Lock order: a lane's lock is taken last, and nothing else is locked while it is held but what hands a chunk of a copy to the
+//! thread that helps with it (`memory::helper`).
 #![cfg(not(loom))]
 
 mod calls;

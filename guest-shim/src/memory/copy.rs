@@ -1,7 +1,7 @@
 //! Copies of every form: linear, 2D and 3D, between any two kinds of memory, synchronous or on a stream.
 //!
-//! What the device reaches on both sides, arrays among it, is one request. Memory that only the process reaches goes through the lane's
-//! staging (`staged`), or inside the request when it is small.
+//! What the device reaches on both sides, arrays among it, is one request. Memory that only the process reaches goes through
+//! memory that both reach (`staged`), or inside the request when it is small.
 //!
 //! Unsafe code: copies between the application's memory and requests.
 
@@ -9,7 +9,8 @@ use virtio_spec::cuda::{CUresult, CUstreamCaptureStatus};
 use virtio_spec::handle::Kind;
 use virtio_spec::requests::{ArrayCopy, Copy, Origin, Place, Side, copy_flags, opcode};
 
-use super::staged::{Direction, pieces, staged};
+use super::bulk::Direction;
+use super::staged::{pieces, staged};
 use super::{Reach, reach};
 use crate::graph::{capture, held};
 use crate::wire::Request;

@@ -2,17 +2,20 @@
 //!
 //! Read in this order: this file (the ranges that the shim knows), `pinned` (`cuMemHostAlloc`), `registered`
 //! (`cuMemHostRegister`), `managed`, `kept` (small blocks that were freed), `reserved` (virtual memory management),
-//! `pools`, `copy` with `staged` and `bulk`, `attributes` (`cuPointerGetAttribute`).
+//! `pools`, `copy` with `staged` (`room`, `pipeline`, `bulk` and `helper`), `attributes` (`cuPointerGetAttribute`).
 
 pub(crate) mod attributes;
 mod bulk;
 pub(crate) mod copy;
+mod helper;
 pub(crate) mod kept;
 pub(crate) mod managed;
 pub(crate) mod pinned;
+mod pipeline;
 pub(crate) mod pools;
 pub(crate) mod registered;
 pub(crate) mod reserved;
+mod room;
 mod staged;
 
 use std::collections::BTreeMap;
@@ -152,6 +155,7 @@ pub(crate) fn forget_context(context: u64) {
     managed::forget(&gone);
     kept::forget_context(context);
     mirror::forget_context(context);
+    room::forget_context(context);
     pinned::forget_context(context);
 }
 

@@ -25,6 +25,9 @@ const PAGE: u64 = 4096;
 /// `CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP`, which are also those of `cuMemHostRegister`.
 const PORTABLE_AND_MAPPED: u32 = 1 | 2;
 
+/// In place of a context, where a region goes with none.
+const NOBODY: u64 = 0;
+
 /// A region of the arena.
 #[derive(Clone, Copy, Debug)]
 struct Region {
@@ -124,6 +127,49 @@ fn drop_region(address: u64, length: u64, number: u32) {
         let _ = session.transport().unmap(number);
     }
     window::clear(address, length);
+}
+
+/// A region of the shim's own, which is given back when this is dropped.
+#[derive(Debug)]
+pub(super) struct Own {
+    address: u64,
+}
+
+impl Own {
+    /// Address of its first byte.
+    pub(super) const fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// Has the host's driver forget it, if it knows it in this context.
+    pub(super) fn unregister(&self, context: u64) {
+        // Otherwise it has forgotten it already.
+        let _result = unregister(self.address, context);
+    }
+
+    /// One that is none.
+    #[cfg(test)]
+    pub(super) const fn nowhere(address: u64) -> Self {
+        Self { address }
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let mut arena = arena();
+        if let Some(region) = arena.regions.remove(&self.address) {
+            drop_region(self.address, region.length, region.number);
+        }
+    }
+}
+
+/// A region of the shim's own of `length` bytes, whole pages, made known to the host's driver in a context. It is no range,
+/// and it does not go with the context.
+pub(super) fn own(length: u64, context: u64) -> Result<Own, CUresult> {
+    let mut arena = arena();
+    let (address, region) = make_region(&arena, length, context)?;
+    arena.regions.insert(address, Region { context: NOBODY, ..region });
+    Ok(Own { address })
 }
 
 /// `cuMemHostAlloc`: the address of `length` bytes.

@@ -1,25 +1,29 @@
-//! Copies of memory that only the process reaches, through the lane's staging: the device takes one chunk while the next one
-//! is filled, or is emptied while the device fills the next.
+//! Copies of memory that only the process reaches, through chunks of memory that the device reaches too: those of the lane's
+//! staging or, for large copies, of a region of their own (`room`). How they go through them is `pipeline`.
 //!
-//! Unsafe code: copies between the application's memory and staging.
+//! Unsafe code: a copy with the caller's promises.
 
 use virtio_spec::cuda::CUresult;
 use virtio_spec::requests::{Origin, Place};
 
-use super::bulk;
-use super::copy::{Claim, End, Manner, Shape, application_bytes, has_array, pointer, request, start};
+use super::bulk::Direction;
+use super::copy::{Claim, End, Manner, Shape, has_array, pointer, request, start};
+use super::helper;
+use super::pipeline::{Chunks, Device, Pipeline};
+use super::room::{self, Room};
+use crate::context;
 use crate::session::lane::Pending;
 use crate::wire::Burst;
 
-/// Bytes of a copy's chunks, of a copy of few bytes and of others: large ones cost the device fewer calls, small ones
-/// let it begin sooner. Measured on a H200 (docs/performance.md).
+/// Bytes of a chunk of a lane's staging, for a copy of few bytes and for others: large ones cost the device fewer calls, small
+/// ones let it begin sooner. Measured on a H200 (docs/performance.md).
 const CHUNK: (u64, u64) = (256 << 10, 512 << 10);
 /// A copy of few bytes.
 const FEW: u64 = 2 << 20;
-/// Most chunks of a copy that are under way at once.
-const CHUNKS: usize = 4;
-/// Bytes from which rows are copied past the caches.
-const BULK: u64 = 64 << 10;
+/// A large copy, which has room of its own, and a helper.
+const LARGE: u64 = 8 << 20;
+/// Chunks of a copy, at most.
+const CHUNKS: u64 = 4;
 
 /// A rectangle of a copy that fits a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,13 +73,40 @@ pub(super) fn pieces(shape: Shape, most: u64) -> impl Iterator<Item = Piece> {
     })
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Direction {
-    ToDevice,
-    ToProcess,
+/// Requests that copy between chunks and a `shared` end.
+struct Requests<'a> {
+    burst: Burst,
+    shared: &'a End,
+    place: Place,
+    /// Where the chunks lie, as requests name it.
+    chunks: (Place, u64),
+    manner: Manner,
+    direction: Direction,
 }
 
-/// Copies between a `shared` end and a `process` end through staging.
+impl Device for Requests<'_> {
+    type Pending = Pending;
+
+    fn send(&mut self, piece: Piece, offset: u64) -> Result<Pending, CUresult> {
+        let (place, first) = self.chunks;
+        let linear = End::linear(first + offset, Claim::Host);
+        let chunk = (place, &End { pitch: piece.width, slice_height: piece.rows, ..linear });
+        let shared = (self.place, &piece.end(self.shared));
+        let (to, from) = match self.direction {
+            Direction::ToDevice => (shared, chunk),
+            Direction::ToProcess => (chunk, shared),
+        };
+        let shape = Shape { width: piece.width, height: piece.rows, depth: 1 };
+        let body = request(to, from, shape, self.manner.stream, self.manner.waited_for());
+        if has_array(&body) { self.burst.send(&body) } else { self.burst.send(&body.copy) }
+    }
+
+    fn receive(&mut self, pending: Pending) -> Result<(), CUresult> {
+        self.burst.receive(pending)
+    }
+}
+
+/// Copies between a `shared` end and a `process` end through chunks.
 ///
 /// # Safety
 /// The `process` end is readable ([`Direction::ToDevice`]) or writable over the whole shape.
@@ -87,107 +118,27 @@ pub(super) unsafe fn staged(
     manner: Manner,
     direction: Direction,
 ) -> Result<(), CUresult> {
-    let mut burst = start(place == Place::Array)?.into_burst();
-    let (staging, bytes) = burst.staging();
-    let is_small = shape.width.saturating_mul(shape.height).saturating_mul(shape.depth) <= FEW;
-    let most = if is_small { CHUNK.0 } else { CHUNK.1 }.min(bytes / 2);
-    let chunks = usize::try_from(bytes / most).map_or(CHUNKS, |chunks| chunks.min(CHUNKS));
-    let mut under_way: [Option<(Pending, Piece)>; CHUNKS] = [None; CHUNKS];
-    let mut outcome = Ok(());
+    let bytes = shape.width.saturating_mul(shape.height).saturating_mul(shape.depth);
+    let is_large = bytes >= LARGE;
+    // Both are taken before the lane is, and given back after it.
+    let room = if is_large { Room::take(context::required()?) } else { None };
+    let helper = if is_large { helper::take() } else { None };
 
-    for (number, piece) in pieces(shape, most).enumerate() {
-        let chunk = number % chunks;
-        let offset = chunk as u64 * most;
-        if let Some((pending, earlier)) = under_way[chunk].take() {
-            // SAFETY: the caller's promise about the process's end.
-            outcome = unsafe { finish(&mut burst, pending, earlier, staging + offset, process, direction) };
-        }
-        if outcome.is_err() {
-            break;
-        }
-        if direction == Direction::ToDevice {
-            for row in 0..piece.rows {
-                let from = piece.address(process) + row * process.pitch;
-                let to = burst.memory(staging + offset + row * piece.width, piece.width);
-                // SAFETY: a row of the caller's source.
-                let bytes = unsafe { application_bytes(from, piece.width) };
-                // SAFETY: staging of this lane, which is held, with room for the row; nothing under way uses the chunk.
-                unsafe { copy_row(bytes.as_ptr(), to, bytes.len()) };
-            }
-        }
-        let in_staging =
-            End { pitch: piece.width, slice_height: piece.rows, ..End::linear(offset, Claim::Host) };
-        let on_device = piece.end(shared);
-        let (staging_side, shared_side) = ((Place::Staging, &in_staging), (place, &on_device));
-        let rectangle = Shape { width: piece.width, height: piece.rows, depth: 1 };
-        let (to, from) = match direction {
-            Direction::ToDevice => (shared_side, staging_side),
-            Direction::ToProcess => (staging_side, shared_side),
-        };
-        let body = request(to, from, rectangle, manner.stream, manner.waited_for());
-        let sent = if has_array(&body) { burst.send(&body) } else { burst.send(&body.copy) };
-        match sent {
-            Ok(pending) => under_way[chunk] = Some((pending, piece)),
-            Err(error) => {
-                outcome = Err(error);
-                break;
-            }
-        }
-    }
-
-    // What is under way uses staging, so it is waited for whatever happened.
-    let mut rest: Vec<(usize, (Pending, Piece))> =
-        under_way.into_iter().enumerate().filter_map(|(chunk, entry)| Some((chunk, entry?))).collect();
-    rest.sort_by_key(|(_, (_, piece))| (piece.slice, piece.row, piece.column));
-    for (chunk, (pending, piece)) in rest {
-        let offset = staging + chunk as u64 * most;
-        // SAFETY: the caller's promise about the process's end.
-        let end = unsafe { finish(&mut burst, pending, piece, offset, process, direction) };
-        outcome = outcome.and(end);
-    }
-    match (outcome, direction) {
-        (Ok(()), _) => burst.late_error(),
-        (error, _) => error,
-    }
-}
-
-/// Waits for a piece and brings it to the process.
-///
-/// # Safety
-/// As for [`staged`].
-unsafe fn finish(
-    burst: &mut Burst,
-    pending: Pending,
-    piece: Piece,
-    staging: u64,
-    process: &End,
-    direction: Direction,
-) -> Result<(), CUresult> {
-    burst.receive(pending)?;
-    if direction == Direction::ToProcess {
-        for row in 0..piece.rows {
-            let from = burst.memory(staging + row * piece.width, piece.width);
-            let length = usize::try_from(piece.width).map_err(|_| CUresult::ERROR_INVALID_VALUE)?;
-            let to = pointer(piece.address(process) + row * process.pitch);
-            // SAFETY: a row in staging, and a row of the caller's destination, which does not overlap session memory.
-            unsafe { copy_row(from, to, length) };
-        }
-    }
-    Ok(())
-}
-
-/// Copies a row.
-///
-/// # Safety
-/// `length` bytes are readable at `from` and writable at `to`, and the two do not overlap.
-unsafe fn copy_row(from: *const u8, to: *mut u8, length: usize) {
-    if length as u64 >= BULK {
-        // SAFETY: as the caller promises.
-        unsafe { bulk::copy(from, to, length) };
+    let burst = start(place == Place::Array)?.into_burst();
+    let (named, chunks) = if let Some(room) = &room {
+        let (address, bytes) = (room.address(), room::BYTES / CHUNKS);
+        ((Place::Region, address), Chunks { memory: pointer(address), bytes, count: CHUNKS })
     } else {
-        // SAFETY: as the caller promises.
-        unsafe { std::ptr::copy_nonoverlapping(from, to, length) };
-    }
+        let (offset, room) = burst.staging();
+        let most = if bytes <= FEW { CHUNK.0 } else { CHUNK.1 }.min(room / 2);
+        let count = (room / most).min(CHUNKS);
+        ((Place::Staging, 0), Chunks { memory: burst.memory(offset, room), bytes: most, count })
+    };
+    let mut requests = Requests { burst, shared, place, chunks: named, manner, direction };
+    let pipeline = Pipeline::new(&mut requests, process, direction, chunks, helper);
+    // SAFETY: the caller's promise about the process's end; the chunks are the lane's, which is held, or this copy's own.
+    unsafe { pipeline.run(pieces(shape, chunks.bytes)) }?;
+    requests.burst.late_error()
 }
 
 #[cfg(test)]

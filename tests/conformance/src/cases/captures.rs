@@ -11,6 +11,7 @@ use crate::gpu::{Gpu, arguments, host, shape};
 use crate::outcome::{CaseResult, pass, skip};
 use crate::registry::area;
 
+use super::copies::{pattern, there_and_back};
 use super::kernels;
 
 area!("captures":
@@ -29,6 +30,7 @@ area!("captures":
     pageable_memory_is_read_at_each_launch,
     pageable_memory_is_written_at_each_launch,
     two_threads_capture_at_once,
+    large_copies_while_a_stream_captures,
     host_functions_run_at_each_launch,
     a_capture_continues_a_graph,
     the_mode_of_a_thread_is_exchanged,
@@ -407,6 +409,31 @@ unsafe extern "C" fn tenfold(data: *mut c_void) {
     // SAFETY: the case passes its pinned word, which lives until the stream is synchronised.
     let word = unsafe { AtomicU32::from_ptr(data.cast()) };
     word.store(word.load(Ordering::SeqCst).wrapping_mul(10).wrapping_add(1), Ordering::SeqCst);
+}
+
+fn large_copies_while_a_stream_captures() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let (capturing, other) = (gpu.stream(1)?, gpu.stream(1)?);
+    let bytes = (8 << 20) + 5;
+    let (device, word) = (gpu.alloc(bytes)?, gpu.upload(&[0u32; 4])?);
+    // The first large copies of the process come while it captures, later ones after it, and again while it does.
+    for round in 0..3u32 {
+        let source = pattern(bytes, round);
+        let mut back = vec![0u8; bytes];
+        let graph = some!(captured(&gpu, capturing, RELAXED, || {
+            gpu.cu.cuMemsetD32Async(word, round + 1, 4, capturing).ok()?;
+            gpu.cu.cuMemcpyHtoDAsync_v2(device, source.as_ptr().cast(), bytes, other).ok()?;
+            gpu.cu.cuMemcpyDtoHAsync_v2(back.as_mut_ptr().cast(), device, bytes, other).ok()
+        })?);
+        gpu.cu.cuStreamSynchronize(other).ok()?;
+        ensure!(back == source, "round {round}: {bytes} bytes changed on the way");
+        there_and_back(&gpu, device, bytes, 10 + round)?;
+        let exec = instantiated(&gpu, graph)?;
+        gpu.cu.cuGraphLaunch(exec, capturing).ok()?;
+        gpu.cu.cuStreamSynchronize(capturing).ok()?;
+        ensure!(gpu.read::<u32>(word, 4)? == [round + 1; 4], "round {round}: the captured fill");
+    }
+    pass()
 }
 
 fn host_functions_run_at_each_launch() -> CaseResult {

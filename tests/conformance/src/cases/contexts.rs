@@ -7,6 +7,8 @@ use crate::gpu::{Gpu, first_device, version};
 use crate::outcome::{CaseResult, pass, skip};
 use crate::registry::area;
 
+use super::copies::there_and_back;
+
 area!("contexts":
     no_context_is_current_at_first,
     calls_without_a_context_are_refused,
@@ -17,6 +19,7 @@ area!("contexts":
     primary_flags_before_and_while_active,
     bad_primary_flags_are_refused,
     primary_reset_frees_memory,
+    large_copies_in_contexts_that_come_and_go,
     pinned_memory_goes_with_its_context,
     create_makes_current_and_destroy_pops,
     create_v3_and_v4_without_parameters,
@@ -189,6 +192,33 @@ fn primary_reset_frees_memory() -> CaseResult {
     gpu.cu.cuMemFree_v2(pointer).is(Code::INVALID_VALUE)?;
     let again = gpu.upload(&[4u32])?;
     ensure!(gpu.read::<u32>(again, 1)? == [4], "memory after a reset does not hold its value");
+    pass()
+}
+
+fn large_copies_in_contexts_that_come_and_go() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let large = |seed| -> Result<()> {
+        let bytes = (8 << 20) + 77;
+        let device = gpu.alloc(bytes)?;
+        there_and_back(&gpu, device, bytes, seed)?;
+        gpu.pinned(4 << 20, 0).map(|_| ())
+    };
+    for round in 0..4 {
+        large(round)?;
+        let own = create(gpu.cu, gpu.device)?;
+        large(10 + round)?;
+        gpu.cu.cuCtxDestroy_v2(own).ok()?;
+        large(20 + round)?;
+        if round % 2 == 0 {
+            gpu.cu.cuDevicePrimaryCtxReset_v2(gpu.device).ok()?;
+        } else {
+            gpu.cu.cuDevicePrimaryCtxRelease_v2(gpu.device).ok()?;
+        }
+        ensure!(state(gpu.cu, gpu.device)?.1 == 0, "the primary context is active after its end");
+        let mut context = 0;
+        gpu.cu.cuDevicePrimaryCtxRetain(&mut context, gpu.device).ok()?;
+        gpu.cu.cuCtxSetCurrent(context).ok()?;
+    }
     pass()
 }
 

@@ -25,6 +25,7 @@ area!("copies":
     async_from_and_to_every_kind_of_host_memory,
     read_only_source,
     a_large_copy,
+    large_copies_touch_only_their_range,
     many_small_async_copies_keep_their_order,
     staged_copies_are_not_mixed_up,
     many_reads_at_once,
@@ -292,6 +293,41 @@ fn a_large_copy() -> CaseResult {
     let device = gpu.alloc(bytes)?;
     gpu.write(device, &source)?;
     ensure!(gpu.read::<u8>(device, bytes)? == source, "{bytes} bytes changed on the way");
+    pass()
+}
+
+/// Copies so many bytes to the device and back, and looks at what came.
+pub(crate) fn there_and_back(gpu: &Gpu, device: u64, bytes: usize, seed: u32) -> Result<()> {
+    let source = pattern(bytes, seed);
+    gpu.write(device, &source)?;
+    ensure!(gpu.read::<u8>(device, bytes)? == source, "{bytes} bytes changed on the way");
+    Ok(())
+}
+
+fn large_copies_touch_only_their_range() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let room = 14 << 20;
+    let (device, source) = (gpu.alloc(room)?, pattern(room, 7));
+    let untouched = |bytes: &[u8], value: u8| bytes.iter().all(|byte| *byte == value);
+    for (from, to, bytes) in [
+        (0usize, 0usize, 8usize << 20),
+        (1, 3, (8 << 20) + 1),
+        (4095, 17, (9 << 20) - 1),
+        (13, 4097, 12_345_679),
+    ] {
+        let end = to + bytes;
+        gpu.cu.cuMemsetD8_v2(device, 0xCC, room).ok()?;
+        gpu.write(device + u64::try_from(to)?, &source[from..from + bytes])?;
+        let mut back = vec![0x11u8; room];
+        let inside = device + u64::try_from(to)?;
+        gpu.cu.cuMemcpyDtoH_v2(back[from..].as_mut_ptr().cast(), inside, bytes).ok()?;
+        ensure!(back[from..from + bytes] == source[from..from + bytes], "{bytes} bytes from {from} to {to}");
+        ensure!(untouched(&back[..from], 0x11), "{bytes} bytes to the host wrote before the start");
+        ensure!(untouched(&back[from + bytes..], 0x11), "{bytes} bytes to the host wrote past the end");
+        ensure!(untouched(&gpu.read(device, to)?, 0xCC), "{bytes} bytes to {to} wrote before the start");
+        let after: Vec<u8> = gpu.read(device + u64::try_from(end)?, room - end)?;
+        ensure!(untouched(&after, 0xCC), "{bytes} bytes to {to} wrote past the end");
+    }
     pass()
 }
 

@@ -10,7 +10,7 @@ use crate::gpu::{Gpu, arguments, host, shape, threads};
 use crate::outcome::{CaseResult, pass};
 use crate::registry::area;
 
-use super::copies::pattern;
+use super::copies::{pattern, there_and_back};
 use super::gate::Gate;
 use super::kernels;
 
@@ -18,6 +18,7 @@ area!("threads":
     launches_and_copies_at_once,
     contexts_at_once,
     allocations_at_once,
+    large_copies_at_once,
     a_signal_carries_what_came_before,
     an_event_carries_what_came_before,
     a_blocked_thread_holds_nobody_up,
@@ -110,6 +111,21 @@ fn allocations_at_once() -> CaseResult {
             ensure!(gpu.read::<u32>(pointer, 64)? == [value; 64], "thread {thread} lost {value:#x}");
         }
         Ok(())
+    })?;
+    pass()
+}
+
+fn large_copies_at_once() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let start = Barrier::new(4);
+    on_threads(&gpu, 4, |thread| {
+        let bytes = (9 << 20) + 1001 * usize::try_from(thread)?;
+        let device = gpu.alloc(bytes)?;
+        start.wait();
+        for round in 0..3 {
+            there_and_back(&gpu, device, bytes, thread * 10 + round)?;
+        }
+        gpu.cu.cuMemFree_v2(device).ok()
     })?;
     pass()
 }

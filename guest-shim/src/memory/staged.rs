@@ -20,7 +20,7 @@ use crate::wire::Burst;
 const CHUNK: (u64, u64) = (256 << 10, 512 << 10);
 /// A copy of few bytes.
 const FEW: u64 = 2 << 20;
-/// A large copy, which has room of its own, and a helper.
+/// A large copy, which has a helper, and room of its own with it.
 const LARGE: u64 = 8 << 20;
 /// Chunks of a copy, at most.
 const CHUNKS: u64 = 4;
@@ -120,9 +120,9 @@ pub(super) unsafe fn staged(
 ) -> Result<(), CUresult> {
     let bytes = shape.width.saturating_mul(shape.height).saturating_mul(shape.depth);
     let is_large = bytes >= LARGE;
-    // Both are taken before the lane is, and given back after it.
-    let room = if is_large { Room::take(context::required()?) } else { None };
+    // Both are taken before the lane is, and given back after it. One thread alone is as fast with what stays in its caches.
     let helper = if is_large { helper::take() } else { None };
+    let room = if helper.is_some() { Room::take(context::required()?) } else { None };
 
     let burst = start(place == Place::Array)?.into_burst();
     let (named, chunks) = if let Some(room) = &room {

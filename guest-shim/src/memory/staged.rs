@@ -15,14 +15,16 @@ use crate::context;
 use crate::session::lane::Pending;
 use crate::wire::Burst;
 
-/// Bytes of a chunk of a lane's staging, for a copy of few bytes and for others: large ones cost the device fewer calls, small
+/// Bytes of a chunk, for a copy of few bytes, for others, and for one of many: large ones cost the device fewer calls, small
 /// ones let it begin sooner. Measured on a H200 (docs/performance.md).
-const CHUNK: (u64, u64) = (256 << 10, 512 << 10);
+const CHUNK: (u64, u64, u64) = (256 << 10, 512 << 10, 1 << 20);
 /// A copy of few bytes.
 const FEW: u64 = 2 << 20;
+/// A copy of many, which goes through chunks of the greatest size where it has room of its own.
+const MANY: u64 = 16 << 20;
 /// A large copy, which has a helper, and room of its own with it.
-const LARGE: u64 = 8 << 20;
-/// Chunks of a copy, at most.
+const LARGE: u64 = 4 << 20;
+/// Chunks of a copy through the lane's staging, at most.
 const CHUNKS: u64 = 4;
 
 /// A rectangle of a copy that fits a chunk.
@@ -126,8 +128,9 @@ pub(super) unsafe fn staged(
 
     let burst = start(place == Place::Array)?.into_burst();
     let (named, chunks) = if let Some(room) = &room {
-        let (address, bytes) = (room.address(), room::BYTES / CHUNKS);
-        ((Place::Region, address), Chunks { memory: pointer(address), bytes, count: CHUNKS })
+        let most = if bytes < MANY { CHUNK.1 } else { CHUNK.2 };
+        let memory = pointer(room.address());
+        ((Place::Region, room.address()), Chunks { memory, bytes: most, count: room::BYTES / most })
     } else {
         let (offset, room) = burst.staging();
         let most = if bytes <= FEW { CHUNK.0 } else { CHUNK.1 }.min(room / 2);

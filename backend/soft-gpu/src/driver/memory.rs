@@ -30,6 +30,9 @@ const ALIGN: u64 = 512;
 /// Bytes between allocations that belong to none.
 const GAP: u64 = 512;
 
+/// `CU_MEMHOSTREGISTER_PORTABLE`.
+const REGISTER_PORTABLE: u32 = 1;
+
 /// What freed memory is overwritten with.
 const POISON: u8 = 0xd5;
 
@@ -307,11 +310,15 @@ impl Memory {
         Some(found)
     }
 
-    /// Takes off the table all that a context made.
+    /// Takes off the table all that a context made. Memory of the program that was made known for all contexts stays known, as
+    /// NVIDIA's driver 580 was seen to have it.
     pub(crate) fn take_context(&self, context: u64) -> Vec<Allocation> {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        let taken: Vec<_> =
-            table.values().filter(|allocation| allocation.context == context).copied().collect();
+        let stays = |allocation: &Allocation| {
+            allocation.kind == Kind::Registered && allocation.flags & REGISTER_PORTABLE != 0
+        };
+        let goes = |allocation: &&Allocation| allocation.context == context && !stays(allocation);
+        let taken: Vec<_> = table.values().filter(goes).copied().collect();
         for allocation in &taken {
             table.remove(&allocation.start);
         }
@@ -420,6 +427,15 @@ mod tests {
             memory.reclaim(&allocation);
         }
         assert!(memory.find(mine).is_none() && memory.find(pinned).is_none() && memory.find(other).is_some());
+
+        let programs = vec![0_u8; 8];
+        let start = programs.as_ptr().addr() as u64;
+        for (flags, stays) in [(0, false), (REGISTER_PORTABLE, true)] {
+            memory.register(start, 8, flags, 1).unwrap();
+            assert!(
+                memory.take_context(1).len() == usize::from(!stays) && memory.find(start).is_some() == stays
+            );
+        }
         assert_eq!(memory.free_bytes(), before - (1 << 20));
     }
 

@@ -10,10 +10,7 @@ use virtio_spec::{
 };
 
 use super::{Invocation, handles::Object, host_memory, ok};
-use crate::worker::{
-    memory::Hold,
-    warm::{self, WarmContext},
-};
+use crate::worker::warm::{self, WarmContext};
 
 fn device(call: &Invocation<'_>, ordinal: u32) -> Result<CUdevice, CUresult> {
     let ordinal = i32::try_from(ordinal).map_err(|_| CUresult::ERROR_INVALID_DEVICE)?;
@@ -22,14 +19,6 @@ fn device(call: &Invocation<'_>, ordinal: u32) -> Result<CUdevice, CUresult> {
     // SAFETY: room for one device.
     ok(unsafe { get(&raw mut device, ordinal) })?;
     Ok(device)
-}
-
-/// The outcome of a context's end. Memory that CUDA then does not let go of stays mapped for good.
-fn ended(known: Vec<Hold>, outcome: Result<(), CUresult>) -> Result<(), CUresult> {
-    if outcome.is_err() {
-        known.into_iter().for_each(std::mem::forget);
-    }
-    outcome
 }
 
 pub(super) fn primary(call: &mut Invocation<'_>) -> Result<(), CUresult> {
@@ -53,22 +42,25 @@ pub(super) fn primary(call: &mut Invocation<'_>) -> Result<(), CUresult> {
         }
         PrimaryOperation::Release => {
             // The handle is taken out first, so that no other lane makes the context current any more.
-            call.handle(Kind::Context, request.context)?;
+            let raw = call.handle(Kind::Context, request.context)?;
             let release = contexts.cuDevicePrimaryCtxRelease_v2.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
-            call.session().handles.remove(Kind::Context, request.context);
+            call.remove(Kind::Context, request.context);
             call.forget_current();
-            let known = host_memory::take_of_context(call, request.context);
+            host_memory::forget_context(call, request.context, raw);
             // SAFETY: the context was retained when its handle was made.
-            ended(known, ok(call.in_driver(|| unsafe { release(device) })))
+            ok(call.in_driver(|| unsafe { release(device) }))
         }
         PrimaryOperation::Reset => {
             let reset = contexts.cuDevicePrimaryCtxReset_v2.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
             // A reset context is inactive whatever its count was; the next RETAIN makes the handle anew.
-            call.session().handles.remove(Kind::Context, request.context);
+            let raw = call.handle(Kind::Context, request.context);
+            call.remove(Kind::Context, request.context);
             call.forget_current();
-            let known = host_memory::take_of_context(call, request.context);
+            if let Ok(raw) = raw {
+                host_memory::forget_context(call, request.context, raw);
+            }
             // SAFETY: a device of the driver.
-            ended(known, ok(call.in_driver(|| unsafe { reset(device) })))
+            ok(call.in_driver(|| unsafe { reset(device) }))
         }
         PrimaryOperation::SetFlags => {
             let set = contexts.cuDevicePrimaryCtxSetFlags_v2.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
@@ -97,4 +89,16 @@ pub(super) fn create(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     call.forget_current();
     let object = Object { raw: context.to_u64(), parent: 0, context: 0 };
     call.session().handles.insert(Kind::Context, request.context, object)
+}
+
+pub(super) fn destroy(call: &mut Invocation<'_>) -> Result<(), CUresult> {
+    let context = call.scalar()?;
+    call.end_of_parameters()?;
+    let raw = call.handle(Kind::Context, context)?;
+    host_memory::forget_context(call, context, raw);
+    let destroy = call.driver().contexts.cuCtxDestroy_v2.ok_or(CUresult::ERROR_NOT_SUPPORTED)?;
+    // SAFETY: a context of the session.
+    ok(call.in_driver(|| unsafe { destroy(Scalar::from_u64(raw)) }))?;
+    call.remove(Kind::Context, context);
+    Ok(())
 }

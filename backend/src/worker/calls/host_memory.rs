@@ -5,6 +5,7 @@
 use std::sync::PoisonError;
 
 use virtio_spec::{
+    codec::Scalar,
     cuda::{CUdeviceptr, CUresult},
     requests::{HostRegister, HostRegistered, HostUnregister},
 };
@@ -40,7 +41,7 @@ pub(super) fn register(call: &mut Invocation<'_>) -> Result<(), CUresult> {
             device_pointer = CUdeviceptr::default();
         }
     }
-    call.put(&HostRegistered { device_pointer: virtio_spec::codec::Scalar::to_u64(device_pointer) })
+    call.put(&HostRegistered { device_pointer: device_pointer.to_u64() })
 }
 
 pub(super) fn unregister(call: &mut Invocation<'_>) -> Result<(), CUresult> {
@@ -54,10 +55,34 @@ pub(super) fn unregister(call: &mut Invocation<'_>) -> Result<(), CUresult> {
     Ok(())
 }
 
-/// Takes out what was made known in a context. CUDA forgets it when the context ends, and then it may be dropped.
-pub(super) fn take_of_context(call: &Invocation<'_>, context: u64) -> Vec<Hold> {
+/// Has CUDA forget what was made known in a context that is about to end: its driver goes on knowing such memory after the
+/// end of some contexts (580, seen with primary ones), and then refuses what comes to lie there.
+pub(super) fn forget_context(call: &mut Invocation<'_>, context: u64, raw: u64) {
     let mut registered = call.session().registered.lock().unwrap_or_else(PoisonError::into_inner);
-    registered.extract_if(|_, (of, _)| *of == context).map(|(_, (_, hold))| hold).collect()
+    let known: Vec<(u64, Hold)> = registered
+        .extract_if(|_, (of, _)| *of == context)
+        .map(|(address, (_, hold))| (address, hold))
+        .collect();
+    drop(registered);
+    if known.is_empty() {
+        return;
+    }
+    let driver = call.driver();
+    let is_current = driver.contexts.cuCtxSetCurrent.is_some_and(|set| {
+        // SAFETY: the context has not ended: only this request ends it.
+        unsafe { set(Scalar::from_u64(raw)) == CUresult::SUCCESS }
+    });
+    call.forget_current();
+    let unregister = call.driver().memory.cuMemHostUnregister.filter(|_| is_current);
+    for (address, hold) in known {
+        // SAFETY: registered, and still held.
+        let forgets = unregister.map(|unregister| call.in_driver(|| unsafe { unregister(pointer(address)) }));
+        if forgets != Some(CUresult::SUCCESS) {
+            log::debug!("pinned memory stays known to CUDA: {forgets:?}");
+            // So it stays mapped, for good.
+            std::mem::forget(hold);
+        }
+    }
 }
 
 /// Makes the lane's staging known to CUDA, once: copies through it are then DMA, where CUDA's driver would copy each byte a

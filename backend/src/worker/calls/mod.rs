@@ -166,17 +166,18 @@ pub(crate) enum Output {
     All,
 }
 
+const CONTEXT_DESTROY: u32 = virtio_spec::calls::contexts::rows::cuCtxDestroy_v2.opcode;
+
 /// What becomes of kernels' output at such a request.
 pub(crate) fn output_of(code: u32) -> Output {
     use virtio_spec::calls::{contexts, events, memory, streams};
 
     const SYNCHRONIZE: u32 = contexts::rows::cuCtxSynchronize.opcode;
-    const DESTROY: u32 = contexts::rows::cuCtxDestroy_v2.opcode;
     const STREAM: u32 = streams::rows::cuStreamSynchronize.opcode;
     const EVENT: u32 = events::rows::cuEventSynchronize.opcode;
     const FREE: u32 = memory::rows::cuMemFree_v2.opcode;
     match code {
-        SYNCHRONIZE | DESTROY | opcode::PRIMARY_CONTEXT | opcode::OUTPUT_READ => Output::All,
+        SYNCHRONIZE | CONTEXT_DESTROY | opcode::PRIMARY_CONTEXT | opcode::OUTPUT_READ => Output::All,
         STREAM | EVENT | FREE | opcode::COPY | opcode::COPY_ARRAY => Output::Flushed,
         _ => Output::None,
     }
@@ -273,6 +274,7 @@ impl<'a> Invocation<'a> {
             opcode::HOST_UNREGISTER => host_memory::unregister(self),
             opcode::PRIMARY_CONTEXT => context::primary(self),
             opcode::CONTEXT_CREATE => context::create(self),
+            CONTEXT_DESTROY => context::destroy(self),
             opcode::LINK_CREATE => link::create(self),
             opcode::LINK_ADD => link::add(self),
             opcode::LINK_COMPLETE => link::complete(self),
@@ -476,9 +478,6 @@ impl<'a> Invocation<'a> {
         let image = if kind == Kind::Library { self.session.libraries().remove(&value) } else { None };
         self.session.handles.remove(kind, value);
         drop(image);
-        if kind == Kind::Context {
-            drop(host_memory::take_of_context(self, value));
-        }
     }
 
     // Results, in order.

@@ -51,9 +51,14 @@ impl Client {
         serde_json::from_str(&line).with_context(|| format!("a process's answer: {line}"))
     }
 
+    /// Lets it end, without waiting for that.
+    pub(crate) fn dismiss(&mut self) {
+        self.input.take();
+    }
+
     /// Lets it end, and makes sure that it ends well.
     pub(crate) fn end(mut self) -> Result<()> {
-        self.input.take();
+        self.dismiss();
         let status = self.child.wait()?;
         if !status.success() {
             bail!("a process ended with {status}");

@@ -428,7 +428,7 @@ mod tests {
         }
         assert!(memory.find(mine).is_none() && memory.find(pinned).is_none() && memory.find(other).is_some());
 
-        let programs = vec![0_u8; 8];
+        let programs = [0_u8; 8];
         let start = programs.as_ptr().addr() as u64;
         for (flags, stays) in [(0, false), (REGISTER_PORTABLE, true)] {
             memory.register(start, 8, flags, 1).unwrap();

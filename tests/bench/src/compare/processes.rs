@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 use super::Arguments;
-use super::paired::Results;
+use super::paired::{Results, Side};
 use super::sides::Sides;
 use crate::client::Client;
 use crate::series::{Series, Unit};
@@ -12,28 +12,36 @@ use crate::solo::{Done, Order};
 pub(super) const WHAT: &str = "1 to 16 processes at once: launches per second and bandwidth of pinned copies to the device, of all together";
 
 const COUNTS: [usize; 5] = [1, 2, 4, 8, 16];
+const MOST: usize = 16;
 /// More rounds would take long and say little more.
 const MOST_ROUNDS: usize = 7;
 
 pub(super) fn measure(arguments: &Arguments, sides: &Sides, results: &mut Results) -> Result<()> {
     let milliseconds = if arguments.effort().quick { 200 } else { 500 };
     for round in 0..arguments.rounds.min(MOST_ROUNDS) {
+        // Starting them takes longer than what is measured, so all of both sides are there, and the others do nothing.
+        let start = |side| {
+            let clients = (0..MOST).map(|_| sides.client(side)).collect::<Result<Vec<Client>>>()?;
+            Ok((side, clients))
+        };
+        let mut both =
+            super::order(round).into_iter().map(start).collect::<Result<Vec<(Side, Vec<Client>)>>>()?;
+        for client in both.iter_mut().flat_map(|(_, clients)| clients) {
+            client.started()?;
+        }
         for count in COUNTS {
-            for side in super::order(round) {
-                let mut clients = (0..count).map(|_| sides.client(side)).collect::<Result<Vec<Client>>>()?;
-                for client in &mut clients {
-                    client.started()?;
-                }
-                let launches = together(&mut clients, Order::Launch { milliseconds })?;
-                let bytes = together(&mut clients, Order::Copy { milliseconds })?;
-                for client in clients {
-                    client.end()?;
-                }
+            for (side, clients) in &mut both {
+                let clients = clients.get_mut(..count).context("so many processes")?;
+                let launches = together(clients, Order::Launch { milliseconds })?;
+                let bytes = together(clients, Order::Copy { milliseconds })?;
                 let name = |what| format!("processes/{what}/{count}");
-                results.add(side, Series::new(name("launches"), Unit::PerSecond, vec![launches]));
-                results.add(side, Series::new(name("copies"), Unit::BytesPerSecond, vec![bytes]));
+                results.add(*side, Series::new(name("launches"), Unit::PerSecond, vec![launches]));
+                results.add(*side, Series::new(name("copies"), Unit::BytesPerSecond, vec![bytes]));
             }
         }
+        let mut clients: Vec<Client> = both.into_iter().flat_map(|(_, clients)| clients).collect();
+        clients.iter_mut().for_each(Client::dismiss);
+        clients.into_iter().try_for_each(Client::end)?;
         results.end_round();
     }
     Ok(())

@@ -12,6 +12,7 @@ mod compare;
 mod count;
 mod goals;
 mod kernels;
+mod memory;
 mod path;
 mod process;
 mod report;

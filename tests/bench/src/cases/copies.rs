@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use libcuda::gpu::host;
 
 use super::{Bench, Case};
+use crate::memory::Memory;
 use crate::process::own_processor_time;
 use crate::series::{Series, Unit, size_name};
 
@@ -59,12 +60,12 @@ fn small(bench: &Bench) -> Result<Vec<Series>> {
 }
 
 /// Two pieces of host memory of a size: what is copied, and where it comes back.
-struct Buffers {
-    from: &'static mut [u64],
-    to: &'static mut [u64],
+struct Buffers<'a> {
+    from: &'a mut [u64],
+    to: &'a mut [u64],
 }
 
-impl Buffers {
+impl Buffers<'_> {
     /// Fills the first with numbers that no other place and no other call has.
     fn fill(&mut self, seed: u64) {
         let step = 0x9e37_79b9_7f4a_7c15_u64;
@@ -97,8 +98,8 @@ fn pinned(bench: &Bench) -> Result<Vec<Series>> {
 fn pageable(bench: &Bench) -> Result<Vec<Series>> {
     let mut series = Vec::new();
     for bytes in bench.effort.sizes(&PAGEABLE) {
-        let mut memory = [vec![0_u64; bytes / 8], vec![0_u64; bytes / 8]];
-        let [from, to] = memory.each_mut().map(|memory| host(memory.as_mut_ptr(), bytes / 8));
+        let mut memory = [Memory::of(bytes)?, Memory::of(bytes)?];
+        let [from, to] = memory.each_mut().map(Memory::words);
         series.extend(copies(bench, "copy/pageable", &mut Buffers { from, to }, bytes, true)?);
     }
     Ok(series)
@@ -108,7 +109,7 @@ fn pageable(bench: &Bench) -> Result<Vec<Series>> {
 fn copies(
     bench: &Bench,
     case: &str,
-    buffers: &mut Buffers,
+    buffers: &mut Buffers<'_>,
     bytes: usize,
     with_processor: bool,
 ) -> Result<Vec<Series>> {
@@ -167,16 +168,16 @@ fn per_gib(rounds: usize, bytes: usize) -> f64 {
 fn memcpy(bench: &Bench) -> Result<Vec<Series>> {
     let mut series = Vec::new();
     for bytes in bench.effort.sizes(&PAGEABLE).filter(|bytes| *bytes >= 1 << 20) {
-        let mut from = vec![0_u64; bytes / 8];
+        let mut memory = [Memory::of(bytes)?, Memory::of(bytes)?];
+        let [from, to] = memory.each_mut().map(Memory::words);
         from.iter_mut().zip(1..).for_each(|(word, number)| *word = number);
-        let mut to = vec![0_u64; bytes / 8];
         let rounds = rounds(bench, bytes);
         let mut bandwidth = Vec::with_capacity(rounds);
-        to.copy_from_slice(&from);
+        to.copy_from_slice(from);
         let before = own_processor_time();
         for _ in 0..rounds {
             let start = Instant::now();
-            std::hint::black_box(&mut to).copy_from_slice(std::hint::black_box(&from));
+            std::hint::black_box(&mut *to).copy_from_slice(std::hint::black_box(from));
             bandwidth.push(bytes as f64 / start.elapsed().as_secs_f64());
         }
         let processor = (own_processor_time() - before) / per_gib(rounds, bytes);

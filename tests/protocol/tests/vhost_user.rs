@@ -121,6 +121,16 @@ fn a_session_on_scattered_extents_is_one_piece_of_memory_to_its_worker() -> Resu
 
 #[test]
 fn a_lane_is_served_and_wakes_its_guest_through_eventq() -> Result<()> {
+    is_served(LaneState::Open)
+}
+
+#[test]
+fn what_a_thread_has_posted_that_has_ended_is_served() -> Result<()> {
+    is_served(LaneState::Free)
+}
+
+/// A request in a lane that is in this state when it is kicked for.
+fn is_served(state: LaneState) -> Result<()> {
     const REQUEST: u64 = vm::page(100);
     const RESPONSE: u64 = vm::page(101);
     let backend = Backend::start()?;
@@ -133,7 +143,7 @@ fn a_lane_is_served_and_wakes_its_guest_through_eventq() -> Result<()> {
     let places =
         Places { descriptors: layout.descriptors(0), available: layout.available(0), used: layout.used(0) };
     let mut lane = Ring::new(lane_memory, layout.queue_size(), places);
-    vm.memory.write_obj(LaneState::Open as u32, GuestAddress(base + layout.lane(0)))?;
+    vm.memory.write_obj(state as u32, GuestAddress(base + layout.lane(0)))?;
     let request = session::RequestHeader {
         opcode: u32::MAX,
         flags: 0,

@@ -124,7 +124,8 @@ impl Lanes {
         Ok(Self { common: Arc::new(common), threads: Mutex::new(threads) })
     }
 
-    /// The guest has kicked: lanes that were opened get their thread, sleeping ones with something in their rings wake up.
+    /// The guest has kicked: lanes that were opened get their thread, sleeping ones with something in their rings wake up. The
+    /// guest's thread may have ended since, and its lane be free again: what it has posted is executed all the same.
     pub(crate) fn kick(&self) {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         for (number, thread) in (0_u32..).zip(threads.iter_mut()) {
@@ -133,7 +134,7 @@ impl Lanes {
                 if shared.is_kicked(number) {
                     running.thread().unpark();
                 }
-            } else if shared.lane_state(number) == LaneState::Open as u32 {
+            } else if shared.lane_state(number) == LaneState::Open as u32 || shared.is_kicked(number) {
                 *thread = self.start_lane(number);
             }
         }

@@ -67,8 +67,8 @@ impl Shared {
         self.lane32(lane, offset_of!(LaneHeader, state)).load(Ordering::Acquire)
     }
 
-    /// Whether a lane that sleeps has something in its ring: the guest has come past the index that the lane waits for. What
-    /// the guest saw when it decided to kick is seen here, too.
+    /// Whether a lane that sleeps, or was never served, has something in its ring: the guest has come past the index that the lane
+    /// waits for. What the guest saw when it decided to kick is seen here, too.
     pub(super) fn is_kicked(&self, lane: u32) -> bool {
         let word = |start: u64, part| self.word16(start.saturating_add(part)).load(Ordering::Acquire);
         let index = word(self.layout.available(lane), ring::INDEX);

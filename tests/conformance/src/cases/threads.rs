@@ -23,6 +23,7 @@ area!("threads":
     an_event_carries_what_came_before,
     a_blocked_thread_holds_nobody_up,
     threads_come_and_go,
+    threads_that_end_leave_their_work,
     an_error_of_one_thread_is_its_own,
     a_hundred_threads_at_once,
 );
@@ -235,6 +236,26 @@ fn threads_come_and_go() -> CaseResult {
         expected = expected.wrapping_mul(3).wrapping_add(round);
     }
     ensure!(gpu.read::<u32>(cell, 1)? == [expected], "a thread's work is lost");
+    pass()
+}
+
+fn threads_that_end_leave_their_work() -> CaseResult {
+    const THREADS: u32 = 12;
+    let gpu = Gpu::new()?;
+    let step = gpu.kernel(kernels::BASIC, "step")?;
+    let cells = gpu.upload(&[0u32; THREADS as usize + 1])?;
+    let write = |index: u32| {
+        let cell = cells + 4 * u64::from(index);
+        gpu.launch_on(0, step, shape(1, 1), arguments![cell, 0u32, index + 7]).ok()
+    };
+    // Further launches of this shape need no answer.
+    write(THREADS)?;
+    gpu.cu.cuCtxSynchronize().ok()?;
+    on_threads(&gpu, THREADS, write)?;
+    gpu.cu.cuCtxSynchronize().ok()?;
+    let expected: Vec<u32> = (7..=7 + THREADS).collect();
+    let values = gpu.read::<u32>(cells, THREADS as usize + 1)?;
+    ensure!(values == expected, "{values:?} were written instead of {expected:?}");
     pass()
 }
 

@@ -1,7 +1,8 @@
 //! `libvcompute.so`: what answers CUDA's calls in a guest.
 //!
-//! Programs find `libcuda.so.1` (`shim-preload`), whose jumps lead here from the first call on. A program's call enters at a C export (`exports`, generated from the call table), passes the checks of `entry`, and
-//! is then answered from what the shim knows, or becomes a request in the calling thread's lane.
+//! Programs find `libcuda.so.1` (`shim-preload`), whose jumps lead here from the first call on. A program's call enters at a C
+//! export (`exports`, generated from the call table), passes the checks of `entry`, and is then answered from what the shim knows,
+//! or becomes a request in the calling thread's lane.
 //!
 //! Read in this order:
 //! 1. `early`: what was learnt at the process's start;
@@ -9,7 +10,7 @@
 //! 3. `transport`: the guest's driver or the backend's socket;
 //! 4. `session`: shared memory, lanes, sleeping and waking;
 //! 5. `wire`: one call as a request and its response;
-//! 6. `handles`, `context`: objects and the threads' current contexts;
+//! 6. `handles`, `context`: objects and the threads' current contexts; `waited`: the stream that a thread has waited for;
 //! 7. `device`: the device information and what the environment shows of it;
 //! 8. `memory`: what an address is, pinned memory, copies; `window`: the reserved addresses;
 //!    `mirror`: memory that program and device cannot share;
@@ -44,5 +45,6 @@ mod session;
 mod threads;
 mod trace;
 mod transport;
+mod waited;
 mod window;
 mod wire;

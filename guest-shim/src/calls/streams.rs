@@ -15,7 +15,8 @@ use crate::exports::streams::{
     wire_cuStreamQuery, wire_cuStreamSetAttribute, wire_cuStreamSynchronize, wire_cuStreamWaitEvent,
 };
 use crate::graph::capture;
-use crate::memory::copy::is_stream;
+use crate::memory::copy::{is_stream, own_stream};
+use crate::waited::{self, Wait};
 use crate::{context, handles, mirror};
 
 /// `CU_EVENT_WAIT_EXTERNAL`.
@@ -53,32 +54,42 @@ pub(crate) unsafe fn cuStreamDestroy(stream: CUstream) -> CUresult {
     unsafe { cuStreamDestroy_v2(stream) }
 }
 
-/// Whether a stream's context has nothing to do, so that the stream has not either.
-fn is_idle(stream: CUstream) -> Result<bool, CUresult> {
+/// Whether a stream has nothing to do, because its context has not or because the thread has waited for it.
+fn is_idle(stream: u64) -> Result<bool, CUresult> {
     let current = context::required()?;
-    match stream.0 {
-        0..=2 => Ok(context::is_idle(current)),
-        handle if is_stream(handle) => Ok(handles::parent(handle).is_some_and(context::is_idle)),
-        _ => Err(CUresult::ERROR_INVALID_HANDLE),
+    let of = match stream {
+        0..=2 => Some(current),
+        handle if is_stream(handle) => handles::parent(handle),
+        _ => return Err(CUresult::ERROR_INVALID_HANDLE),
+    };
+    Ok(of.is_some_and(context::is_idle) || waited::is_idle(current, stream))
+}
+
+/// Answers a question whether a stream has nothing to do, or asks the device, whose success says so.
+fn idle_or(stream: CUstream, flavour: Flavour, ask: impl FnOnce() -> CUresult) -> CUresult {
+    let stream = own_stream(stream.0, flavour.is_per_thread());
+    match is_idle(stream) {
+        Ok(true) => CUresult::SUCCESS,
+        Ok(false) => {
+            let wait = Wait::begin();
+            let result = ask();
+            if result == CUresult::SUCCESS {
+                wait.succeeded(stream);
+            }
+            result
+        }
+        Err(error) => error,
     }
 }
 
 pub(crate) unsafe fn cuStreamSynchronize(stream: CUstream, flavour: Flavour) -> CUresult {
-    match is_idle(stream) {
-        Ok(true) => CUresult::SUCCESS,
-        // SAFETY: no pointers.
-        Ok(false) => unsafe { wire_cuStreamSynchronize(stream, flavour) },
-        Err(error) => error,
-    }
+    // SAFETY: no pointers.
+    idle_or(stream, flavour, || unsafe { wire_cuStreamSynchronize(stream, flavour) })
 }
 
 pub(crate) unsafe fn cuStreamQuery(stream: CUstream, flavour: Flavour) -> CUresult {
-    match is_idle(stream) {
-        Ok(true) => CUresult::SUCCESS,
-        // SAFETY: no pointers.
-        Ok(false) => mirror::seen(unsafe { wire_cuStreamQuery(stream, flavour) }),
-        Err(error) => error,
-    }
+    // SAFETY: no pointers.
+    idle_or(stream, flavour, || mirror::seen(unsafe { wire_cuStreamQuery(stream, flavour) }))
 }
 
 pub(crate) unsafe fn cuStreamGetCtx(stream: CUstream, place: *mut CUcontext, _flavour: Flavour) -> CUresult {

@@ -13,6 +13,7 @@ use super::bulk::Direction;
 use super::staged::{pieces, staged};
 use super::{Reach, reach};
 use crate::graph::{capture, held};
+use crate::waited::Wait;
 use crate::wire::Request;
 use crate::{context, handles};
 
@@ -110,8 +111,7 @@ impl Manner {
 
     /// An asynchronous form.
     pub(crate) const fn on_stream(stream: u64, per_thread: bool) -> Self {
-        let stream = if stream == 0 && per_thread { PER_THREAD_STREAM } else { stream };
-        Self { stream, flags: copy_flags::ASYNC }
+        Self { stream: own_stream(stream, per_thread), flags: copy_flags::ASYNC }
     }
 
     const fn is_asynchronous(self) -> bool {
@@ -122,6 +122,11 @@ impl Manner {
     pub(super) const fn waited_for(self) -> u32 {
         if self.flags == 0 { 0 } else { copy_flags::ASYNC | copy_flags::WAIT }
     }
+}
+
+/// The stream that a call's value stands for: the null stream of a thread that has its own is that one.
+pub(crate) const fn own_stream(stream: u64, per_thread: bool) -> u64 {
+    if stream == 0 && per_thread { PER_THREAD_STREAM } else { stream }
 }
 
 /// Whether a stream's value is one that requests may be posted to; a wrong one is answered with CUDA's own error.
@@ -262,6 +267,7 @@ pub(crate) unsafe fn copy(
         }
         (Way::Staged, Way::Shared(place, _)) => {
             let from = (place, &source);
+            let wait = Wait::begin();
             if shape.is_linear() && shape.width <= u64::from(INLINE) {
                 let to = (Place::Inline, &End { address: 0, ..destination });
                 let body = request(to, from, shape, manner.stream, manner.waited_for());
@@ -270,10 +276,14 @@ pub(crate) unsafe fn copy(
                 let mut response = request.synchronising().answer()?;
                 let length = usize::try_from(shape.width).map_err(|_| CUresult::ERROR_INVALID_VALUE)?;
                 // SAFETY: the caller's destination of `width` bytes.
-                return unsafe { response.take_bytes(pointer(destination.address), length) };
+                unsafe { response.take_bytes(pointer(destination.address), length) }?;
+            } else {
+                // SAFETY: the caller's promise about the destination.
+                unsafe { staged(&source, &destination, place, shape, manner, Direction::ToProcess) }?;
             }
-            // SAFETY: the caller's promise about the destination.
-            unsafe { staged(&source, &destination, place, shape, manner, Direction::ToProcess) }
+            // Its bytes are here, so all that came before in the stream is done.
+            wait.succeeded(manner.stream);
+            Ok(())
         }
         (Way::Staged, Way::Staged) => {
             synchronise()?;

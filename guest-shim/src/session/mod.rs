@@ -26,7 +26,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use crate::device::{self, Devices};
 use crate::transport::{self, Transport, TransportError, Woken};
-use crate::{process, window};
+use crate::{process, waited, window};
 use lane::Lane;
 use region::Region;
 
@@ -212,6 +212,7 @@ impl Session {
     /// sees it counted, and a synchronisation that missed the request does not count it.
     pub(crate) fn note_work(&self) {
         self.work.fetch_add(1, Ordering::Release);
+        waited::sent();
     }
 
     /// Notes a posted copy that the device carries out within its request: it is work, but none that a later copy would

@@ -37,6 +37,7 @@ area!("streams":
     destroy_lets_the_work_finish,
     destroyed_streams_are_refused,
     synchronize_waits,
+    waiting_again_waits_for_what_came_since,
     context_synchronize_waits_for_every_stream,
     nothing_captures_at_first,
 );
@@ -489,6 +490,49 @@ fn synchronize_waits() -> CaseResult {
         gpu.cu.cuStreamSynchronize(stream).ok()
     })?;
     ensure!(opened.load(Ordering::SeqCst) == 1, "synchronisation returned while the stream was busy");
+    gate.check(&gpu)?;
+    pass()
+}
+
+fn waiting_again_waits_for_what_came_since() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let (stream, other) = (gpu.stream(1)?, gpu.stream(1)?);
+    let device = gpu.upload(&[5u32; 4])?;
+    let mut back = [0u32; 4];
+    let mut wait = || {
+        gpu.cu.cuMemcpyDtoHAsync_v2(back.as_mut_ptr().cast(), device, 16, stream).ok()?;
+        for _ in 0..2 {
+            gpu.cu.cuStreamSynchronize(stream).ok()?;
+            gpu.cu.cuStreamQuery(stream).ok()?;
+        }
+        ensure!(back == [5; 4], "{back:?} were copied");
+        Ok(())
+    };
+
+    wait()?;
+    let gate = Gate::new(&gpu)?;
+    let elsewhere = || {
+        gpu.cu.cuCtxSetCurrent(gpu.context).ok()?;
+        gate.launch(&gpu, stream)
+    };
+    std::thread::scope(|scope| scope.spawn(elsewhere).join().expect("no panic"))?;
+    gpu.cu.cuStreamQuery(stream).is(Code::NOT_READY)?;
+    gate.open()?;
+    gpu.cu.cuStreamSynchronize(stream).ok()?;
+    gate.check(&gpu)?;
+
+    // What the stream waits for was under way before it was waited for itself.
+    let gate = Gate::new(&gpu)?;
+    gate.launch(&gpu, other)?;
+    wait()?;
+    let mut event = 0;
+    gpu.cu.cuEventCreate(&mut event, 0).ok()?;
+    gpu.cu.cuEventRecord(event, other).ok()?;
+    wait()?;
+    gpu.cu.cuStreamWaitEvent(stream, event, 0).ok()?;
+    gpu.cu.cuStreamQuery(stream).is(Code::NOT_READY)?;
+    gate.open()?;
+    gpu.cu.cuStreamSynchronize(stream).ok()?;
     gate.check(&gpu)?;
     pass()
 }

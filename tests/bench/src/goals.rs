@@ -93,6 +93,11 @@ pub(crate) struct Judged {
     pub(crate) verdict: Verdict,
 }
 
+/// Series that have a goal.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    GOALS.iter().map(|(name, _)| *name)
+}
+
 /// Goals of series that were measured on both sides, in the order of [`GOALS`].
 pub(crate) fn judge(results: &Results) -> Vec<Judged> {
     GOALS

@@ -32,8 +32,12 @@ if [ "$1" = timeline ]; then
     exec python3 "$here/timeline/timeline.py" --bench "$here/bin/cuda-bench" --library "$here/lib/libcuda.so.1" \
         --backend "$here/bin/vhost-user-compute" "$@"
 fi
+case " $* " in
+    *" --out "*) ;;
+    *) set -- --out "$out" "$@" ;;
+esac
 exec "$here/bin/cuda-bench" compare --remoted "$here/lib/libcuda.so.1" --backend "$here/bin/vhost-user-compute" \
-    --revision "$(cat "$here/REVISION")" --out "$out" "$@"
+    --revision "$(cat "$here/REVISION")" "$@"
 "#;
 
 pub(crate) fn run() -> Result<()> {

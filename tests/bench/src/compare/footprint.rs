@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::Arguments;
+use super::Run;
 use super::paired::{Results, Side};
 use super::sides::{Sides, Warm};
 use crate::process::{family_processor_time, private_memory};
@@ -14,11 +14,13 @@ pub(super) const WHAT: &str = "private memory of a worker and of the same progra
 
 const MOST_ROUNDS: usize = 3;
 
-pub(super) fn measure(arguments: &Arguments, sides: &Sides, results: &mut Results) -> Result<()> {
+pub(super) fn measure(run: &mut Run<'_>, sides: &Sides) -> Result<()> {
+    let arguments = run.arguments;
     let alone = Sides::start(arguments, Warm { workers: 0, contexts: 0 })?;
     // For how long the idle backend is watched.
     let watched = Duration::from_secs(if arguments.effort().quick { 2 } else { 5 });
     for _ in 0..arguments.rounds.min(MOST_ROUNDS) {
+        let results = &mut run.results;
         // The driver in a worker compiles for itself: its cache would join the machines that share it.
         let mut native = sides.client_with(Side::Native, &[("CUDA_CACHE_DISABLE", "1")])?;
         native.started()?;
@@ -47,7 +49,7 @@ pub(super) fn measure(arguments: &Arguments, sides: &Sides, results: &mut Result
         sides.wait_until_quiet()?;
         add_idle(results, Side::Remoted, sides.supervisor(), watched)?;
         remoted.end()?;
-        results.end_round();
+        run.end_round()?;
     }
     Ok(())
 }

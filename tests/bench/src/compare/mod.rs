@@ -42,6 +42,9 @@ pub(crate) struct Arguments {
     /// Where report.json, report.md, samples.jsonl and the plots go
     #[arg(long, value_name = "DIRECTORY")]
     out: PathBuf,
+    /// Go on with the report that is in --out already, of this machine since its start and this state of the project
+    #[arg(long)]
+    resume: bool,
     /// How often each side is measured
     #[arg(long, default_value_t = 11, value_name = "N")]
     rounds: usize,
@@ -75,7 +78,7 @@ pub(crate) struct Arguments {
 }
 
 /// The chores beside the cases of one process, in the order in which they run.
-type Chore = fn(&Arguments, &Sides, &mut Results) -> Result<()>;
+type Chore = fn(&mut Run<'_>, &Sides) -> Result<()>;
 const CHORES: [(&str, &str, Chore); 3] = [
     ("start-up", startup::WHAT, startup::measure),
     ("processes", processes::WHAT, processes::measure),
@@ -97,8 +100,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     fs::create_dir_all(&arguments.out).with_context(|| format!("make {}", arguments.out.display()))?;
     let begin = Instant::now();
     let sides = Sides::start(arguments, Warm::default())?;
-    let about = About::find(sides.identify()?, arguments.programs.is_some(), &arguments.revision);
+    let about = About::find(sides.identify()?, &arguments.revision);
     let mut run = Run { arguments, about, results: Results::default(), rounds: 0, begin };
+    if arguments.resume {
+        (run.about, run.results, run.rounds) = report::read(&arguments.out)?.follow(run.about)?;
+    }
     if let Some(folder) = &arguments.programs {
         programs::measure(&mut run, &sides, folder)?;
     } else {
@@ -146,10 +152,9 @@ impl Run<'_> {
                     self.results.fail(format!("{side}: {failure}"));
                 }
             }
-            self.results.end_round();
             self.rounds += 1;
-            self.say(&format!("round {} of {}", self.rounds, arguments.rounds));
-            self.write()?;
+            self.end_round()?;
+            self.say(&format!("round {} of {}", round + 1, arguments.rounds));
         }
         Ok(())
     }
@@ -160,17 +165,22 @@ impl Run<'_> {
         for (name, _, measure) in CHORES {
             if is_wanted(name, &arguments.case) {
                 self.say(name);
-                if let Err(error) = measure(arguments, sides, &mut self.results) {
+                if let Err(error) = measure(self, sides) {
                     self.results.fail(format!("{name}: {error:#}"));
-                    self.results.end_round();
+                    self.end_round()?;
                 }
-                self.write()?;
             }
         }
         Ok(())
     }
 
-    /// Writes the report as far as it goes: what ends this process early does not take it away.
+    /// What is added from here on belongs to another round. Writes the report as far as it goes: what ends this process early
+    /// does not take it away.
+    fn end_round(&mut self) -> Result<()> {
+        self.results.end_round();
+        self.write()
+    }
+
     fn write(&self) -> Result<()> {
         report::write(&self.arguments.out, &self.about, &self.results, self.rounds)
     }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::series::{Series, Unit};
 use cuda_bench::statistics::{Median, quantile};
 
 /// Which library.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Side {
     /// The driver itself.
@@ -51,7 +51,7 @@ pub(crate) struct Results {
 }
 
 /// A part of a program, of which both sides' results were compared.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Checked {
     pub(crate) name: String,
     pub(crate) what: String,
@@ -113,6 +113,11 @@ impl Results {
     /// Programs that cannot run on this machine, and why.
     pub(crate) fn skipped(&self) -> impl Iterator<Item = (&str, &str)> {
         self.skipped.iter().map(|(program, reason)| (program.as_str(), reason.as_str()))
+    }
+
+    /// Goes on with what was compared in an earlier run.
+    pub(crate) fn follow(&mut self, checked: Vec<Checked>) {
+        self.checked = checked;
     }
 
     /// Notes that both sides of a part of a program computed the same in a round, to the bit or about.

@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result};
 
-use super::Arguments;
-use super::paired::{Results, Side};
+use super::Run;
+use super::paired::Side;
 use super::sides::Sides;
 use crate::client::Client;
 use crate::series::{Series, Unit};
@@ -16,7 +16,8 @@ const MOST: usize = 16;
 /// More rounds would take long and say little more.
 const MOST_ROUNDS: usize = 7;
 
-pub(super) fn measure(arguments: &Arguments, sides: &Sides, results: &mut Results) -> Result<()> {
+pub(super) fn measure(run: &mut Run<'_>, sides: &Sides) -> Result<()> {
+    let arguments = run.arguments;
     let milliseconds = if arguments.effort().quick { 200 } else { 500 };
     for round in 0..arguments.rounds.min(MOST_ROUNDS) {
         // Starting them takes longer than what is measured, so all of both sides are there, and the others do nothing.
@@ -35,14 +36,14 @@ pub(super) fn measure(arguments: &Arguments, sides: &Sides, results: &mut Result
                 let launches = together(clients, Order::Launch { milliseconds })?;
                 let bytes = together(clients, Order::Copy { milliseconds })?;
                 let name = |what| format!("processes/{what}/{count}");
-                results.add(*side, Series::new(name("launches"), Unit::PerSecond, vec![launches]));
-                results.add(*side, Series::new(name("copies"), Unit::BytesPerSecond, vec![bytes]));
+                run.results.add(*side, Series::new(name("launches"), Unit::PerSecond, vec![launches]));
+                run.results.add(*side, Series::new(name("copies"), Unit::BytesPerSecond, vec![bytes]));
             }
         }
         let mut clients: Vec<Client> = both.into_iter().flat_map(|(_, clients)| clients).collect();
         clients.iter_mut().for_each(Client::dismiss);
         clients.into_iter().try_for_each(Client::end)?;
-        results.end_round();
+        run.end_round()?;
     }
     Ok(())
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::Arguments;
-use super::paired::{Results, Side};
+use super::Run;
+use super::paired::Side;
 use super::sides::{self, Sides, Warm};
 use crate::process::monotonic;
 use crate::series::{Series, Unit};
@@ -19,7 +19,8 @@ const STARTS: usize = 3;
 /// The pause in which the backend renews nothing, and what it may take to begin with it.
 const RENEWAL: Duration = Duration::from_millis(400);
 
-pub(super) fn measure(arguments: &Arguments, _: &Sides, results: &mut Results) -> Result<()> {
+pub(super) fn measure(run: &mut Run<'_>, _: &Sides) -> Result<()> {
+    let arguments = run.arguments;
     let cold = &Sides::start(arguments, Warm { workers: 0, contexts: 0 })?;
     let warm = [
         ("start-up/warm", Sides::start(arguments, Warm { workers: arguments.warm, contexts: 0 })?),
@@ -34,21 +35,21 @@ pub(super) fn measure(arguments: &Arguments, _: &Sides, results: &mut Results) -
                 // The worker before takes a while to leave the GPU.
                 cold.wait_until_quiet()?;
                 let nanoseconds = start(cold, side)?;
-                results.add(side, series("start-up/cold", nanoseconds));
+                run.results.add(side, series("start-up/cold", nanoseconds));
                 // The native process has nothing that could be warm: all kinds are compared with the same.
                 if side == Side::Native {
                     for (name, _) in &warm {
-                        results.add(side, series(name, nanoseconds));
+                        run.results.add(side, series(name, nanoseconds));
                     }
                 }
             }
             std::thread::sleep(RENEWAL);
             for (name, warm) in &warm {
                 warm.wait_until_quiet()?;
-                results.add(Side::Remoted, series(name, start(warm, Side::Remoted)?));
+                run.results.add(Side::Remoted, series(name, start(warm, Side::Remoted)?));
             }
         }
-        results.end_round();
+        run.end_round()?;
     }
     Ok(())
 }

@@ -4,25 +4,26 @@
 
 use std::fs;
 
-use serde::Serialize;
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
 
 use crate::solo::Started;
 
 /// What a run needs to be known by.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct About {
     /// Processor, how many of them, memory.
     machine: String,
     /// The kernel.
     kernel: String,
+    /// Which machine it is, and since when it runs.
+    boot: String,
     /// The GPU, as the native driver calls it.
     gpu: String,
     /// The native driver and its CUDA version.
     driver: String,
     /// Whether the driver is in software, so that no goal is judged.
     pub(crate) is_software: bool,
-    /// Whether programs are measured instead of single calls.
-    pub(crate) is_of_programs: bool,
     /// When the run began (UTC).
     date: String,
     /// The command line.
@@ -33,7 +34,7 @@ pub(crate) struct About {
 
 impl About {
     /// Of this machine, this process's command line, and a driver that has said what it is.
-    pub(crate) fn find(native: Started, is_of_programs: bool, revision: &str) -> Self {
+    pub(crate) fn find(native: Started, revision: &str) -> Self {
         let (major, minor) = (native.cuda / 1000, native.cuda % 1000 / 10);
         let is_software = !native.device.contains("NVIDIA");
         let module = fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
@@ -47,14 +48,24 @@ impl About {
         Self {
             machine: machine(),
             kernel: line("/proc/sys/kernel/osrelease"),
+            boot: line("/proc/sys/kernel/random/boot_id"),
             gpu: native.device,
             driver: format!("{name}, CUDA {major}.{minor}"),
             is_software,
-            is_of_programs,
             date: date(),
             command: std::env::args().collect::<Vec<_>>().join(" "),
             revision: revision.to_owned(),
         }
+    }
+
+    /// Goes on with an earlier run, which must have been like this one.
+    pub(super) fn follow(mut self, later: Self) -> Result<Self> {
+        let parts =
+            |about: &Self| [&about.boot, &about.gpu, &about.driver, &about.revision].map(Clone::clone);
+        let (earlier, now) = (parts(&self), parts(&later));
+        ensure!(earlier == now, "what is there is of {earlier:?}, and this would be of {now:?}");
+        self.command = format!("{}; {}", self.command, later.command);
+        Ok(self)
     }
 
     /// Label and value of each part.

@@ -6,7 +6,7 @@ use cuda_bench::statistics::{FEWEST, Median};
 
 use super::About;
 use crate::compare::paired::{Pair, Results, Side};
-use crate::goals::{Judged, Verdict};
+use crate::goals::{self, Judged, Verdict};
 use crate::series::Unit;
 use crate::{cases, compare};
 
@@ -18,7 +18,13 @@ pub(super) fn text(
     rounds: usize,
     plots: &[&str],
 ) -> Result<String, fmt::Error> {
-    let title = if about.is_of_programs { "How fast programs are" } else { "What CUDA calls cost" };
+    let is_of_programs = !results.programs().is_empty() || results.skipped().next().is_some();
+    let is_of_calls = results.iter().any(|(name, _)| is_of_cases(name));
+    let title = match (is_of_calls, is_of_programs) {
+        (true, true) => "What CUDA calls cost, and how fast programs are",
+        (false, true) => "How fast programs are",
+        (_, false) => "What CUDA calls cost",
+    };
     let mut text = format!("# {title}, natively and through the device\n\n| | |\n|---|---|\n");
     for (label, value) in about.lines() {
         writeln!(text, "| {label} | {value} |")?;
@@ -50,9 +56,11 @@ pub(super) fn text(
         writeln!(text, "![{plot}]({plot})\n")?;
     }
     all(&mut text, results)?;
-    if about.is_of_programs {
+    if is_of_programs {
         processors(&mut text, results)?;
         programs(&mut text, results)?;
+    }
+    if is_of_programs && !is_of_calls {
         return Ok(text);
     }
     text.push_str("## Cases\n\n| case | what |\n|---|---|\n");
@@ -60,6 +68,11 @@ pub(super) fn text(
         writeln!(text, "| {name} | {what} |")?;
     }
     Ok(text)
+}
+
+/// Whether a series is one of the cases, rather than of a program.
+fn is_of_cases(name: &str) -> bool {
+    cases::all().chain(compare::chores()).any(|(case, _)| name.starts_with(case))
 }
 
 fn goals(text: &mut String, results: &Results, judged: &[Judged]) -> fmt::Result {
@@ -74,6 +87,10 @@ fn goals(text: &mut String, results: &Results, judged: &[Judged]) -> fmt::Result
         writeln!(text, "| {name} | {} | {goal} | {word} |", sides(pair))?;
     }
     text.push_str("\n*open*: the interval has the goal inside.\n\n");
+    let missing: Vec<_> = goals::names().filter(|name| results.get(name).is_none()).collect();
+    if !missing.is_empty() {
+        writeln!(text, "Goals of what was not measured: {}.\n", missing.join(", "))?;
+    }
     Ok(())
 }
 

@@ -6,62 +6,70 @@
 use std::cell::Cell;
 
 use crate::context;
-use crate::session;
+use crate::session::{self, Session};
 
 /// A stream that had nothing to do.
 #[derive(Clone, Copy, Debug)]
 struct Done {
+    /// 0, which is none, until there was one.
     context: u64,
     stream: u64,
-    /// [`session::Session::work`] of which all that is the stream's was done.
+    /// [`Session::work`] of which all that is the stream's was done.
     work: u64,
 }
 
 impl Done {
     const fn holds(self, context: u64, stream: u64, work: u64) -> bool {
-        self.context == context && self.stream == stream && self.work == work
+        self.work == work && self.stream == stream && self.context == context && context != 0
     }
 }
 
-thread_local! {
-    static DONE: Cell<Option<Done>> = const { Cell::new(None) };
+/// What a thread knows.
+struct Thread {
+    done: Cell<Done>,
     /// Requests of the thread that gave the GPU work.
-    static SENT: Cell<u64> = const { Cell::new(0) };
+    sent: Cell<u64>,
+}
+
+thread_local! {
+    static THREAD: Thread =
+        const { Thread { done: Cell::new(Done { context: 0, stream: 0, work: 0 }), sent: Cell::new(0) } };
 }
 
 /// The thread has sent a request that gives the GPU work, and that is counted.
 pub(crate) fn sent() {
     // A thread that ends waits for nothing any more.
-    let _ = SENT.try_with(|sent| sent.set(sent.get().wrapping_add(1)));
+    let _ = THREAD.try_with(|thread| thread.sent.set(thread.sent.get().wrapping_add(1)));
 }
 
-/// Whether nothing is under way in a stream of the current context, which [`Wait::succeeded`] said of it.
+/// Whether nothing is under way in a stream, with this context current.
 pub(crate) fn is_idle(context: u64, stream: u64) -> bool {
-    let Some(done) = DONE.try_with(Cell::get).ok().flatten() else { return false };
-    let work = session::existing().map(session::Session::work);
-    work.is_some_and(|work| done.holds(context, stream, work)) && context::is_quiet(context)
+    let Some(work) = session::existing().map(Session::work) else { return false };
+    let holds = |thread: &Thread| thread.done.get().holds(context, stream, work);
+    THREAD.try_with(holds).is_ok_and(|holds| holds && context::is_quiet(context))
 }
 
 /// A wait for a stream, from before its request.
 pub(crate) struct Wait {
-    /// All work that was sent before, and what of it was the thread's own.
-    before: Option<(u64, u64)>,
+    /// All work that was sent before, less what of it was the thread's own.
+    others: Option<u64>,
 }
 
 impl Wait {
     /// A wait begins. Work that another thread sends from here on may be missed by it.
     pub(crate) fn begin() -> Self {
-        let own = SENT.try_with(Cell::get).ok();
-        Self { before: session::existing().map(session::Session::work).zip(own) }
+        let work = session::existing().map(Session::work);
+        let own = |thread: &Thread| work.map(|work| work.wrapping_sub(thread.sent.get()));
+        Self { others: THREAD.try_with(own).ok().flatten() }
     }
 
-    /// It is over, with success: all that was sent before, and by the thread itself since, is done.
-    pub(crate) fn succeeded(self, stream: u64) {
-        let Some((work, own)) = self.before else { return };
-        let Ok(now) = SENT.try_with(Cell::get) else { return };
-        let Some(context) = context::current() else { return };
-        let work = work.wrapping_add(now.wrapping_sub(own));
-        let _ = DONE.try_with(|done| done.set(Some(Done { context, stream, work })));
+    /// It is over, with success and this context current: all that was sent before, and by the thread itself since, is done.
+    pub(crate) fn succeeded(self, context: u64, stream: u64) {
+        let Some(others) = self.others else { return };
+        // A thread that ends knows nothing any more.
+        let _ = THREAD.try_with(|thread| {
+            thread.done.set(Done { context, stream, work: others.wrapping_add(thread.sent.get()) });
+        });
     }
 }
 
@@ -76,11 +84,21 @@ mod tests {
         for (context, stream, work) in [(2, 7, 40), (1, 8, 40), (1, 7, 41)] {
             assert!(!done.holds(context, stream, work));
         }
+        assert!(!Done { context: 0, stream: 0, work: 0 }.holds(0, 0, 0), "at first");
+    }
+
+    #[test]
+    fn what_the_thread_sends_during_its_own_wait_is_waited_for() {
+        let wait = Wait { others: Some(40) };
+        sent();
+        let own = THREAD.with(|thread| thread.sent.get());
+        wait.succeeded(1, 7);
+        assert!(THREAD.with(|thread| thread.done.get()).holds(1, 7, 40 + own));
     }
 
     #[test]
     fn nothing_is_known_without_a_session() {
-        Wait::begin().succeeded(7);
-        assert!(!is_idle(0, 7));
+        Wait::begin().succeeded(1, 7);
+        assert!(!is_idle(1, 7));
     }
 }

@@ -54,32 +54,28 @@ pub(crate) unsafe fn cuStreamDestroy(stream: CUstream) -> CUresult {
     unsafe { cuStreamDestroy_v2(stream) }
 }
 
-/// Whether a stream has nothing to do, because its context has not or because the thread has waited for it.
-fn is_idle(stream: u64) -> Result<bool, CUresult> {
-    let current = context::required()?;
+/// Says that a stream has nothing to do, because its context has not or because the thread has waited for it; or asks the
+/// device, whose success says the same.
+fn idle_or(stream: CUstream, flavour: Flavour, ask: impl FnOnce() -> CUresult) -> CUresult {
+    let current = match context::required() {
+        Ok(current) => current,
+        Err(error) => return error,
+    };
+    let stream = own_stream(stream.0, flavour.is_per_thread());
     let of = match stream {
         0..=2 => Some(current),
         handle if is_stream(handle) => handles::parent(handle),
-        _ => return Err(CUresult::ERROR_INVALID_HANDLE),
+        _ => return CUresult::ERROR_INVALID_HANDLE,
     };
-    Ok(of.is_some_and(context::is_idle) || waited::is_idle(current, stream))
-}
-
-/// Answers a question whether a stream has nothing to do, or asks the device, whose success says so.
-fn idle_or(stream: CUstream, flavour: Flavour, ask: impl FnOnce() -> CUresult) -> CUresult {
-    let stream = own_stream(stream.0, flavour.is_per_thread());
-    match is_idle(stream) {
-        Ok(true) => CUresult::SUCCESS,
-        Ok(false) => {
-            let wait = Wait::begin();
-            let result = ask();
-            if result == CUresult::SUCCESS {
-                wait.succeeded(stream);
-            }
-            result
-        }
-        Err(error) => error,
+    if waited::is_idle(current, stream) || of.is_some_and(context::is_idle) {
+        return CUresult::SUCCESS;
     }
+    let wait = Wait::begin();
+    let result = ask();
+    if result == CUresult::SUCCESS {
+        wait.succeeded(current, stream);
+    }
+    result
 }
 
 pub(crate) unsafe fn cuStreamSynchronize(stream: CUstream, flavour: Flavour) -> CUresult {

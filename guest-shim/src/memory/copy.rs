@@ -223,7 +223,7 @@ pub(crate) unsafe fn copy(
     manner: Manner,
     synchronise: impl FnOnce() -> Result<(), CUresult>,
 ) -> Result<(), CUresult> {
-    context::required()?;
+    let current = context::required()?;
     if shape.width == 0 || shape.height == 0 || shape.depth == 0 {
         return Ok(());
     }
@@ -256,7 +256,7 @@ pub(crate) unsafe fn copy(
                 let flags = if posted { manner.flags } else { manner.waited_for() };
                 let body = request(to, from, shape, manner.stream, flags);
                 let on_device = place == Place::Device && known;
-                if !manner.is_asynchronous() && on_device && context::needs_no_barrier(context::required()?) {
+                if !manner.is_asynchronous() && on_device && context::needs_no_barrier(current) {
                     // The bytes are taken, as CUDA promises; what else it waits for, there is none.
                     return post_copy(&body, bytes);
                 }
@@ -282,7 +282,7 @@ pub(crate) unsafe fn copy(
                 unsafe { staged(&source, &destination, place, shape, manner, Direction::ToProcess) }?;
             }
             // Its bytes are here, so all that came before in the stream is done.
-            wait.succeeded(manner.stream);
+            wait.succeeded(current, manner.stream);
             Ok(())
         }
         (Way::Staged, Way::Staged) => {

@@ -34,7 +34,7 @@ struct Options {
     /// Leave out the cases whose name contains this (repeatable)
     #[arg(long, value_name = "SUBSTRING")]
     skip: Vec<String>,
-    /// How many cases run at a time
+    /// How many cases run at a time; on a GPU, more than one mislead those that look at its free memory
     #[arg(long, default_value_t = 1, value_name = "N")]
     jobs: usize,
     /// Multiply every time limit, and leave out the largest sizes, where the machine is emulated

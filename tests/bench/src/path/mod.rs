@@ -74,10 +74,10 @@ const MARGIN: f64 = 1.3;
 
 /// The lengths, counted with the release build of Rust 1.95 on glibc 2.36.
 const PATHS: [Path; 7] = [
-    posted("cuLaunchKernel", 1179.0),
-    answered("cuLaunchKernel and cuStreamSynchronize", 2495.0, 2),
-    answered("cuMemcpyHtoD of 4 bytes", 1856.0, 1),
-    answered("cuMemcpyDtoH of 4 bytes", 1739.0, 1),
+    posted("cuLaunchKernel", 1193.0),
+    answered("cuLaunchKernel and cuStreamSynchronize", 2612.0, 2),
+    answered("cuMemcpyHtoD of 4 bytes", 1811.0, 1),
+    answered("cuMemcpyDtoH of 4 bytes", 1819.0, 1),
     answered("cuMemAlloc and cuMemFree", 2130.0, 2),
     local("cuCtxGetCurrent", 116.0),
     local("cuFuncGetAttribute", 240.0),
@@ -85,7 +85,7 @@ const PATHS: [Path; 7] = [
 
 /// The other side of a launch: the instructions of the worker's program for one of many that wait, without those of the
 /// driver and of libc, from the moment that its lane wakes up until it sleeps.
-const SERVED: Path = posted("a lane for a cuLaunchKernel", 774.0);
+const SERVED: Path = posted("a lane for a cuLaunchKernel", 770.0);
 
 const fn posted(name: &'static str, instructions: f64) -> Path {
     Path { name, kind: Kind::Posted, instructions, system_calls: 0.0 }

@@ -12,6 +12,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError}
 use std::time::{Duration, Instant};
 
 use super::bulk::Rows;
+use crate::session::spin;
 use crate::threads;
 
 /// Processors from which one is to spare: one for the calling thread, and two for the device and the host.
@@ -53,6 +54,9 @@ pub(super) fn take() -> Option<Lease> {
 
 /// Looks for a while whether `done`.
 fn look(done: impl Fn() -> bool) {
+    if spin::is_forbidden() {
+        return;
+    }
     let since = Instant::now();
     while !done() && since.elapsed() < LOOKING {
         (0..LOOKS).for_each(|_| std::hint::spin_loop());

@@ -8,7 +8,7 @@
 pub(crate) mod lane;
 pub(crate) mod queue;
 pub(crate) mod region;
-mod spin;
+pub(crate) mod spin;
 #[cfg(test)]
 mod tests;
 

@@ -44,6 +44,17 @@ pub(super) struct Unanswered {
     since: Instant,
 }
 
+/// What the environment asks for, in microseconds.
+fn asked() -> Option<u64> {
+    std::env::var(VARIABLE).ok().and_then(|text| text.trim().parse::<u64>().ok())
+}
+
+/// Whether the environment asks that nobody spins.
+pub(crate) fn is_forbidden() -> bool {
+    static FORBIDDEN: LazyLock<bool> = LazyLock::new(|| asked() == Some(0));
+    *FORBIDDEN
+}
+
 impl Spin {
     fn new(most: Duration) -> Self {
         Self { most, now: most }
@@ -54,8 +65,7 @@ impl Spin {
         // Found out once: it takes a dozen system calls, and each lane asks.
         static PROCESSORS: LazyLock<usize> =
             LazyLock::new(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
-        let asked = std::env::var(VARIABLE).ok().and_then(|text| text.trim().parse::<u64>().ok());
-        Self::pair(asked, *PROCESSORS)
+        Self::pair(asked(), *PROCESSORS)
     }
 
     /// Where there is one processor, spinning would only keep it from the one that answers.

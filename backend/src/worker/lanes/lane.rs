@@ -189,6 +189,13 @@ impl<'a> Lane<'a> {
         entered
     }
 
+    /// Counts the lane as busy when there is no pause any more.
+    fn enter_at_last(&self) {
+        while !self.enter() {
+            std::thread::park();
+        }
+    }
+
     fn leave(&self) {
         self.busy.store(false, Ordering::Release);
     }
@@ -264,7 +271,15 @@ impl<'a> Lane<'a> {
             0 => self.posted.len(),
             used => self.posted.len().min(used as usize),
         };
-        common.order.begin(self.posted.get(..used).unwrap_or_default(), self.number, header.sequence);
+        let posted = self.posted.get(..used).unwrap_or_default();
+        while !common.order.begin(posted, self.number, header.sequence, || self.is_interrupted()) {
+            if common.stopping.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            // What is waited for does not go on before the pause is over.
+            self.leave();
+            self.enter_at_last();
+        }
         let header_bytes = size_of::<ResponseHeader>();
         let room =
             request.response.map_or(0, |response| response.length.min(limits::MAX_RESPONSE_BYTES) as usize);
@@ -310,9 +325,7 @@ impl<'a> Lane<'a> {
         self.spin_place.leave();
         self.busy.store(false, Ordering::Release);
         let result = call.run();
-        while !self.enter() {
-            std::thread::park();
-        }
+        self.enter_at_last();
         result
     }
 

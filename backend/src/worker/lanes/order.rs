@@ -18,8 +18,13 @@ use std::{
 /// not block, also on a machine with more threads than cores.
 const STUCK: Duration = Duration::from_millis(20);
 
-/// Longest wait for another lane that is not inside the driver, because its thread is not running yet.
-const LONGEST: Duration = Duration::from_millis(500);
+/// Longest wait for another lane that is not inside the driver, because its thread is not running yet: a host may have more
+/// to do than it has processors for. What is not executed by then loses its place.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// How long a lane looks for another one before it sleeps between two looks, and how long it then does.
+const LOOKING: Duration = Duration::from_millis(5);
+const NAP: Duration = Duration::from_micros(100);
 
 /// A lane's progress, on cache lines that no other lane's thread writes.
 #[repr(align(128))]
@@ -55,21 +60,28 @@ impl Order {
     }
 
     /// The lane is about to execute this request; waits for earlier ones of other lanes. `posted` are the words that say
-    /// what the guest posted in each lane.
-    pub(super) fn begin(&self, posted: &[&AtomicU64], lane: u32, sequence: u64) {
-        let Some(own) = self.lanes.get(lane as usize) else { return };
+    /// what the guest posted in each lane. False if it was interrupted: the lane is to ask again then.
+    pub(super) fn begin(
+        &self,
+        posted: &[&AtomicU64],
+        lane: u32,
+        sequence: u64,
+        is_interrupted: impl Fn() -> bool,
+    ) -> bool {
+        let Some(own) = self.lanes.get(lane as usize) else { return true };
         own.holds.store(sequence, Ordering::Release);
         // Most sessions use one lane.
         if posted.len() <= 1 && lane == 0 {
-            return;
+            return true;
         }
         for ((other, progress), posted) in (0_u32..).zip(&self.lanes).zip(posted) {
             // Most lanes have never been used.
             let posted = posted.load(Ordering::Acquire);
-            if posted != 0 && other != lane {
-                progress.wait(posted, other, sequence);
+            if posted != 0 && other != lane && !progress.wait(posted, other, sequence, &is_interrupted) {
+                return false;
             }
         }
+        true
     }
 
     /// The lane has executed this request.
@@ -91,24 +103,28 @@ impl Progress {
         holds > sequence && holds != u64::MAX
     }
 
-    fn wait(&self, posted: u64, lane: u32, sequence: u64) {
+    /// Waits until what was posted before `sequence` has been executed; false if it was interrupted.
+    fn wait(&self, posted: u64, lane: u32, sequence: u64, is_interrupted: impl Fn() -> bool) -> bool {
         if self.is_past(posted, sequence) {
-            return;
+            return true;
         }
         let start = Instant::now();
         let mut inside: Option<(u64, Instant)> = None;
         loop {
             for _ in 0..64 {
                 if self.is_past(posted, sequence) {
-                    return;
+                    return true;
                 }
                 std::hint::spin_loop();
+            }
+            if is_interrupted() {
+                return false;
             }
             let now = Instant::now();
             if self.in_driver.load(Ordering::Relaxed) {
                 let held = self.holds.load(Ordering::Acquire);
                 if self.stuck_in.load(Ordering::Relaxed) == held {
-                    return;
+                    return true;
                 }
                 let since = match inside {
                     Some((request, since)) if request == held => since,
@@ -117,16 +133,20 @@ impl Progress {
                 inside = Some((held, since));
                 if now.duration_since(since) > STUCK {
                     self.stuck_in.store(held, Ordering::Relaxed);
-                    return;
+                    return true;
                 }
             } else {
                 inside = None;
                 if now.duration_since(start) > LONGEST {
                     log::debug!("lane {lane} does not come past {sequence}");
-                    return;
+                    return true;
                 }
             }
-            std::thread::yield_now();
+            if now.duration_since(start) > LOOKING {
+                std::thread::sleep(NAP);
+            } else {
+                std::thread::yield_now();
+            }
         }
     }
 }
@@ -149,6 +169,21 @@ mod tests {
         assert!(!progress(9, 10).is_past(11, 12), "10 and 11 are still to be executed");
         assert!(!progress(9, u64::MAX).is_past(11, 12), "nothing is held, but 11 was posted");
         assert!(!progress(10, 11).is_past(20, 12), "11 is being executed");
+    }
+
+    #[test]
+    fn a_wait_ends_with_the_request_or_an_interruption() {
+        let other = progress(9, 10);
+        assert!(!other.wait(11, 1, 12, || true), "10 and 11 are still to be executed");
+        let begin = Instant::now();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(2 * LOOKING);
+                other.executed.store(11, Ordering::Release);
+            });
+            assert!(other.wait(11, 1, 12, || false));
+        });
+        assert!(begin.elapsed() >= 2 * LOOKING);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use virtio_spec::calls::{Blocks, Call};
-use virtio_spec::cuda::CUresult;
+use virtio_spec::cuda::{CUresult, CUstream};
 
 use crate::{mirror, output, process, trace};
 
@@ -21,6 +21,11 @@ impl Flavour {
     /// Whether the null stream is the thread's own.
     pub(crate) const fn is_per_thread(self) -> bool {
         matches!(self, Self::PerThread)
+    }
+
+    /// The stream that a call means by this value: by null the thread's own, if that is the null stream.
+    pub(crate) const fn stream(self, stream: CUstream) -> u64 {
+        if stream.0 == 0 && self.is_per_thread() { CUstream::PER_THREAD.0 } else { stream.0 }
     }
 }
 

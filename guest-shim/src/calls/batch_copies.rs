@@ -11,7 +11,6 @@ use virtio_spec::cuda::{
 use virtio_spec::requests::Origin;
 
 use super::copies::{On, run};
-use super::graphs::stream_of;
 use super::{give_if_wanted, outcome};
 use crate::context;
 use crate::entry::{Flavour, Row, status};
@@ -52,7 +51,7 @@ unsafe fn list<'a, T>(list: *const T, count: usize) -> Result<&'a [T], CUresult>
 /// The stream, which must not be the one that all others wait for.
 fn check_stream(stream: CUstream, flavour: Flavour) -> Result<(), CUresult> {
     context::required()?;
-    match stream_of(stream, flavour) {
+    match flavour.stream(stream) {
         0 | LEGACY => Err(CUresult::ERROR_INVALID_VALUE),
         other if is_stream(other) => Ok(()),
         _ => Err(CUresult::ERROR_INVALID_HANDLE),

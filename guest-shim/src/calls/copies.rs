@@ -29,7 +29,7 @@ impl On {
     fn manner(self) -> Manner {
         match self {
             Self::Nothing(flavour) => Manner::synchronous(flavour.is_per_thread()),
-            Self::Stream(stream, flavour) => Manner::on_stream(stream.0, flavour.is_per_thread()),
+            Self::Stream(stream, flavour) => Manner::on_stream(flavour.stream(stream)),
         }
     }
 

@@ -18,17 +18,7 @@ pub(crate) use self::{
     capture::*, conditional::*, lists::*, memory::*, nodes::*, operations::*, params::*, whole::*,
 };
 
-use virtio_spec::cuda::{CUgraphEdgeData, CUgraphNode, CUresult, CUstream};
-
-use crate::entry::Flavour;
-
-/// `CU_STREAM_PER_THREAD`.
-const PER_THREAD: u64 = 2;
-
-/// The stream that is meant, whichever entry was called.
-pub(super) const fn stream_of(stream: CUstream, flavour: Flavour) -> u64 {
-    if stream.0 == 0 && flavour.is_per_thread() { PER_THREAD } else { stream.0 }
-}
+use virtio_spec::cuda::{CUgraphEdgeData, CUgraphNode, CUresult};
 
 /// The program's nodes.
 ///

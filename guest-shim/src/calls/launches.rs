@@ -17,13 +17,6 @@ use crate::graph::host_calls::{self, Life};
 use crate::graph::{capture, request};
 use crate::memory::copy::is_stream;
 
-/// `CU_STREAM_PER_THREAD`.
-const PER_THREAD: u64 = 2;
-
-const fn stream_of(stream: CUstream, flavour: Flavour) -> u64 {
-    if stream.0 == 0 && flavour.is_per_thread() { PER_THREAD } else { stream.0 }
-}
-
 /// Whether each launch is waited for, as a program that is debugged may ask.
 fn is_blocking() -> bool {
     static BLOCKING: OnceLock<bool> = OnceLock::new();
@@ -67,7 +60,7 @@ pub(crate) unsafe fn cuLaunchKernel(
         grid: [grid_dim_x, grid_dim_y, grid_dim_z],
         block: [block_dim_x, block_dim_y, block_dim_z],
         shared_bytes: shared_mem_bytes,
-        stream: stream_of(stream, flavour),
+        stream: flavour.stream(stream),
         flags: 0,
         attributes: Vec::new(),
     };
@@ -85,7 +78,7 @@ pub(crate) unsafe fn cuLaunchKernelEx(
     // SAFETY: the application's structure.
     match unsafe { Order::of_config(config, f.0) } {
         Ok(mut order) => {
-            order.stream = stream_of(CUstream(order.stream), flavour);
+            order.stream = flavour.stream(CUstream(order.stream));
             // SAFETY: the same contract.
             unsafe { run(order, kernel_params, extra, flavour) }
         }
@@ -111,7 +104,7 @@ pub(crate) unsafe fn cuLaunchCooperativeKernel(
         grid: [grid_dim_x, grid_dim_y, grid_dim_z],
         block: [block_dim_x, block_dim_y, block_dim_z],
         shared_bytes: shared_mem_bytes,
-        stream: stream_of(stream, flavour),
+        stream: flavour.stream(stream),
         flags: launch_flags::COOPERATIVE,
         attributes: Vec::new(),
     };
@@ -144,7 +137,7 @@ pub(crate) unsafe fn cuLaunchHostFunc(
     data: *mut c_void,
     flavour: Flavour,
 ) -> CUresult {
-    let stream = stream_of(stream, flavour);
+    let stream = flavour.stream(stream);
     let number = host_calls::host_function(function, data, Life::Once);
     let result = host_function(number, stream, false, 0);
     // In a capture the device tells when the graph is gone.
@@ -165,5 +158,5 @@ pub(crate) unsafe fn cuStreamAddCallback(
     flavour: Flavour,
 ) -> CUresult {
     let number = host_calls::callback(callback, stream, data);
-    host_function(number, stream_of(stream, flavour), true, flags)
+    host_function(number, flavour.stream(stream), true, flags)
 }

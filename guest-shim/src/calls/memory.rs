@@ -8,7 +8,6 @@ use virtio_spec::calls::memory::rows;
 use virtio_spec::cuda::{CUdeviceptr, CUpointer_attribute, CUresult, CUstream};
 use virtio_spec::window;
 
-use super::graphs::stream_of;
 use super::{give, give_if_wanted, outcome, shareable};
 use crate::context;
 use crate::entry::{Flavour, Row, status};
@@ -199,7 +198,7 @@ pub(crate) unsafe fn cuMemAllocAsync(
     // SAFETY: the same contract.
     let result = unsafe { wire_cuMemAllocAsync(pointer, bytesize, stream, flavour) };
     // In a capture it is the graph's: how long it lives, the device knows.
-    if result == CUresult::SUCCESS && !capture::took(stream_of(stream, flavour)) {
+    if result == CUresult::SUCCESS && !capture::took(flavour.stream(stream)) {
         let pool = context::current_context().and_then(|context| pools::known(context.device));
         // SAFETY: the call has written it.
         memory::insert_pooled(unsafe { pointer.read() }.0, bytesize as u64, pool.unwrap_or(0));

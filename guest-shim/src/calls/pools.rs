@@ -12,7 +12,6 @@ use virtio_spec::cuda::{
 use virtio_spec::handle::Kind;
 use virtio_spec::requests::{MemoryProperties, PoolAttribute, PoolCreate, PoolValue, opcode};
 
-use super::graphs::stream_of;
 use super::shareable::forget_unused;
 pub(crate) use super::shareable::{
     cuMemPoolExportPointer, cuMemPoolExportToShareableHandle, cuMemPoolImportFromShareableHandle,
@@ -278,7 +277,7 @@ pub(crate) unsafe fn cuMemAllocFromPoolAsync(
     // SAFETY: the same contract.
     let result = unsafe { wire_cuMemAllocFromPoolAsync(pointer, bytesize, pool, stream, flavour) };
     // In a capture it is the graph's, and not the pool's.
-    if result == CUresult::SUCCESS && !capture::took(stream_of(stream, flavour)) {
+    if result == CUresult::SUCCESS && !capture::took(flavour.stream(stream)) {
         // SAFETY: the call has written it.
         let start = unsafe { pointer.read() }.0;
         memory::insert_pooled(start, bytesize as u64, pool.0);

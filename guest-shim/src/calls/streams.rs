@@ -15,7 +15,7 @@ use crate::exports::streams::{
     wire_cuStreamQuery, wire_cuStreamSetAttribute, wire_cuStreamSynchronize, wire_cuStreamWaitEvent,
 };
 use crate::graph::capture;
-use crate::memory::copy::{is_stream, own_stream};
+use crate::memory::copy::is_stream;
 use crate::waited::{self, Wait};
 use crate::{context, handles, mirror};
 
@@ -61,7 +61,7 @@ fn idle_or(stream: CUstream, flavour: Flavour, ask: impl FnOnce() -> CUresult) -
         Ok(current) => current,
         Err(error) => return error,
     };
-    let stream = own_stream(stream.0, flavour.is_per_thread());
+    let stream = flavour.stream(stream);
     let of = match stream {
         0..=2 => Some(current),
         handle if is_stream(handle) => handles::parent(handle),

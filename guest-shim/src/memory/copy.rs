@@ -5,7 +5,7 @@
 //!
 //! Unsafe code: copies between the application's memory and requests.
 
-use virtio_spec::cuda::{CUresult, CUstreamCaptureStatus};
+use virtio_spec::cuda::{CUresult, CUstream, CUstreamCaptureStatus};
 use virtio_spec::handle::Kind;
 use virtio_spec::requests::{ArrayCopy, Copy, Origin, Place, Side, copy_flags, opcode};
 
@@ -20,7 +20,7 @@ use crate::{context, handles};
 /// Most bytes that travel inside a request or a response.
 const INLINE: u32 = 768;
 const LEGACY_STREAM: u64 = 1;
-const PER_THREAD_STREAM: u64 = 2;
+const PER_THREAD_STREAM: u64 = CUstream::PER_THREAD.0;
 
 /// What the application says about an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,8 +110,8 @@ impl Manner {
     }
 
     /// An asynchronous form.
-    pub(crate) const fn on_stream(stream: u64, per_thread: bool) -> Self {
-        Self { stream: own_stream(stream, per_thread), flags: copy_flags::ASYNC }
+    pub(crate) const fn on_stream(stream: u64) -> Self {
+        Self { stream, flags: copy_flags::ASYNC }
     }
 
     const fn is_asynchronous(self) -> bool {
@@ -122,11 +122,6 @@ impl Manner {
     pub(super) const fn waited_for(self) -> u32 {
         if self.flags == 0 { 0 } else { copy_flags::ASYNC | copy_flags::WAIT }
     }
-}
-
-/// The stream that a call's value stands for: the null stream of a thread that has its own is that one.
-pub(crate) const fn own_stream(stream: u64, per_thread: bool) -> u64 {
-    if stream == 0 && per_thread { PER_THREAD_STREAM } else { stream }
 }
 
 /// Whether a stream's value is one that requests may be posted to; a wrong one is answered with CUDA's own error.
@@ -281,8 +276,11 @@ pub(crate) unsafe fn copy(
                 // SAFETY: the caller's promise about the destination.
                 unsafe { staged(&source, &destination, place, shape, manner, Direction::ToProcess) }?;
             }
-            // Its bytes are here, so all that came before in the stream is done.
-            wait.succeeded(current, manner.stream);
+            // All that came before in the stream is done: where the stream was waited for, and where the bytes had to come from the
+            // device. Between pages of the host, a synchronous copy need not wait for anything.
+            if manner.waited_for() != 0 || place != Place::Region {
+                wait.succeeded(current, manner.stream);
+            }
             Ok(())
         }
         (Way::Staged, Way::Staged) => {

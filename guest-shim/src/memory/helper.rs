@@ -9,20 +9,16 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::bulk::Rows;
-use crate::session::spin;
+use crate::session::spin::{self, Spin};
 use crate::threads;
 
-/// Processors from which one is to spare: one for the calling thread, and two for the device and the host.
-const PROCESSORS: usize = 4;
 /// Stack of the thread in bytes.
 const STACK: usize = 128 << 10;
 /// How long it looks for the next chunk before it sleeps, and a copy for the end of one: copying a chunk takes 100 µs.
 const LOOKING: Duration = Duration::from_micros(200);
-/// Looks between two readings of the clock.
-const LOOKS: u32 = 32;
 
 /// The thread's side.
 #[derive(Debug)]
@@ -47,20 +43,14 @@ pub(super) struct Lease {
 pub(super) fn take() -> Option<Lease> {
     static HELPER: Helper = Helper::new();
     static STARTED: OnceLock<bool> = OnceLock::new();
-    let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let has_one = STARTED.get_or_init(|| processors() >= PROCESSORS && HELPER.start());
+    // One for the calling thread and one for this, and two for the device and the host.
+    let has_one = STARTED.get_or_init(|| spin::has_processors_to_spare() && HELPER.start());
     if *has_one { HELPER.take() } else { None }
 }
 
-/// Looks for a while whether `done`.
+/// Looks for a while whether `done`; who looked in vain sleeps.
 fn look(done: impl Fn() -> bool) {
-    if spin::is_forbidden() {
-        return;
-    }
-    let since = Instant::now();
-    while !done() && since.elapsed() < LOOKING {
-        (0..LOOKS).for_each(|_| std::hint::spin_loop());
-    }
+    let _ = Spin::of(LOOKING).until(done);
 }
 
 impl Helper {

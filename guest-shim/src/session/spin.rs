@@ -21,7 +21,7 @@ const LONGEST_US: u64 = 50_000;
 /// allocation of 16 MiB takes the driver 60 µs.
 const FOR_ANSWERS: u32 = 10;
 /// The same for a thread that waits for the GPU. CUDA's own waiting looks for as long as it takes, unless the context asks
-/// for something else; 50 training steps of a small model take 20 ms.
+/// for something else; 60 training steps of a small model, as graphs, take 25 ms.
 const FOR_THE_GPU: u32 = 1000;
 /// Processors from which there are some to spare.
 const PROCESSORS: usize = 4;
@@ -33,14 +33,14 @@ const ALONE: Duration = Duration::from_micros(DEFAULT_US);
 
 /// A thread's spinning, which adapts itself.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Spin {
+pub(crate) struct Spin {
     most: Duration,
     now: Duration,
 }
 
 /// A wait for which spinning was too short.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Unanswered {
+pub(crate) struct Unanswered {
     since: Instant,
 }
 
@@ -49,10 +49,16 @@ fn asked() -> Option<u64> {
     std::env::var(VARIABLE).ok().and_then(|text| text.trim().parse::<u64>().ok())
 }
 
-/// Whether the environment asks that nobody spins.
-pub(crate) fn is_forbidden() -> bool {
-    static FORBIDDEN: LazyLock<bool> = LazyLock::new(|| asked() == Some(0));
-    *FORBIDDEN
+/// Processors that the process may use. Found out once: it takes a dozen system calls, and each lane asks.
+fn processors() -> usize {
+    static COUNT: LazyLock<usize> =
+        LazyLock::new(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    *COUNT
+}
+
+/// Whether the process may use so many processors that a thread of its own may take one beside the program's.
+pub(crate) fn has_processors_to_spare() -> bool {
+    processors() >= PROCESSORS
 }
 
 impl Spin {
@@ -62,10 +68,13 @@ impl Spin {
 
     /// For what the device answers at once, and for what waits for the GPU, as the environment says.
     pub(super) fn from_environment() -> (Self, Self) {
-        // Found out once: it takes a dozen system calls, and each lane asks.
-        static PROCESSORS: LazyLock<usize> =
-            LazyLock::new(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
-        Self::pair(asked(), *PROCESSORS)
+        Self::pair(asked(), processors())
+    }
+
+    /// For so long, or not at all if the environment asks that nobody spins.
+    pub(crate) fn of(time: Duration) -> Self {
+        static FORBIDDEN: LazyLock<bool> = LazyLock::new(|| asked() == Some(0));
+        Self::new(if *FORBIDDEN { Duration::ZERO } else { time })
     }
 
     /// Where there is one processor, spinning would only keep it from the one that answers.
@@ -78,7 +87,7 @@ impl Spin {
     }
 
     /// Spins until `done`, or until the time is over.
-    pub(super) fn until(&self, done: impl Fn() -> bool) -> Result<(), Unanswered> {
+    pub(crate) fn until(&self, done: impl Fn() -> bool) -> Result<(), Unanswered> {
         if done() {
             return Ok(());
         }

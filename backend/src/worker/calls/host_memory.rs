@@ -67,8 +67,7 @@ pub(super) fn forget_context(call: &mut Invocation<'_>, context: u64, raw: u64) 
     if known.is_empty() {
         return;
     }
-    let driver = call.driver();
-    let is_current = driver.contexts.cuCtxSetCurrent.is_some_and(|set| {
+    let is_current = call.driver().contexts.cuCtxSetCurrent.is_some_and(|set| {
         // SAFETY: the context has not ended: only this request ends it.
         unsafe { set(Scalar::from_u64(raw)) == CUresult::SUCCESS }
     });

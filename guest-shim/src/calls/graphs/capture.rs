@@ -9,7 +9,7 @@ use virtio_spec::cuda::{
 };
 use virtio_spec::graph_requests::{CaptureBegin, CaptureDependencies, CaptureStream, GraphObject, opcode};
 
-use super::{data_at, nodes_at, stream_of};
+use super::{data_at, nodes_at};
 use crate::calls::{give, give_if_wanted};
 use crate::context;
 use crate::entry::{Flavour, status};
@@ -55,7 +55,7 @@ pub(crate) unsafe fn cuStreamBeginCapture_v2(
     mode: CUstreamCaptureMode,
     flavour: Flavour,
 ) -> CUresult {
-    status(begin(stream_of(stream, flavour), 0, mode, After::NOTHING))
+    status(begin(flavour.stream(stream), 0, mode, After::NOTHING))
 }
 
 pub(crate) unsafe fn cuStreamBeginCaptureToGraph(
@@ -76,13 +76,13 @@ pub(crate) unsafe fn cuStreamBeginCaptureToGraph(
         // SAFETY: the application's array.
         let data = unsafe { data_at(edge_data, count) };
         let after = After { nodes: &nodes, data: data.as_deref() };
-        begin(stream_of(stream, flavour), graph.0, mode, after)
+        begin(flavour.stream(stream), graph.0, mode, after)
     };
     status(run())
 }
 
 pub(crate) unsafe fn cuStreamEndCapture(stream: CUstream, graph: *mut CUgraph, flavour: Flavour) -> CUresult {
-    let stream = stream_of(stream, flavour);
+    let stream = flavour.stream(stream);
     let run = || {
         if graph.is_null() {
             return Err(CUresult::ERROR_INVALID_VALUE);
@@ -123,14 +123,14 @@ pub(crate) unsafe fn cuStreamIsCapturing(
     if capture_status.is_null() {
         return CUresult::ERROR_INVALID_VALUE;
     }
-    let found = status_of(stream_of(stream, flavour));
+    let found = status_of(flavour.stream(stream));
     // SAFETY: the application's place for the status.
     status(found.and_then(|found| unsafe { give(capture_status, found) }))
 }
 
 /// What a stream captures; nothing is asked while no stream does.
 fn info(stream: CUstream, edge_data: bool, flavour: Flavour) -> Result<capture::Info, CUresult> {
-    let stream = stream_of(stream, flavour);
+    let stream = flavour.stream(stream);
     if !is_stream(stream) {
         return Err(CUresult::ERROR_INVALID_HANDLE);
     }
@@ -269,7 +269,7 @@ pub(crate) unsafe fn cuStreamUpdateCaptureDependencies_v2(
         let after = After { nodes: &nodes, data: data.as_deref() };
         let mut request = request(opcode::CAPTURE_DEPENDENCIES)?;
         request.structure(&CaptureDependencies {
-            stream: stream_of(stream, flavour),
+            stream: flavour.stream(stream),
             flags,
             dependency_count: after.count()?,
             edge_data: u32::from(after.data.is_some()),

@@ -17,7 +17,6 @@ use virtio_spec::graph_requests::{
 };
 use virtio_spec::handle::Kind;
 
-use super::stream_of;
 use crate::calls::{give, give_if_wanted};
 use crate::entry::{Flavour, Row, status};
 use crate::exports::graphs::{wire_cuGraphExecDestroy, wire_cuGraphLaunch, wire_cuGraphUpload};
@@ -194,7 +193,7 @@ pub(crate) unsafe fn cuGraphInstantiateWithParams(
     }
     // SAFETY: the application's structure.
     let wanted = unsafe { params.read() };
-    let stream = stream_of(wanted.hUploadStream, flavour);
+    let stream = flavour.stream(wanted.hUploadStream);
     let run = || {
         let (outcome, made) = instantiate(graph.0, wanted.flags, stream, true)?;
         let told = CUDA_GRAPH_INSTANTIATE_PARAMS {

@@ -12,7 +12,7 @@ use crate::solo::{Done, Order};
 pub(super) const WHAT: &str = "1 to 16 processes at once: launches per second and bandwidth of pinned copies to the device, of all together";
 
 const COUNTS: [usize; 5] = [1, 2, 4, 8, 16];
-const MOST: usize = 16;
+const MOST: usize = COUNTS[COUNTS.len() - 1];
 /// More rounds would take long and say little more.
 const MOST_ROUNDS: usize = 7;
 

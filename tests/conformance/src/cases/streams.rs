@@ -38,6 +38,7 @@ area!("streams":
     destroyed_streams_are_refused,
     synchronize_waits,
     waiting_again_waits_for_what_came_since,
+    a_copy_within_the_host_is_no_wait,
     context_synchronize_waits_for_every_stream,
     nothing_captures_at_first,
 );
@@ -533,6 +534,36 @@ fn waiting_again_waits_for_what_came_since() -> CaseResult {
     gpu.cu.cuStreamQuery(stream).is(Code::NOT_READY)?;
     gate.open()?;
     gpu.cu.cuStreamSynchronize(stream).ok()?;
+    gate.check(&gpu)?;
+    pass()
+}
+
+fn a_copy_within_the_host_is_no_wait() -> CaseResult {
+    let gpu = Gpu::new()?;
+    let gate = Gate::new(&gpu)?;
+    let pinned = gpu.pinned(64, 0)?;
+    host(pinned, 64).fill(9);
+    let opened = AtomicU32::new(0);
+    gate.launch(&gpu, 0)?;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            opened.store(1, Ordering::SeqCst);
+            gate.open()
+        });
+        // It may wait for the stream, or not.
+        let mut back = [0u8; 64];
+        let from = u64::try_from(pinned.expose_provenance())?;
+        gpu.cu.cuMemcpyDtoH_v2(back.as_mut_ptr().cast(), from, 64).ok()?;
+        ensure!(back == [9; 64], "{back:?} were copied");
+        let code = gpu.cu.cuStreamQuery(0);
+        ensure!(
+            code == Code::NOT_READY || opened.load(Ordering::SeqCst) == 1,
+            "{code:?} while the stream is busy"
+        );
+        Ok(())
+    })?;
+    gpu.cu.cuStreamSynchronize(0).ok()?;
     gate.check(&gpu)?;
     pass()
 }

@@ -62,7 +62,7 @@ pub(super) fn measure(run: &mut Run<'_>, sides: &Sides, folder: &Path) -> Result
                 if program.is_start { slot.starts(rounds.clone()) } else { slot.rounds(rounds.clone()) };
             if let Err(error) = outcome {
                 run.results.fail(format!("{}: {error:#}", program.name));
-                run.end_round()?;
+                run.results.end_round();
                 broken.push(program.name.clone());
             }
             run.say(&format!("{}: start {} of {starts}", program.name, start + 1));
